@@ -1,0 +1,149 @@
+"""How a window becomes the generator's input, and how its residual becomes an image again.
+
+The same functions serve training at the network's resolution and generation at the image's own, so that what is learned
+is what is served. Images are float32 in [-1, 1], boxes are xyxy fractions of the window, maps are in [0, 1].
+
+Shape legend: B batch, H W pixels, R network resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MASK_DILATION = 1.2
+"""The mask is this much larger than the box, about its centre; the undilated box is the label."""
+FEATHER = 1 / 20
+"""Width of the soft edge inside the mask, as a fraction of the box's mean side."""
+DEGRADE_GRIDS_PX = (64, 32, 16, 8)
+"""Exemplar blur levels: detail finer than this grid is gone."""
+CUT_FROM = 0.4
+"""Below this novelty the exemplar is blurred but never cut away."""
+
+
+@dataclass(frozen=True)
+class Warp:
+    """How an exemplar is laid into a box; every field is a tensor [B]. Angles in radians, scale 1 fills the box."""
+
+    flip: Tensor
+    angle: Tensor
+    scale: Tensor
+    shift_x: Tensor
+    shift_y: Tensor
+
+    @classmethod
+    def identity(cls, count: int) -> Warp:
+        zero = torch.zeros(count)
+        return cls(flip=zero, angle=zero, scale=zero + 1, shift_x=zero, shift_y=zero)
+
+    @classmethod
+    def draw(cls, count: int, generator: torch.Generator, *, strength: float = 1.0) -> Warp:
+        """Random flips, turns of up to 0.35 rad, 10 % in scale and 4 % in place, all times `strength`."""
+        u = torch.rand(5, count, generator=generator)
+        return cls(
+            flip=(u[0] < 0.5).float(),
+            angle=(u[1] * 2 - 1) * 0.35 * strength,
+            scale=1 + (u[2] * 2 - 1) * 0.10 * strength,
+            shift_x=(u[3] * 2 - 1) * 0.04 * strength,
+            shift_y=(u[4] * 2 - 1) * 0.04 * strength,
+        )
+
+
+def box_grid(box_B4: Tensor, height: int, width: int) -> Tensor:
+    """Coordinates of each pixel centre in the box's own frame, [B, H, W, 2]: the box spans [-1, 1] in x and in y."""
+    y = (torch.arange(height) + 0.5) / height
+    x = (torch.arange(width) + 0.5) / width
+    center = (box_B4[:, :2] + box_B4[:, 2:]) / 2
+    half = ((box_B4[:, 2:] - box_B4[:, :2]) / 2).clamp_min(1e-4)
+    grid_x = (x[None, None, :] - center[:, 0, None, None]) / half[:, 0, None, None]
+    grid_y = (y[None, :, None] - center[:, 1, None, None]) / half[:, 1, None, None]
+    return torch.stack(torch.broadcast_tensors(grid_x, grid_y), -1)
+
+
+def box_map(box_B4: Tensor, height: int, width: int) -> Tensor:
+    """1 where a pixel's centre lies in the box, [B, 1, H, W]."""
+    return (box_grid(box_B4, height, width).abs().amax(-1) <= 1).float()[:, None]
+
+
+def mask_map(box_B4: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """(mask, soft mask), each [B, 1, H, W]: a superellipse of exponent 4 about the box dilated by `MASK_DILATION`.
+
+    The soft mask rises from 0 at the mask's edge to 1 at `FEATHER` inside it, so that no pixel outside is touched.
+    """
+    radius = (box_grid(box_B4, height, width) / MASK_DILATION).pow(4).sum(-1).pow(0.25)[:, None]
+    return (radius < 1).float(), ((1 - radius) / (2 * FEATHER)).clamp(0, 1)
+
+
+def whole_mask(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The mask of class-conditional synthesis: everywhere, with no soft edge."""
+    ones = torch.ones(count, 1, height, width)
+    return ones, ones
+
+
+def warp_exemplar(
+    exemplar_B3HW: Tensor, exemplar_box_B4: Tensor, target_box_B4: Tensor, warp: Warp, height: int, width: int
+) -> Tensor:
+    """The exemplar's window resampled so that its box lies on the target's box, [B, 3, height, width].
+
+    Aspect is kept half-way: the exemplar is stretched to the target's box. Beyond its window it is reflected.
+    """
+    local = box_grid(target_box_B4, height, width)
+    x = (local[..., 0] - warp.shift_x[:, None, None]) / warp.scale[:, None, None]
+    y = (local[..., 1] - warp.shift_y[:, None, None]) / warp.scale[:, None, None]
+    size = (target_box_B4[:, 2:] - target_box_B4[:, :2]) * torch.tensor([width, height])
+    ratio = (size[:, 1] / size[:, 0].clamp_min(1e-4))[:, None, None]
+    cos, sin = torch.cos(warp.angle)[:, None, None], torch.sin(warp.angle)[:, None, None]
+    x, y = cos * x + sin * y * ratio, cos * y - sin * x / ratio
+    x = x * (1 - 2 * warp.flip)[:, None, None]
+    center = exemplar_box_B4[:, :2] + exemplar_box_B4[:, 2:] - 1
+    half = exemplar_box_B4[:, 2:] - exemplar_box_B4[:, :2]
+    grid = torch.stack([x * half[:, 0, None, None] + center[:, 0, None, None], y * half[:, 1, None, None] + center[:, 1, None, None]], -1)
+    return F.grid_sample(exemplar_B3HW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def degrade(exemplar_B3HW: Tensor, novelty_B: Tensor, noise_B188: Tensor) -> tuple[Tensor, Tensor]:
+    """(blurred exemplar, validity map) for a novelty in [0, 1]: untouched at 0, wholly cut away at 1.
+
+    Detail goes first (a walk down `DEGRADE_GRIDS_PX`), then, above `CUT_FROM`, coarse patches where `noise_B188`,
+    uniform in [0, 1], lies below the share to be cut.
+    """
+    height, width = exemplar_B3HW.shape[-2:]
+    level_B = 3 * novelty_B.clamp(0, 1).pow(1.5)
+    levels = [exemplar_B3HW]
+    for grid in DEGRADE_GRIDS_PX[1:]:
+        small = F.interpolate(exemplar_B3HW, size=(grid, grid), mode="area")
+        levels.append(F.interpolate(small, size=(height, width), mode="bicubic", align_corners=False))
+    weights = [(1 - (level_B - k).abs()).clamp_min(0)[:, None, None, None] for k in range(len(levels))]
+    blurred = sum(w * image for w, image in zip(weights, levels, strict=True))
+    share_B = ((novelty_B - CUT_FROM) / (1 - CUT_FROM)).clamp(0, 1)
+    field = F.interpolate(noise_B188, size=(height, width), mode="bilinear", align_corners=False)
+    edge = share_B * 1.2 - 0.1  # so that 0 keeps and 1 cuts every pixel, with a soft border between
+    validity = ((field - edge[:, None, None, None]) / 0.1).clamp(0, 1)
+    return torch.as_tensor(blurred), validity * (novelty_B < 1)[:, None, None, None]
+
+
+def fill_color(image_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+    """Mean colour of the context, [B, 3, 1, 1]; zero where there is none."""
+    outside = 1 - mask_B1HW
+    return (image_B3HW * outside).sum((2, 3), keepdim=True) / outside.sum((2, 3), keepdim=True).clamp_min(1.0)
+
+
+def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) -> Tensor:
+    """What the residual is added to: the exemplar where it is valid, the context's mean colour elsewhere."""
+    return exemplar_B3HW * validity_B1HW + fill_B311 * (1 - validity_B1HW)
+
+
+def generator_input(image_B3RR: Tensor, mask_B1RR: Tensor, box_B1RR: Tensor, base_B3RR: Tensor, validity_B1RR: Tensor) -> Tensor:
+    """[B, 9, R, R]: the context with its hole filled by the base, mask, box, base, validity."""
+    base = base_B3RR * mask_B1RR
+    holed = image_B3RR * (1 - mask_B1RR) + base
+    return torch.cat([holed, mask_B1RR, box_B1RR, base, validity_B1RR * mask_B1RR], 1)
+
+
+def composite(image_B3HW: Tensor, base_B3HW: Tensor, residual_B3HW: Tensor, soft_B1HW: Tensor) -> Tensor:
+    """The finished image; equal to the context, bit for bit, wherever the soft mask is 0."""
+    inside = base_B3HW + residual_B3HW
+    return torch.where(soft_B1HW > 0, image_B3HW + (inside - image_B3HW) * soft_B1HW, image_B3HW)

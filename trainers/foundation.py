@@ -1,0 +1,125 @@
+"""Makes the shipped foundation checkpoint: nuclei of three modalities, and procedurally drawn shapes.
+
+    python -m trainers.foundation --nuclei DIR --minutes 60 --out trainers/weights/tiny.safetensors
+
+`DIR` holds the 2018 Data Science Bowl train split (CC0) as COCO: `coco_train.json` and `images/`. It never sees the data
+that it will be evaluated on; `--exclude-nuclei` makes the variant for figures on nuclei themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+
+from longtail.recipes import tiny_foundation
+from trainers.grids import grid
+from trainers.loop import train
+from trainers.shapes import KINDS, draw_instance
+from trainers.state import TrainState, read_metadata
+from trainers.windows import Instance, Windows, cut_windows, join
+
+MODALITIES = ("fluorescence", "histology", "brightfield")
+PER_MODALITY = 3000
+SHAPES = 6000
+MIN_SIDE_PX = 14
+
+
+def nuclei_instances(root: Path, rng: np.random.Generator) -> list[Instance]:
+    """Up to `PER_MODALITY` nuclei of each modality, those too small to show anything left out."""
+    body = json.loads((root / "coco_train.json").read_text())
+    modality = {image["id"]: image["modality"] for image in body["images"]}
+    names = {image["id"]: image["file_name"] for image in body["images"]}
+    cache: dict[int, NDArray[np.uint8]] = {}
+    found = []
+    for label, name in enumerate(MODALITIES):
+        mine = [a for a in body["annotations"] if modality[a["image_id"]] == name and max(a["bbox"][2:]) >= MIN_SIDE_PX]
+        for i in rng.permutation(len(mine))[:PER_MODALITY]:
+            annotation = mine[i]
+            key = annotation["image_id"]
+            if key not in cache:
+                cache[key] = np.asarray(Image.open(root / names[key]).convert("RGB"))
+            x, y, w, h = annotation["bbox"]
+            found.append(Instance(cache[key], (x, y, x + w, y + h), label))
+    return found
+
+
+def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
+    """Channels permuted, inverted and scaled at random, one way a window, so that no stain or lamp is taken for granted."""
+    images = windows.images.clone()
+    for i in range(len(images)):
+        image = images[i].float()
+        if rng.random() < 0.6:
+            image = image[torch.from_numpy(rng.permutation(3))]
+        if rng.random() < 0.35:
+            image = 255 - image
+        gain, offset = rng.uniform(0.6, 1.15, (3, 1, 1)), rng.uniform(-20, 60, (3, 1, 1))
+        images[i] = (image * torch.from_numpy(gain) + torch.from_numpy(offset)).clamp(0, 255).byte()
+    return Windows(images, windows.boxes, windows.labels, windows.instances)
+
+
+def foundation_windows(nuclei: Path | None, *, resolution: int, seed: int) -> tuple[Windows, int]:
+    """(windows, number of classes): the whole diet, cut and recoloured."""
+    rng = np.random.default_rng(seed)
+    first = len(MODALITIES)
+    shapes = cut_windows(
+        [draw_instance(rng, size=96, first_label=first) for _ in range(SHAPES)], resolution=resolution, per_instance=1, seed=seed
+    )
+    diet = recolored(shapes, rng)
+    if nuclei is not None:
+        cells = cut_windows(nuclei_instances(nuclei, rng), resolution=resolution, per_instance=2, seed=seed)
+        diet = join(recolored(cells, rng), diet)
+    return diet, first + len(KINDS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nuclei", type=Path, required=True)
+    parser.add_argument("--exclude-nuclei", action="store_true")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, help="folder for a picture grid at each evaluation")
+    arguments = parser.parse_args()
+    recipe = tiny_foundation(minutes=arguments.minutes)
+    windows, num_classes = foundation_windows(
+        None if arguments.exclude_nuclei else arguments.nuclei, resolution=recipe.network.resolution_px, seed=recipe.seed
+    )
+    working = arguments.out.with_suffix(".training.safetensors")
+    if working.exists():
+        state = TrainState.from_bytes(working.read_bytes(), read_metadata(str(working)))
+    else:
+        state = TrainState.fresh(recipe, num_classes=num_classes)
+    held = torch.arange(len(windows)) % 20 == 0
+    saved = 0.0
+    for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, report_every_s=20):
+        line = " ".join(f"{k}={v:.3f}" for k, v in at.figures.items())
+        print(f"{at.phase:11s} {at.fraction:6.1%} {at.images:8d} images {line}", flush=True)
+        for finding in at.findings:
+            print(f"    {finding.name} {finding.figure:.3f} ({finding.limit}){' BAD' if finding.bad else ''}", flush=True)
+        if at.findings and arguments.pictures:
+            arguments.pictures.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(grid(state, windows.subset(held))).save(arguments.pictures / f"{at.images:08d}.png")
+        if at.elapsed_s - saved > recipe.checkpoint_every_s:
+            saved = at.elapsed_s
+            working.write_bytes(state.to_bytes())
+    save_foundation(state, arguments.out)
+
+
+def save_foundation(state: TrainState, out: Path) -> None:
+    """Weights alone, in half precision, with the recipe in the file's metadata."""
+    weights = {f"{name}.{k}": v.half().contiguous() for name, m in state.modules().items() for k, v in m.state_dict().items()}
+    meta = {"recipe": json.dumps(state.recipe.to_json()), "num_classes": str(state.num_classes), "images": str(state.images)}
+    save_file(weights, out, metadata=meta)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The training mixture: what the generator is shown, drawn from a set of windows.
+
+Half of a batch reconstructs (the exemplar is the object itself, recoloured and degraded; the truth is known), half
+transplants (the exemplar is another instance of the class; only the discriminator judges). In a share of both the
+mask is the whole window, which is class-conditional synthesis.
+Shape legend: B batch, R resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.augment import recolor
+from trainers.compose import Warp, box_grid, box_map, degrade, mask_map, warp_exemplar
+from trainers.sampling import Scene
+from trainers.windows import Windows
+
+FULL_NOVELTY_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A class-balanced batch: windows to complete, and for each another instance of its class as exemplar."""
+
+    target: Tensor
+    exemplar: Tensor
+
+
+def draw_indices(windows: Windows, count: int, generator: torch.Generator) -> Draw:
+    """`count` windows, each class equally likely, with an exemplar from another instance where the class has one."""
+    groups = list(windows.by_class().values())
+    picks = torch.randint(len(groups), (count,), generator=generator).tolist()
+    target = torch.stack([choose(groups[k], generator) for k in picks])
+    exemplar = torch.stack([choose(groups[k], generator) for k in picks])
+    same = windows.instances[target] == windows.instances[exemplar]
+    for i in torch.nonzero(same)[:, 0].tolist():
+        group = groups[picks[i]]
+        others = group[windows.instances[group] != windows.instances[target[i]]]
+        if len(others):
+            exemplar[i] = choose(others, generator)
+    return Draw(target, exemplar)
+
+
+def choose(group: Tensor, generator: torch.Generator) -> Tensor:
+    return group[torch.randint(len(group), (), generator=generator)]
+
+
+def draw_novelty(count: int, generator: torch.Generator) -> Tensor:
+    """Novelty uniform in [0, 1], and exactly 1 (no exemplar at all) for a fifth of the batch."""
+    u = torch.rand(2, count, generator=generator)
+    return torch.where(u[0] < FULL_NOVELTY_SHARE, torch.ones(count), u[1])
+
+
+def reconstruction_scene(windows: Windows, draw: Draw, whole_share: float, generator: torch.Generator) -> tuple[Scene, Tensor]:
+    """(scene, truth [B,3,R,R]): the exemplar is the object itself in another light, on another instance's ground."""
+    truth = windows.floats(draw.target)
+    box = windows.boxes[draw.target]
+    itself = recolor(truth, generator)
+    other = warp_exemplar(windows.floats(draw.exemplar), windows.boxes[draw.exemplar], box, Warp.draw(len(box), generator), *truth.shape[-2:])
+    keep = inner_map(box, truth.shape[-1])
+    swap = (torch.rand(len(box), 1, 1, 1, generator=generator) < 0.5).float()
+    exemplar = torch.lerp(itself, recolor(other, generator, strength=0.5), swap * (1 - keep))
+    return build_scene(truth, box, exemplar, windows.labels[draw.target], whole_share, generator), truth
+
+
+def transplant_scene(windows: Windows, draw: Draw, whole_share: float, generator: torch.Generator) -> Scene:
+    """The exemplar is another instance of the class, turned, scaled and recoloured a little."""
+    image = windows.floats(draw.target)
+    box = windows.boxes[draw.target]
+    warp = Warp.draw(len(box), generator)
+    other = warp_exemplar(windows.floats(draw.exemplar), windows.boxes[draw.exemplar], box, warp, *image.shape[-2:])
+    return build_scene(image, box, recolor(other, generator, strength=0.5), windows.labels[draw.target], whole_share, generator)
+
+
+def build_scene(image: Tensor, box: Tensor, exemplar: Tensor, label: Tensor, whole_share: float, generator: torch.Generator) -> Scene:
+    """Degrades the exemplar by a random novelty and takes a random share of the windows whole."""
+    count, size = len(image), image.shape[-1]
+    mask, soft = mask_map(box, size, size)
+    whole = (torch.rand(count, 1, 1, 1, generator=generator) < whole_share).float()
+    noise = torch.rand(count, 1, 8, 8, generator=generator)
+    degraded, validity = degrade(exemplar, draw_novelty(count, generator), noise)
+    return Scene(image, torch.maximum(mask, whole), torch.maximum(soft, whole), box_map(box, size, size), degraded, validity, label)
+
+
+def inner_map(box_B4: Tensor, size: int) -> Tensor:
+    """A soft ellipse inside each box: what surely belongs to the object."""
+    return ((1.1 - box_grid(box_B4, size, size).norm(dim=-1)) / 0.2).clamp(0, 1)[:, None]

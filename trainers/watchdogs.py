@@ -1,0 +1,99 @@
+"""Detectors of the ways in which a GAN fails, each with a name, a figure and a remedy.
+
+Shape legend: B batch, Z latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.losses import ring_loss
+from trainers.sampling import complete
+from trainers.scenes import Draw, draw_indices, transplant_scene
+from trainers.state import TrainState
+from trainers.steps import judge
+from trainers.windows import Windows
+
+OVERPOWERS_GAP = 8.0
+LATENT_FLOOR = 0.004
+CLASS_FLOOR = 0.004
+COLLAPSE_RATIO = 0.1
+SEAM_RATIO = 2.0
+MEMORISES_RATIO = 0.8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One watchdog's reading: it barks when `bad`."""
+
+    name: str
+    figure: float
+    limit: str
+    bad: bool
+    remedy: str
+
+
+@torch.no_grad()
+def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Finding]:
+    """Every watchdog's reading on the averaged generator, from a random stream of its own so that training is unmoved."""
+    random = torch.Generator().manual_seed(state.step)
+    draw = draw_indices(train, 16, random)
+    scene = transplant_scene(train, draw, 0.0, random)
+    invented = scene.__class__(**{**scene.__dict__, "validity_B1RR": torch.zeros_like(scene.validity_B1RR)})
+    latent = torch.randn(2, 16, state.recipe.network.latent, generator=random)
+    generator = state.ema.module
+    first, second = complete(generator, invented, latent[0]), complete(generator, invented, latent[1])
+    inside = invented.mask_B1RR.mean() * 1.0
+    findings = [
+        _below("latent_ignored", float((first - second).abs().mean() / inside), LATENT_FLOOR, "raise the latent's share: lower the KL weight"),
+        _seams(complete(generator, scene, latent[0]), train, draw, scene.mask_B1RR, scene.image_B3RR),
+        _collapse(first, invented.mask_B1RR, train, draw, scene.label_B),
+    ]
+    if state.num_classes > 1:
+        other = scene.__class__(**{**invented.__dict__, "label_B": (scene.label_B + 1) % state.num_classes})
+        moved = float((complete(generator, other, latent[0]) - first).abs().mean() / inside)
+        findings.append(_below("class_ignored", moved, CLASS_FLOOR, "raise the projection"))
+    if state.adversarial_steps:
+        findings += _discriminator_findings(state, train, val, random)
+    return findings
+
+
+def _below(name: str, figure: float, floor: float, remedy: str) -> Finding:
+    return Finding(name, figure, f"at least {floor}", figure < floor, remedy)
+
+
+def _seams(fake: Tensor, train: Windows, draw: Draw, mask: Tensor, context: Tensor) -> Finding:
+    real = float(ring_loss(train.floats(draw.target), context, mask))
+    ratio = float(ring_loss(fake, context, mask)) / max(real, 1e-4)
+    return Finding("seams", ratio, f"at most {SEAM_RATIO} x real", ratio > SEAM_RATIO, "raise the boundary ring loss")
+
+
+def _collapse(fake: Tensor, mask: Tensor, train: Windows, draw: Draw, label: Tensor) -> Finding:
+    """Spread of the masked means over samples of one class, as a share of the real spread; the worst class counts."""
+    worst = 1.0
+    for c in label.unique():
+        at = label == c
+        if int(at.sum()) < 4:
+            continue
+        spread = [(image[at] * mask[at]).mean((2, 3)).std(0).mean() for image in (fake, train.floats(draw.target))]
+        worst = min(worst, float(spread[0] / spread[1].clamp_min(1e-4)))
+    return Finding("class_collapse", worst, f"at least {COLLAPSE_RATIO} of real", worst < COLLAPSE_RATIO, "go back to the best checkpoint")
+
+
+def _discriminator_findings(state: TrainState, train: Windows, val: Windows | None, random: torch.Generator) -> list[Finding]:
+    scene = transplant_scene(train, draw_indices(train, 32, random), 0.0, random)
+    fake = complete(state.generator, scene, torch.randn(32, state.recipe.network.latent, generator=random))
+    real = draw_indices(train, 32, random).target
+    real_logits, fake_logits = judge(state, scene, train, real, fake, 0.0)
+    gap = float((real_logits - fake_logits).mean())
+    findings = [Finding("d_overpowers", gap, f"at most {OVERPOWERS_GAP}", gap > OVERPOWERS_GAP, "halve the discriminator's rate")]
+    if val is not None and len(val) >= 8:
+        held_logits, _ = judge(state, scene, val, draw_indices(val, 32, random).target, fake, 0.0)
+        ratio = float((real_logits - held_logits).mean()) / gap if abs(gap) > 0.05 else 0.0
+        findings.append(
+            Finding("d_memorises", ratio, f"at most {MEMORISES_RATIO}, aimed at 0.5", ratio > MEMORISES_RATIO, "augment more strongly")
+        )
+    return findings
