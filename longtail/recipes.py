@@ -30,11 +30,11 @@ class Recipe:
     warm_s: float = 60.0
     catch_up_s: float = 10.0
     adversarial_s: float = 120.0
-    rate_warm: float = 1e-3
+    rate_warm: float = 7e-4
     rate_generator: float = 2e-4
     rate_discriminator: float = 4e-4
     reconstruction_weight: float = 10.0
-    kl_weight: float = 5e-4
+    kl_weight: float = 3e-5
     adversarial_weight: float = 1.0
     penalty_weight: float = 0.3
     penalty_every: int = 4

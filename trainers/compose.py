@@ -131,6 +131,17 @@ def fill_color(image_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
     return (image_B3HW * outside).sum((2, 3), keepdim=True) / outside.sum((2, 3), keepdim=True).clamp_min(1.0)
 
 
+def match_context(
+    exemplar_B3HW: Tensor, window_B3RR: Tensor, window_box_B4: Tensor, target_fill_B311: Tensor, strength_B: Tensor
+) -> Tensor:
+    """The exemplar moved by the difference between its own window's mean ground and the target's, clamped to [-1, 1].
+
+    `window_B3RR` is where the exemplar comes from; its ground is what lies outside its box. Strength 0 leaves it alone.
+    """
+    own_B311 = fill_color(window_B3RR, box_map(window_box_B4, *window_B3RR.shape[-2:]))
+    return (exemplar_B3HW + strength_B[:, None, None, None] * (target_fill_B311 - own_B311)).clamp(-1, 1)
+
+
 def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) -> Tensor:
     """What the residual is added to: the exemplar where it is valid, the context's mean colour elsewhere."""
     return exemplar_B3HW * validity_B1HW + fill_B311 * (1 - validity_B1HW)

@@ -1,6 +1,6 @@
 """Makes the shipped foundation checkpoint: nuclei of three modalities, and procedurally drawn shapes.
 
-    python -m trainers.foundation --nuclei DIR --minutes 60 --out trainers/weights/tiny.safetensors
+    python -m trainers.foundation --nuclei DIR --minutes 60 --out trainers/checkpoints/tiny.safetensors
 
 `DIR` holds the 2018 Data Science Bowl train split (CC0) as COCO: `coco_train.json` and `images/`. It never sees the data
 that it will be evaluated on; `--exclude-nuclei` makes the variant for figures on nuclei themselves.
@@ -24,7 +24,7 @@ from longtail.recipes import tiny_foundation
 from trainers.grids import grid
 from trainers.loop import train
 from trainers.shapes import KINDS, draw_instance
-from trainers.state import TrainState, read_metadata
+from trainers.state import TrainState
 from trainers.windows import Instance, Windows, cut_windows, join
 
 MODALITIES = ("fluorescence", "histology", "brightfield")
@@ -57,9 +57,9 @@ def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
     images = windows.images.clone()
     for i in range(len(images)):
         image = images[i].float()
-        if rng.random() < 0.6:
+        if rng.random() < 0.5:
             image = image[torch.from_numpy(rng.permutation(3))]
-        if rng.random() < 0.35:
+        if rng.random() < 0.25:
             image = 255 - image
         gain, offset = rng.uniform(0.6, 1.15, (3, 1, 1)), rng.uniform(-20, 60, (3, 1, 1))
         images[i] = (image * torch.from_numpy(gain) + torch.from_numpy(offset)).clamp(0, 255).byte()
@@ -94,7 +94,7 @@ def main() -> None:
     )
     working = arguments.out.with_suffix(".training.safetensors")
     if working.exists():
-        state = TrainState.from_bytes(working.read_bytes(), read_metadata(str(working)))
+        state = TrainState.from_bytes(working.read_bytes())
     else:
         state = TrainState.fresh(recipe, num_classes=num_classes)
     held = torch.arange(len(windows)) % 20 == 0
@@ -115,7 +115,8 @@ def main() -> None:
 
 def save_foundation(state: TrainState, out: Path) -> None:
     """Weights alone, in half precision, with the recipe in the file's metadata."""
-    weights = {f"{name}.{k}": v.half().contiguous() for name, m in state.modules().items() for k, v in m.state_dict().items()}
+    modules = {name: m for name, m in state.modules().items() if name != "generator"}  # its average stands for it
+    weights = {f"{name}.{k}": v.half().contiguous() for name, m in modules.items() for k, v in m.state_dict().items()}
     meta = {"recipe": json.dumps(state.recipe.to_json()), "num_classes": str(state.num_classes), "images": str(state.images)}
     save_file(weights, out, metadata=meta)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)

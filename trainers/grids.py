@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainers.augment import recolor
-from trainers.compose import Warp, box_map, degrade, mask_map, warp_exemplar
+from trainers.compose import Warp, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar
 from trainers.sampling import Scene, complete
 from trainers.scenes import draw_indices
 from trainers.state import TrainState
@@ -27,8 +26,10 @@ def grid(state: TrainState, windows: Windows, *, columns: int = 12, seed: int = 
     draw = draw_indices(windows, columns, random)
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
     size = image.shape[-1]
-    exemplar = warp_exemplar(windows.floats(draw.exemplar), windows.boxes[draw.exemplar], box, Warp.draw(columns, random), size, size)
-    exemplar = recolor(exemplar, random, strength=0.3)
+    source, source_box = windows.floats(draw.exemplar), windows.boxes[draw.exemplar]
+    laid = warp_exemplar(source, source_box, box, Warp.draw(columns, random), size, size)
+    fill = fill_color(image, mask_map(box, size, size)[0])
+    exemplar = match_context(laid, source, source_box, fill, torch.ones(columns))
     mask, soft = mask_map(box, size, size)
     latent = torch.randn(columns, state.recipe.network.latent, generator=random)
     noise = torch.rand(columns, 1, 8, 8, generator=random)

@@ -44,14 +44,14 @@ class Block(nn.Module):
         self.skip = conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.modulate = nn.Linear(style, 2 * outputs) if style else None
         if self.modulate is not None:
-            nn.init.normal_(self.modulate.weight, std=0.02)
+            nn.init.normal_(self.modulate.weight, std=0.5 / math.sqrt(style))
             nn.init.zeros_(self.modulate.bias)
 
     def forward(self, x: Tensor, style_BS: Tensor | None = None) -> Tensor:
         h = activate(self.first(activate(x)))
         if self.modulate is not None:
             scale, shift = self.modulate(style_BS)[:, :, None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
+            h = h * (1 + torch.tanh(scale)) + shift
         out: Tensor = self.skip(x) + self.second(h)
         return out
 
@@ -91,6 +91,8 @@ class Generator(nn.Module):
         )
         self.trunk = Trunk(GENERATOR_CHANNELS, widths)
         self.code = nn.Linear(widths[-1], style)
+        self.grid = config.resolution_px // 2 ** len(widths)
+        self.seed = nn.Linear(config.latent + style, widths[-1] * self.grid**2)
         self.middle = Block(widths[-1], widths[-1], style=2 * style)
         self.ups = nn.ModuleList(Block(a + b, b, style=2 * style) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.narrow = conv(widths[0], 20, 1)
@@ -99,16 +101,18 @@ class Generator(nn.Module):
         nn.init.normal_(self.embed.weight, std=0.5)
 
     def forward(self, inputs_BNHW: Tensor, latent_BZ: Tensor, label_B: Tensor) -> Tensor:
-        """Residual [B,3,H,W] to be added to the base image."""
+        """Residual [B,3,H,W] in (-2, 2) to be added to the base image: bounded, so that no step can throw it far away."""
         features = self.trunk(inputs_BNHW)
-        mapped = self.map(torch.cat([latent_BZ, self.embed(label_B)], 1))
+        wish = torch.cat([latent_BZ, self.embed(label_B)], 1)
+        mapped = self.map(wish)
         style = torch.cat([mapped, activate(self.code(features[-1].mean((2, 3))))], 1)
-        x = self.middle(features[-1], style)
+        seed = self.seed(wish).view(len(wish), -1, self.grid, self.grid)
+        x = self.middle(features[-1] + seed, style)
         for block, skip in zip(self.ups, features[-2::-1], strict=True):
             x = block(torch.cat([upsample(x), skip], 1), style)
         wide = upsample(self.narrow(activate(x)))
         out: Tensor = self.last(activate(self.fine(torch.cat([wide, inputs_BNHW[:, 5:8]], 1))))
-        return out
+        return 2 * torch.tanh(out / 2)
 
 
 class Discriminator(nn.Module):

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from trainers.augment import recolor
-from trainers.compose import Warp, box_grid, box_map, degrade, mask_map, warp_exemplar
+from trainers.compose import Warp, box_grid, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar
 from trainers.sampling import Scene
 from trainers.windows import Windows
 
-FULL_NOVELTY_SHARE = 0.2
+FULL_NOVELTY_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def choose(group: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def draw_novelty(count: int, generator: torch.Generator) -> Tensor:
-    """Novelty uniform in [0, 1], and exactly 1 (no exemplar at all) for a fifth of the batch."""
+    """Novelty uniform in [0, 1], and exactly 1 (no exemplar at all) for three in ten."""
     u = torch.rand(2, count, generator=generator)
     return torch.where(u[0] < FULL_NOVELTY_SHARE, torch.ones(count), u[1])
 
@@ -59,20 +59,33 @@ def reconstruction_scene(windows: Windows, draw: Draw, whole_share: float, gener
     truth = windows.floats(draw.target)
     box = windows.boxes[draw.target]
     itself = recolor(truth, generator)
-    other = warp_exemplar(windows.floats(draw.exemplar), windows.boxes[draw.exemplar], box, Warp.draw(len(box), generator), *truth.shape[-2:])
+    itself = matched(itself, itself, box, truth, box, generator)
+    other = other_instance(windows, draw, generator)
     keep = inner_map(box, truth.shape[-1])
     swap = (torch.rand(len(box), 1, 1, 1, generator=generator) < 0.5).float()
-    exemplar = torch.lerp(itself, recolor(other, generator, strength=0.5), swap * (1 - keep))
+    exemplar = torch.lerp(itself, other, swap * (1 - keep))
     return build_scene(truth, box, exemplar, windows.labels[draw.target], whole_share, generator), truth
 
 
 def transplant_scene(windows: Windows, draw: Draw, whole_share: float, generator: torch.Generator) -> Scene:
     """The exemplar is another instance of the class, turned, scaled and recoloured a little."""
-    image = windows.floats(draw.target)
-    box = windows.boxes[draw.target]
-    warp = Warp.draw(len(box), generator)
-    other = warp_exemplar(windows.floats(draw.exemplar), windows.boxes[draw.exemplar], box, warp, *image.shape[-2:])
-    return build_scene(image, box, recolor(other, generator, strength=0.5), windows.labels[draw.target], whole_share, generator)
+    image, box = windows.floats(draw.target), windows.boxes[draw.target]
+    exemplar = other_instance(windows, draw, generator)
+    return build_scene(image, box, exemplar, windows.labels[draw.target], whole_share, generator)
+
+
+def other_instance(windows: Windows, draw: Draw, generator: torch.Generator) -> Tensor:
+    """The drawn exemplar laid into the target's box, its ground brought near the target's, [B, 3, R, R]."""
+    image, box = windows.floats(draw.target), windows.boxes[draw.target]
+    source, source_box = recolor(windows.floats(draw.exemplar), generator, strength=0.4), windows.boxes[draw.exemplar]
+    laid = warp_exemplar(source, source_box, box, Warp.draw(len(box), generator), *image.shape[-2:])
+    return matched(laid, source, source_box, image, box, generator)
+
+
+def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor, box: Tensor, generator: torch.Generator) -> Tensor:
+    fill = fill_color(image, mask_map(box, *image.shape[-2:])[0])
+    strength = 0.5 + 0.5 * torch.rand(len(box), generator=generator)
+    return match_context(exemplar, source, source_box, fill, strength)
 
 
 def build_scene(image: Tensor, box: Tensor, exemplar: Tensor, label: Tensor, whole_share: float, generator: torch.Generator) -> Scene:

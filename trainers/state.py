@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -61,12 +59,17 @@ class TrainState:
             random=torch.Generator().manual_seed(recipe.seed),
         )
 
+    @staticmethod
+    def recipe_of(meta: dict[str, str]) -> Recipe:
+        """The recipe recorded in a checkpoint's metadata."""
+        return Recipe.from_json(json.loads(meta["recipe"]))
+
     def adopt(self, weights: dict[str, Tensor]) -> None:
         """Start from a foundation's weights; class embeddings, whose classes are others, begin at their mean."""
         for name, module in self.modules().items():
             own = module.state_dict()
             for key, value in own.items():
-                found = weights[f"{name}.{key}"].float()
+                found = weights[f"{'ema' if name == 'generator' else name}.{key}"].float()
                 if key == "embed.weight":
                     found = found.mean(0, keepdim=True).expand_as(value) + 0.1 * found.std() * value.sign()
                 value.copy_(found)
@@ -89,8 +92,9 @@ class TrainState:
         return save({k: v.contiguous().clone() for k, v in tensors.items()}, metadata=meta)
 
     @classmethod
-    def from_bytes(cls, data: bytes, meta: dict[str, str]) -> TrainState:
-        """The state that `to_bytes` wrote; `meta` is the file's own metadata (see `read_metadata`)."""
+    def from_bytes(cls, data: bytes) -> TrainState:
+        """The state that `to_bytes` wrote."""
+        meta = metadata(data)
         state = cls.fresh(Recipe.from_json(json.loads(meta["recipe"])), num_classes=int(meta["num_classes"]))
         tensors = load(data)
         state.random.set_state(tensors["random"])
@@ -115,8 +119,8 @@ def _slots(tensors: dict[str, Tensor], name: str) -> dict[int, dict[str, Tensor]
     return found
 
 
-def read_metadata(path: str) -> dict[str, str]:
-    """The string metadata in a safetensors file's header."""
-    with safe_open(path, framework="pt") as file:
-        meta: dict[str, Any] = file.metadata() or {}
-    return {str(k): str(v) for k, v in meta.items()}
+def metadata(data: bytes) -> dict[str, str]:
+    """The string metadata in the header of a safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    found: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return found

@@ -125,13 +125,13 @@ def match_labels(windows: Windows, label_B: Tensor, fallback_B: Tensor, random: 
 
 
 def apply(loss: Tensor, optimizer: torch.optim.Adam, rate: float) -> None:
-    """Back-propagates and updates at the given rate, gradients clipped to norm 5; refuses a loss that is not finite."""
+    """Back-propagates and updates at the given rate, gradients clipped to norm 1; refuses a loss that is not finite."""
     if not torch.isfinite(loss):
         raise NotFinite(f"loss is {float(loss.detach())}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()

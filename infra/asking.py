@@ -1,0 +1,42 @@
+"""Asking for a job: its row in the database first, then its place in the queue; both once, whoever asks twice."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from infra.database import JOBS, PROMOTIONS, Database, Row
+from infra.durable import Queue
+from longtail.jobs import TENANT, JobKind
+from longtail.seeds import derive_id
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a request handler, a schedule and a poll have in common."""
+
+    database: Database
+    queue: Queue
+
+    def ask(self, kind: JobKind, request: dict[str, Any], *, job: str | None = None) -> Row:
+        """The job's row. The same id asked for again is the same job."""
+        key = job or derive_id("job", TENANT, kind, uuid.uuid4())
+        self.database.insert(JOBS, {"id": key, "kind": kind, "state": "queued", "progress": 0.0, "message": "queued", "request": request})
+        self.queue.enqueue(kind, key, request)
+        return self.database.get(JOBS, key)
+
+    def requeue_orphans(self) -> int:
+        """Jobs that were written down but never queued, because the asker was killed between the two, are queued now."""
+        orphans = [j for j in self.database.list(JOBS, state="queued") if not self.queue.known(j["id"])]
+        for job in orphans:
+            self.queue.enqueue(job["kind"], job["id"], job["request"])
+        return len(orphans)
+
+    def promotion_seen(self, dataset: str, version: int, *, serving: int | None, source: str) -> Row | None:
+        """Asks for a promotion that somebody made in MLflow, once, however many hear of it; None if it is served already."""
+        if version == serving:
+            return None
+        count = len(self.database.list(PROMOTIONS, model=dataset))
+        key = derive_id("job", TENANT, "promote", dataset, version, count)
+        return self.ask("promote", {"dataset": dataset, "version": version, "who": source, "why": "champion moved in MLflow", "set_alias": False}, job=key)

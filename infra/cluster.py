@@ -1,0 +1,94 @@
+"""Ray: torch work by name. The caller never imports torch; the Ray worker imports what the name says."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from infra.settings import Settings
+from longtail.errors import Cancelled, LongtailError, NotReady
+
+NAMESPACE = "longtail"
+SERVER = "generators"
+
+
+class Cluster:
+    """A connection to the cluster, opened on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def connect(self) -> None:
+        if not ray.is_initialized():
+            ray.init(
+                address=self.settings.ray_address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"env_vars": self.settings.environment()},
+            )
+
+    def run(self, name: str, payload: dict[str, Any], *, cpus: float = 1, use_gpu: bool = False) -> Any:
+        """The result of the named function of `trainers` on a Ray worker; a worker that is killed is replaced, thrice.
+
+        `name` is "module:function". A GPU is asked for where `use_gpu` and the cluster has one. Raises the function's
+        own LongtailError.
+        """
+        self.connect()
+        gpus = 1 if use_gpu and ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=False)(call)
+        try:
+            return ray.get(task.remote(name, payload))
+        except RayTaskError as error:
+            raise own_error(error) from error
+
+    def start_server(self, name: str) -> None:
+        """Has one actor of the named class serve generators, restarted by Ray whenever it dies."""
+        self.connect()
+        module, _, attribute = name.partition(":")
+        options = {"name": SERVER, "lifetime": "detached", "get_if_exists": True, "max_restarts": -1, "max_task_retries": 3, "num_cpus": 0}
+        actor = ray.remote(ServerLoader).options(**options).remote(module, attribute, self.settings.model_dump(mode="json"))
+        ray.get(actor.call.remote("ready", {}))
+
+    def ask_server(self, method: str, payload: dict[str, Any], *, timeout_s: float = 60) -> Any:
+        """What the serving actor's method answers. Raises NotReady where it is not up, or its own LongtailError."""
+        try:
+            self.connect()
+            actor: ActorHandle[Any] = ray.get_actor(SERVER, namespace=NAMESPACE)
+            return ray.get(actor.call.remote(method, payload), timeout=timeout_s)
+        except RayTaskError as error:
+            raise own_error(error) from error
+        except (RayActorError, RayError, ValueError, ConnectionError) as error:
+            raise NotReady(f"the generator server is not up yet ({type(error).__name__}); try again in a few seconds") from error
+
+    def ready(self) -> bool:
+        try:
+            return bool(self.ask_server("ready", {}, timeout_s=5))
+        except NotReady:
+            return False
+
+
+class ServerLoader:
+    """The actor: imports the serving class in the Ray worker, so that the caller need not."""
+
+    def __init__(self, module: str, attribute: str, settings: dict[str, Any]) -> None:
+        self.served = getattr(importlib.import_module(module), attribute)(Settings.model_validate(settings))
+
+    def call(self, method: str, payload: dict[str, Any]) -> Any:
+        return getattr(self.served, method)(**payload)
+
+
+def call(name: str, payload: dict[str, Any]) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)(**payload)
+
+
+def own_error(error: RayTaskError) -> Exception:
+    cause = error.cause if isinstance(error.cause, Exception) else error
+    if isinstance(cause, Cancelled | LongtailError):
+        return cause
+    return error

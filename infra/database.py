@@ -1,0 +1,207 @@
+"""The service's own records in SQL: SQLite by default, Postgres to grow. Datasets, versions, jobs, batches and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from longtail.errors import Conflict, NotFound
+from longtail.jobs import FINAL_STATES, TENANT
+
+Row = dict[str, Any]
+META = sa.MetaData()
+
+
+def _table(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    """A table whose every row has an id, a tenant and a time of creation."""
+    return sa.Table(
+        name,
+        META,
+        sa.Column("id", sa.String, primary_key=True),
+        sa.Column("tenant", sa.String, nullable=False, index=True),
+        sa.Column("created", sa.String, nullable=False, index=True),
+        *columns,
+    )
+
+
+def _text(name: str, *, index: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.String, index=index)
+
+
+def _json(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.JSON)
+
+
+def _int(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Integer)
+
+
+DATASETS = _table("datasets", _text("uri"), _text("format"), _text("task"), _json("classes"), _json("meta"), _text("table_uri"), _int("latest"), _int("serving"))
+GENERATORS = _table(
+    "generators", _text("dataset", index=True), _int("version"), _text("uri"), _text("run"), _json("classes"), _json("gates"), _json("recipe"),
+    _text("source"), _text("job"),
+)
+VERSIONS = _table(
+    "versions", _text("dataset", index=True), _int("number"), _int("parent"), _int("lance_version"), _json("batches"), _json("health"),
+    _text("proof"), sa.Column("accepted_unproven", sa.Boolean, default=False), _text("note"),
+)
+VERSIONS.append_constraint(sa.UniqueConstraint("tenant", "dataset", "number"))
+JOBS = _table(
+    "jobs", _text("kind"), _text("state", index=True), sa.Column("progress", sa.Float, default=0.0), _text("message"), _json("request"),
+    _json("result"), _json("problem"), sa.Column("cancel", sa.Boolean, default=False), _text("finished"),
+)
+BATCHES = _table("batches", _text("dataset", index=True), _text("state"), _json("request"), _json("summary"), _text("job"))
+SAMPLES = _table(
+    "samples", _text("batch", index=True), _int("position"), _text("state"), _text("uri"), _text("etag"), _int("size_bytes"),
+    _int("width"), _int("height"), _json("annotations"), _json("provenance"), _json("verdict"),
+)
+EXPANSIONS = _table("expansions", _text("dataset"), _json("request"), _text("cron"), sa.Column("active", sa.Boolean, default=True))
+RUNS = _table("expansion_runs", _text("expansion", index=True), _text("trigger"), _json("outcome"))
+PROMOTIONS = _table(
+    "promotions", _text("model", index=True), _text("alias"), _int("before"), _int("after"), _text("who"), _text("why"), _text("outcome"),
+)
+EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
+ANSWERS = _table("answers", _text("fingerprint"), _int("status"), _json("body"), _json("headers"))
+EVENTS = sa.Table(
+    "events", META, sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True), sa.Column("job", sa.String, index=True),
+    sa.Column("kind", sa.String), sa.Column("data", sa.JSON), sa.Column("at", sa.String),
+)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Database:
+    """Rows by table and id. Every method is one transaction."""
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+        self.engine = sa.create_engine(url, **options)
+        if url.startswith("sqlite"):
+            sa.event.listen(self.engine, "connect", _tune_sqlite)
+
+    def create_tables(self) -> None:
+        for attempt in range(3):
+            try:
+                META.create_all(self.engine)
+                return
+            except sa.exc.DBAPIError:  # two processes of a new stack may create them at the same time
+                if attempt == 2:
+                    raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        with self.engine.begin() as connection:
+            yield connection
+
+    def insert(self, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        """True if the row is new, False if its id (or another unique key) is there already."""
+        try:
+            with self.transaction() as connection:
+                connection.execute(table.insert().values(**{"tenant": TENANT, "created": now()} | dict(row)))
+        except IntegrityError:
+            return False
+        return True
+
+    def insert_all(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds those rows whose ids are not there yet, in one transaction."""
+        if not rows:
+            return
+        with self.transaction() as connection:
+            ids = [r["id"] for r in rows]
+            there = set(connection.execute(sa.select(table.c.id).where(table.c.id.in_(ids))).scalars())
+            fresh = [{"tenant": TENANT, "created": now()} | dict(r) for r in rows if r["id"] not in there]
+            if fresh:
+                connection.execute(table.insert(), fresh)
+
+    def find(self, table: sa.Table, key: str) -> Row | None:
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(table).where(table.c.id == key)).mappings().first()
+        return dict(row) if row else None
+
+    def get(self, table: sa.Table, key: str) -> Row:
+        row = self.find(table, key)
+        if row is None:
+            raise NotFound(f"no {table.name.rstrip('s').replace('_', ' ')} {key!r}")
+        return row
+
+    def list(
+        self, table: sa.Table, *, limit: int = 1000, after: tuple[str, str] | None = None, order: str = "created", **where: Any
+    ) -> list[Row]:
+        """Rows that equal `where`, in order of `order` and id, beginning after the given (order value, id)."""
+        query = sa.select(table).order_by(table.c[order], table.c.id).limit(limit)
+        for name, value in where.items():
+            query = query.where(table.c[name] == value)
+        if after is not None:
+            query = query.where(sa.tuple_(table.c[order], table.c.id) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1])))
+        with self.engine.connect() as connection:
+            return [dict(r) for r in connection.execute(query).mappings()]
+
+    def update(self, table: sa.Table, key: str, **values: Any) -> None:
+        with self.transaction() as connection:
+            connection.execute(table.update().where(table.c.id == key).values(**values))
+
+    def move(self, table: sa.Table, key: str, *, column: str, allowed: Sequence[str], to: str) -> None:
+        """Changes a state, in one step, if it is one of those allowed; raises Conflict if not."""
+        with self.transaction() as connection:
+            changed = connection.execute(
+                table.update().where(table.c.id == key, table.c[column].in_([*allowed, to])).values({column: to})
+            ).rowcount
+        if not changed:
+            found = self.get(table, key)[column]
+            raise Conflict(f"{table.name} {key!r} is {found!r}; it can become {to!r} only from {', '.join(allowed)}")
+
+    # jobs
+
+    def report(self, job: str, *, progress: float | None = None, message: str | None = None, data: Mapping[str, Any] | None = None) -> bool:
+        """Records progress and an event; returns True if the job's owner has asked to cancel it."""
+        values: Row = {k: v for k, v in (("progress", progress), ("message", message)) if v is not None}
+        with self.transaction() as connection:
+            if values:
+                connection.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+            connection.execute(EVENTS.insert().values(job=job, kind="progress", data={**values, **(data or {})}, at=now()))
+            return bool(connection.execute(sa.select(JOBS.c.cancel).where(JOBS.c.id == job)).scalar())
+
+    def set_state(self, job: str, state: str, **values: Any) -> None:
+        """Moves a job on. A final state is never left again."""
+        if state in FINAL_STATES:
+            values["finished"] = now()
+        with self.transaction() as connection:
+            changed = connection.execute(
+                JOBS.update().where(JOBS.c.id == job, JOBS.c.state.not_in(FINAL_STATES)).values(state=state, **values)
+            ).rowcount
+            if changed:
+                connection.execute(EVENTS.insert().values(job=job, kind="state", data={"state": state, **_plain(values)}, at=now()))
+
+    def events(self, job: str, *, after: int = 0, limit: int = 500) -> list[Row]:
+        query = sa.select(EVENTS).where(EVENTS.c.job == job, EVENTS.c.seq > after).order_by(EVENTS.c.seq).limit(limit)
+        with self.engine.connect() as connection:
+            return [dict(r) for r in connection.execute(query).mappings()]
+
+    # datasets
+
+    def version(self, dataset: str, number: int | None = None) -> Row:
+        """The numbered version, or the latest."""
+        wanted = number if number is not None else self.get(DATASETS, dataset)["latest"]
+        if wanted is None:
+            raise Conflict(f"dataset {dataset!r} is not registered yet; wait for its job")
+        found = self.list(VERSIONS, dataset=dataset, number=wanted)
+        if not found:
+            raise NotFound(f"dataset {dataset!r} has no version {wanted}")
+        return found[0]
+
+
+def _plain(values: Mapping[str, Any]) -> Row:
+    return {k: v for k, v in values.items() if k in ("message", "problem", "result", "finished")}
+
+
+def _tune_sqlite(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA busy_timeout=30000")

@@ -1,0 +1,247 @@
+"""The whole stack on one machine, in the foreground: start in order, wait for health, restart what dies, stop it all."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra import parts
+from infra.objects import Objects
+from infra.parts import Part
+from infra.settings import Settings
+from longtail.errors import Conflict, NotReady
+
+MAX_RESTARTS = 3
+STOP_S = 6.0
+
+
+@dataclass
+class Running:
+    """A part's process and how often it had to be started again."""
+
+    part: Part
+    process: subprocess.Popen[bytes]
+    restarts: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+class Stack:
+    """Supervises the parts. State, logs and addresses lie under one directory, found again by a second start."""
+
+    def __init__(self, state_dir: Path, *, api_port: int | None = None, num_cpus: int | None = None, say: Callable[[str], None] = print) -> None:
+        self.folder = state_dir.resolve()
+        self.say = say
+        self.api_port = api_port
+        self.num_cpus = num_cpus or os.cpu_count() or 1
+        self.running: dict[str, Running] = {}
+        self.failed: str | None = None
+        self.stopping = threading.Event()
+
+    def run(self, *, on_ready: Callable[[Settings], None] | None = None) -> None:
+        """Starts everything and stays until told to stop; raises NotReady, naming the part, if one will not live."""
+        self.start()
+        try:
+            if on_ready:
+                on_ready(self.settings)
+            self.watch()
+        finally:
+            self.stop()
+
+    def start(self) -> Settings:
+        """Starts each part and waits for it; returns where everything is."""
+        self._claim()
+        self.settings, secret = self._settings()
+        ports = self.ports
+        try:
+            self._start(parts.s3(self.settings, ports=ports, folder=self.folder / "s3"))
+            self._wait("s3")
+            self._bucket()
+            self._start(
+                parts.mlflow(
+                    self.settings, port=ports["mlflow"], backend=f"sqlite:///{self.folder / 'mlflow.db'}", encryption_key=secret["encryption_key"]
+                )
+            )
+            self._start(parts.ray(port=ports["ray"], num_cpus=self.num_cpus, folder=self._short_folder()))
+            for name in ("ray", "mlflow"):
+                self._wait(name)
+            self._start(parts.worker())
+            self._start(parts.api(self.settings))
+            self._wait("api")
+        except BaseException:
+            self.stop()
+            raise
+        return self.settings
+
+    def watch(self) -> None:
+        """Restarts parts that die, three times each; returns when asked to stop."""
+        while not self.stopping.wait(0.5):
+            for name, running in list(self.running.items()):
+                code = running.process.poll()
+                if code is None or self.stopping.is_set():
+                    continue
+                if running.restarts >= MAX_RESTARTS:
+                    raise NotReady(f"{name} died {running.restarts + 1} times (last with code {code}); see {self.folder / 'logs' / name}.log")
+                self.say(f"{name} died with code {code}; starting it again ({running.restarts + 1} of {MAX_RESTARTS})")
+                self._start(running.part, restarts=running.restarts + 1)
+                if name != "worker":
+                    self._wait(name)
+
+    def stop(self) -> None:
+        """Ends every child and its children: politely first, then by force, within ten seconds."""
+        self.stopping.set()
+        for name in ("api", "worker", "ray", "mlflow", "s3"):
+            if name in self.running:
+                _signal_group(self.running[name].process, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_S
+        for running in self.running.values():
+            try:
+                running.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pass
+        for running in self.running.values():
+            _signal_group(running.process, signal.SIGKILL)
+            running.process.wait()
+        self.running.clear()
+        (self.folder / "stack.pid").unlink(missing_ok=True)
+
+    def _claim(self) -> None:
+        for name in ("logs", "s3"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        pid_file = self.folder / "stack.pid"
+        if (pid := running_pid(self.folder)) is not None:
+            raise Conflict(f"a stack with this state directory is running already (pid {pid}); stop it with `longtail down`")
+        pid_file.write_text(str(os.getpid()))
+
+    def _settings(self) -> tuple[Settings, dict[str, str]]:
+        file = self.folder / "secrets.json"
+        if not file.exists():
+            made = {n: secrets.token_urlsafe(24) for n in ("api_key", "s3_access_key", "s3_secret_key", "webhook_secret")}
+            made["encryption_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(made))
+        secret: dict[str, str] = json.loads(file.read_text())
+        self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray"))
+        api_port = self.api_port or free_ports(("api",), start=8080)["api"]
+        if self.api_port and not is_free(self.api_port):
+            raise Conflict(f"port {self.api_port} is taken; choose another with --port")
+        settings = Settings(
+            state_dir=self.folder,
+            s3_endpoint=f"127.0.0.1:{self.ports['s3']}",
+            s3_access_key=secret["s3_access_key"],
+            s3_secret_key=secret["s3_secret_key"],
+            database_url=f"sqlite:///{self.folder / 'longtail.db'}",
+            durable_url=f"sqlite:///{self.folder / 'durable.db'}",
+            mlflow_url=f"http://127.0.0.1:{self.ports['mlflow']}",
+            ray_address=f"127.0.0.1:{self.ports['ray']}",
+            api_port=api_port,
+            api_url=f"http://127.0.0.1:{api_port}",
+            api_key=secret["api_key"],
+            webhook_secret=secret["webhook_secret"],
+        )
+        stack = self.folder / "stack.json"
+        stack.touch(mode=0o600)
+        stack.write_text(settings.model_dump_json(indent=2))
+        return settings, secret
+
+    def _short_folder(self) -> Path:
+        """Ray's sockets need a short path, so its scratch lies in /tmp, named after the state directory."""
+        return Path("/tmp") / f"longtail-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
+
+    def _start(self, part: Part, *, restarts: int = 0) -> None:
+        log = (self.folder / "logs" / f"{part.name}.log").open("ab")
+        environment = {**os.environ, **parts.QUIET, **self.settings.environment(), **part.environment}
+        process = subprocess.Popen(part.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+        log.close()
+        self.running[part.name] = Running(part, process, restarts)
+        (self.folder / "pids.json").write_text(json.dumps({n: r.process.pid for n, r in self.running.items()}))
+
+    def _wait(self, name: str) -> None:
+        running = self.running[name]
+        deadline = time.monotonic() + running.part.timeout_s
+        while not healthy(running.part):
+            if running.process.poll() is not None:
+                raise NotReady(f"{name} ended with code {running.process.returncode} while starting; see {self.folder / 'logs' / name}.log")
+            if time.monotonic() > deadline:
+                raise NotReady(f"{name} did not answer within {running.part.timeout_s:.0f} s; see {self.folder / 'logs' / name}.log")
+            time.sleep(0.1)
+        self.say(f"{name:7s} ready after {time.monotonic() - running.started:.1f} s")
+
+    def _bucket(self) -> None:
+        objects = Objects(self.settings)
+        for attempt in range(40):
+            try:
+                objects.ensure_bucket()
+                return
+            except Exception:
+                if attempt == 39:
+                    raise
+                time.sleep(0.25)
+
+
+def running_pid(folder: Path) -> int | None:
+    """Process id of the supervisor whose state this is, None if it is not running."""
+    file = folder / "stack.pid"
+    if not file.exists():
+        return None
+    pid = int(file.read_text() or 0)
+    try:
+        os.kill(pid, 0)
+        command = Path(f"/proc/{pid}/cmdline")
+        alive = not command.exists() or b"longtail" in command.read_bytes() or b"pytest" in command.read_bytes()
+        return pid if alive and pid != os.getpid() else None
+    except (ProcessLookupError, ValueError):
+        return None
+
+
+def healthy(part: Part) -> bool:
+    """True once the part's url answers, or its port accepts."""
+    if part.url is None:
+        return part.port is None or not is_free(part.port)
+    try:
+        with urllib.request.urlopen(part.url, timeout=2):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(names: tuple[str, ...], *, start: int = 21000) -> dict[str, int]:
+    """A free port for each name, with the one 10,000 above it free as well: SeaweedFS puts its gRPC there."""
+    found: dict[str, int] = {}
+    port = start
+    while len(found) < len(names):
+        if is_free(port) and is_free(port + 10_000):
+            found[names[len(found)]] = port
+        port += 1
+    return found
+
+
+def _signal_group(process: subprocess.Popen[bytes], what: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, what)
+    except ProcessLookupError:
+        pass

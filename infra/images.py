@@ -1,0 +1,128 @@
+"""Images in and out: decoded within a limit, encoded as their source was, marked as what they are.
+
+Encoding follows the source's format, quantisation tables and chroma subsampling, so that a model cannot learn the
+compression in place of the object.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
+
+from longtail.errors import BrokenImage
+from longtail.samples import DIGITAL_SOURCE_TYPES, Provenance
+
+Pixels = NDArray[np.uint8]
+CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How an image was stored: enough to store another the same way."""
+
+    format: str
+    mode: str
+    quantization: dict[int, list[int]] | None = None
+    subsampling: int | None = None
+
+
+def decode(data: bytes, *, what: str, max_pixels: int) -> tuple[Pixels, Codec]:
+    """(HxWx3 uint8, codec): orientation applied, alpha over white, gray spread over three channels.
+
+    Raises BrokenImage, naming `what`, for anything that is not a whole image of at most `max_pixels`.
+    """
+    image = opened(data, what=what, max_pixels=max_pixels)
+    tables = getattr(image, "quantization", None)
+    sampling = JpegImagePlugin.get_sampling(image) if image.format == "JPEG" else None
+    codec = Codec(image.format or "", image.mode, {int(k): list(v) for k, v in tables.items()} if tables else None, sampling)
+    upright = ImageOps.exif_transpose(image)
+    if "A" in upright.mode or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+    return np.asarray(upright.convert("RGB")), codec
+
+
+def opened(data: bytes, *, what: str, max_pixels: int) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(data))
+            if image.width * image.height > max_pixels:
+                raise BrokenImage(f"{what}: {image.width}x{image.height} is more than the {max_pixels} pixels allowed")
+            image.load()
+    except BrokenImage:
+        raise
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise BrokenImage(f"{what}: cannot be decoded as an image ({error})") from error
+    return image
+
+
+def size_of(data: bytes, *, what: str, max_pixels: int) -> tuple[int, int]:
+    """(width, height) as a viewer sees them, after decoding the whole image."""
+    image = opened(data, what=what, max_pixels=max_pixels)
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def encode(pixels: Pixels, codec: Codec, *, provenance: Provenance | None, sample_id: str) -> bytes:
+    """The pixels stored as the codec says, marked with IPTC's digital source type and the sample's id."""
+    image = Image.fromarray(pixels)
+    options: dict[str, Any] = {}
+    source_type = DIGITAL_SOURCE_TYPES[provenance.mode] if provenance else None
+    if codec.format == "JPEG":
+        if codec.mode == "L":
+            image = image.convert("L")
+        options = {"qtables": codec.quantization, "subsampling": codec.subsampling if codec.subsampling in (0, 1, 2) else 0}
+        if codec.mode == "L":
+            options.pop("subsampling")
+        if source_type:
+            options["xmp"] = xmp(source_type, sample_id)
+    elif codec.format == "WEBP":
+        options = {"lossless": True} | ({"xmp": xmp(source_type, sample_id)} if source_type else {})
+    else:
+        if codec.mode == "L":
+            image = image.convert("L")
+        if source_type:
+            info = PngImagePlugin.PngInfo()
+            info.add_itxt("XML:com.adobe.xmp", xmp(source_type, sample_id).decode())
+            options["pnginfo"] = info
+    out = BytesIO()
+    image.save(out, format=stored_format(codec), **options)
+    return out.getvalue()
+
+
+def stored_format(codec: Codec) -> str:
+    """The format that output is stored in: the source's own, PNG where we have no encoder for that."""
+    return codec.format if codec.format in CONTENT_TYPES else "PNG"
+
+
+def xmp(source_type: str, sample_id: str) -> bytes:
+    return (
+        '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:dc="http://purl.org/dc/elements/1.1/" '
+        f'Iptc4xmpExt:DigitalSourceType="{source_type}" dc:identifier="longtail:{sample_id}"/>'
+        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    ).encode()
+
+
+def read_mark(data: bytes) -> str | None:
+    """The IPTC digital source type a file is marked with, or None."""
+    image = Image.open(BytesIO(data))
+    raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+    _, _, rest = text.partition('DigitalSourceType="')
+    return rest.partition('"')[0] or None
+
+
+def to_png(pixels: Pixels) -> bytes:
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, format="PNG")
+    return out.getvalue()

@@ -1,0 +1,124 @@
+"""Objects in S3, through the MinIO client. Keys are content-addressed wherever we choose them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from io import BytesIO
+from typing import TypeVar
+
+import urllib3
+from minio import Minio
+from minio.commonconfig import CopySource
+from minio.error import MinioException, S3Error
+
+from infra.settings import Settings
+from longtail.errors import NotFound, SourceChanged, StorageUnavailable
+from longtail.names import split_uri
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One listed object; `path` is relative to the prefix that was listed."""
+
+    path: str
+    uri: str
+    etag: str
+    size_bytes: int
+
+
+class Objects:
+    """Reads and writes by s3:// uri. Raises StorageUnavailable where the server does not answer."""
+
+    def __init__(self, settings: Settings, *, bucket: str | None = None) -> None:
+        pool = urllib3.PoolManager(maxsize=16, timeout=urllib3.Timeout(connect=3, read=30), retries=urllib3.Retry(2, backoff_factor=0.2))
+        self.endpoint = settings.s3_endpoint
+        self.bucket = bucket or settings.bucket
+        self.client = Minio(
+            endpoint=settings.s3_endpoint,
+            access_key=settings.s3_access_key or None,
+            secret_key=settings.s3_secret_key or None,
+            secure=settings.s3_secure,
+            region=settings.s3_region,
+            http_client=pool,
+        )
+
+    def ensure_bucket(self, bucket: str | None = None) -> None:
+        name = bucket or self.bucket
+        self._call(name, lambda: None if self.client.bucket_exists(bucket_name=name) else self.client.make_bucket(bucket_name=name))
+
+    def read(self, uri: str, *, etag: str | None = None) -> bytes:
+        """The object's bytes. With `etag`, raises SourceChanged if it is not the one that was registered."""
+        bucket, key = split_uri(uri)
+
+        def get() -> bytes:
+            response = self.client.get_object(bucket_name=bucket, object_name=key)
+            try:
+                found = response.headers.get("ETag", "").strip('"')
+                if etag and found and found != etag:
+                    raise SourceChanged(f"{uri}: changed since it was registered (etag was {etag}, is {found}); register the dataset again")
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+        return self._call(uri, get)
+
+    def write(self, uri: str, data: bytes, *, content_type: str = "application/octet-stream") -> str:
+        """Stores the bytes and returns their etag."""
+        bucket, key = split_uri(uri)
+        result = self._call(
+            uri,
+            lambda: self.client.put_object(
+                bucket_name=bucket, object_name=key, data=BytesIO(data), length=len(data), content_type=content_type
+            ),
+        )
+        return (result.etag or "").strip('"')
+
+    def write_addressed(self, prefix_uri: str, data: bytes, *, suffix: str, content_type: str) -> tuple[str, str]:
+        """Stores the bytes under a name that is their hash; returns (uri, etag). Writing the same twice is harmless."""
+        digest = hashlib.sha256(data).hexdigest()
+        uri = f"{prefix_uri.rstrip('/')}/{digest[:2]}/{digest}{suffix}"
+        return uri, self.write(uri, data, content_type=content_type)
+
+    def list(self, uri: str) -> Iterator[ObjectInfo]:
+        """Every object below the prefix. Raises NotFound where bucket or prefix has nothing."""
+        bucket, prefix = split_uri(uri)
+        start = f"{prefix}/" if prefix else ""
+        if not self._call(uri, lambda: self.client.bucket_exists(bucket_name=bucket)):
+            raise NotFound(f"bucket {bucket!r} does not exist on {self.endpoint}")
+        found = self._call(uri, lambda: list(self.client.list_objects(bucket_name=bucket, prefix=start or None, recursive=True)))
+        if not found:
+            raise NotFound(f"nothing lies below {uri}")
+        for item in found:
+            key = item.object_name or ""
+            if not item.is_dir:
+                yield ObjectInfo(key.removeprefix(start), f"s3://{bucket}/{key}", (item.etag or "").strip('"'), item.size or 0)
+
+    def copy(self, source: str, target: str, *, etag: str) -> None:
+        """Copies within the server. Raises SourceChanged where the source is not what was registered."""
+        (bucket, key), (to_bucket, to_key) = split_uri(source), split_uri(target)
+        found = self._call(source, lambda: self.client.stat_object(bucket_name=bucket, object_name=key))
+        if etag and (found.etag or "").strip('"') != etag:
+            raise SourceChanged(f"{source}: changed since it was registered; register the dataset again")
+        self._call(target, lambda: self.client.copy_object(bucket_name=to_bucket, object_name=to_key, source=CopySource(bucket_name=bucket, object_name=key)))
+
+    def presign(self, uri: str, *, hours: float = 1) -> str:
+        bucket, key = split_uri(uri)
+        return self.client.presigned_get_object(bucket_name=bucket, object_name=key, expires=timedelta(hours=hours))
+
+    def _call(self, what: str, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchBucket", "NoSuchObject"):
+                raise NotFound(f"{what}: {error.code} on {self.endpoint}") from error
+            if error.code in ("AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId"):
+                raise StorageUnavailable(f"{what}: {self.endpoint} refused the credentials ({error.code})") from error
+            raise StorageUnavailable(f"{what}: {self.endpoint} answered {error.code}: {error.message}") from error
+        except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
+            raise StorageUnavailable(f"{what}: the S3 server at {self.endpoint} did not answer ({type(error).__name__})") from error

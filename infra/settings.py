@@ -1,0 +1,59 @@
+"""Where the parts of the stack are. Read from the environment once, at an entry point, and passed inward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Addresses, credentials and limits; every field may be set as LONGTAIL_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="LONGTAIL_", frozen=True, extra="ignore")
+
+    state_dir: Path = Path(".longtail")
+    bucket: str = "longtail"
+    s3_endpoint: str = "127.0.0.1:8333"
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    s3_secure: bool = False
+    s3_region: str = "us-east-1"
+    database_url: str = ""
+    durable_url: str = ""
+    mlflow_url: str = "http://127.0.0.1:5000"
+    ray_address: str = "auto"
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8080, ge=1, le=65535)
+    api_url: str = ""
+    api_key: str = ""
+    webhook_secret: str = ""
+    executor_id: str = "worker-0"
+    max_image_pixels: int = Field(default=50_000_000, description="larger images are refused before decoding")
+    poll_seconds: float = Field(default=5.0, gt=0, description="how often promotion is looked for in MLflow")
+
+    @property
+    def tables_root(self) -> str:
+        return f"s3://{self.bucket}/tables"
+
+    @property
+    def lance_options(self) -> dict[str, str]:
+        return {
+            "aws_endpoint": f"{'https' if self.s3_secure else 'http'}://{self.s3_endpoint}",
+            "aws_access_key_id": self.s3_access_key,
+            "aws_secret_access_key": self.s3_secret_key,
+            "aws_region": self.s3_region,
+            "allow_http": "true",
+        }
+
+    def environment(self) -> dict[str, str]:
+        """These settings as variables for a child process."""
+        return {f"LONGTAIL_{k.upper()}": str(v) for k, v in self.model_dump(mode="json").items()}
+
+    @classmethod
+    def of_running_stack(cls, state_dir: Path) -> Self:
+        """What `longtail up` wrote for the stack whose state lies in `state_dir`; the environment where there is none."""
+        file = state_dir / "stack.json"
+        return cls.model_validate_json(file.read_text()) if file.exists() else cls(state_dir=state_dir)

@@ -1,0 +1,33 @@
+"""The jobs that the API asks for and the worker does, by name, with their states."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+JobKind = Literal[
+    "register", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate"
+]
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+BatchState = Literal["queued", "generating", "filtering", "ready", "published", "discarded", "failed", "cancelled"]
+FINAL_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+QUEUES: dict[JobKind, str] = {
+    "register": "work",
+    "finetune": "training",
+    "promote": "registry",
+    "batch": "work",
+    "publish": "work",
+    "export": "work",
+    "expand": "expansions",
+    "evaluate": "training",
+}
+QUEUE_CONCURRENCY: dict[str, int] = {"work": 2, "training": 1, "registry": 1, "expansions": 1}
+WORKFLOW_PREFIX = "longtail."
+TENANT = "default"
+"""There is one tenant; every row, prefix and job carries it from the start."""
+MAX_BATCH = 10_000
+MAX_PREVIEW = 16
+
+
+def workflow_name(kind: JobKind) -> str:
+    """The durable workflow's registered name."""
+    return WORKFLOW_PREFIX + kind

@@ -1,0 +1,81 @@
+"""A sample is an image with its annotations; a synthetic one also carries where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+from longtail.boxes import BoxXywh
+
+Split = Literal["train", "val", "test"]
+Origin = Literal["real", "synthetic"]
+Mode = Literal["synthesis", "inpaint", "copy_paste"]
+Task = Literal["detection", "classification"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SOURCE_BATCH = "source"
+
+DIGITAL_SOURCE_TYPES: dict[Mode, str] = {
+    "synthesis": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+    "inpaint": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
+    "copy_paste": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeCapture",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """One label. `category_id` is the source's own; `bbox_xywh` in pixels, None for a whole-image class.
+
+    `extra` holds every other field of the source record, unchanged, so that an export gives it back.
+    """
+
+    category_id: int
+    bbox_xywh: BoxXywh | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What is needed to make a synthetic image again. Boxes in pixels of the background, xyxy.
+
+    `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `background` the real image it lies in.
+    """
+
+    mode: Mode
+    class_name: str
+    seed: int
+    novelty: float
+    model: str | None
+    model_version: int | None
+    model_uri: str | None
+    background: Mapping[str, Any] | None
+    exemplar: Mapping[str, Any] | None
+    box_xyxy: tuple[float, float, float, float]
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        box = body["box_xyxy"]
+        return cls(**{**body, "box_xyxy": (box[0], box[1], box[2], box[3])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One row of a dataset. `path` is relative to the source prefix, `uri` is where the bytes are."""
+
+    id: str
+    path: str
+    uri: str
+    etag: str
+    size_bytes: int
+    width: int
+    height: int
+    split: Split
+    annotations: tuple[Annotation, ...]
+    origin: Origin = "real"
+    batch: str = SOURCE_BATCH
+    provenance: Provenance | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)

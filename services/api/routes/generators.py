@@ -1,0 +1,66 @@
+"""Generators: fine-tuning, versions, promotion, and MLflow's word that a champion moved."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from infra.database import DATASETS, GENERATORS
+from infra.signatures import signature
+from longtail.errors import NotFound
+from services.api.schemas import Finetune, Promote
+from services.api.service import IdempotencyKey, Served, accepted, authorised, job_id
+
+router = APIRouter(prefix="/v1", tags=["generators"])
+
+
+@router.post("/generators", status_code=202, dependencies=[Depends(authorised)])
+def finetune(body: Finetune, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Fine-tunes from the foundation and registers the result in MLflow, as challenger if no gate failed."""
+    served.catalogue.database.version(body.dataset)
+    job = job_id("finetune", key, "generators", body.model_dump(), served)
+    return accepted(served.asking.ask("finetune", body.model_dump(), job=job), dataset=body.dataset)
+
+
+@router.get("/generators/{dataset}", dependencies=[Depends(authorised)])
+def generators(dataset: str, served: Served) -> dict[str, Any]:
+    """The dataset's generators with their gates, and which one serves."""
+    serving = served.catalogue.database.get(DATASETS, dataset)["serving"]
+    items = [{**g, "serving": g["version"] == serving} for g in served.catalogue.database.list(GENERATORS, dataset=dataset)]
+    return {"dataset": dataset, "serving": serving, "items": items}
+
+
+@router.post("/generators/{dataset}/champion", status_code=202, dependencies=[Depends(authorised)])
+def promote(dataset: str, body: Promote, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Moves `champion` in MLflow and serves that version once it is loaded."""
+    if served.catalogue.database.find(GENERATORS, f"{dataset}:{body.version}") is None:
+        raise NotFound(f"dataset {dataset!r} has no generator version {body.version}")
+    request = {"dataset": dataset, "version": body.version, "who": "api", "why": body.why or "asked over REST", "set_alias": True}
+    job = job_id("promote", key, f"champion/{dataset}", request, served)
+    return accepted(served.asking.ask("promote", request, job=job))
+
+
+@router.post("/webhooks/mlflow", status_code=202)
+async def webhook(request: Request, served: Served) -> dict[str, Any]:
+    """MLflow's hint that an alias moved, signed by it. The champion's swap follows as a job; polling would find it too."""
+    raw = await request.body()
+    headers = request.headers
+    wanted = signature(
+        served.settings.webhook_secret, delivery=headers.get("x-mlflow-delivery-id", ""), timestamp=headers.get("x-mlflow-timestamp", ""), body=raw
+    )
+    if not served.settings.webhook_secret or not hmac.compare_digest(wanted, headers.get("x-mlflow-signature", "")):
+        raise HTTPException(401, "the webhook's signature does not match")
+    event = json.loads(raw)
+    data = event.get("data", {})
+    if event.get("entity") != "model_version_alias" or event.get("action") != "created" or data.get("alias") != "champion":
+        return {"ignored": True}
+    dataset = served.catalogue.database.find(DATASETS, str(data.get("name")))
+    if dataset is None:
+        return {"ignored": True}
+    job = served.asking.promotion_seen(dataset["id"], int(data["version"]), serving=dataset["serving"], source="webhook")
+    return {"job": job["id"] if job else None}

@@ -1,0 +1,155 @@
+"""Previews at once, batches as jobs, single samples and their provenance."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response
+
+from infra.database import BATCHES, DATASETS, GENERATORS, JOBS, SAMPLES
+from longtail.errors import InvalidRequest, NotReady
+from longtail.gates import check_novelty
+from longtail.jobs import TENANT
+from longtail.seeds import derive_id
+from services.api.schemas import Batch, Decide, Generate, Preview, Publish
+from services.api.service import IdempotencyKey, Served, Service, accepted, job_id
+
+router = APIRouter(prefix="/v1", tags=["samples"])
+
+
+def checked(body: Generate, served: Service) -> tuple[int, dict[str, Any]]:
+    """(version, the class's health). Refuses an unknown class, and a novelty the class has too few instances for."""
+    version = served.catalogue.database.version(body.dataset, body.version)
+    counts = {c["name"]: c for c in version["health"]["classes"]}
+    if body.class_name not in counts:
+        raise InvalidRequest(f"unknown class {body.class_name!r}; {body.dataset!r} has {sorted(counts)}")
+    task = served.catalogue.database.get(DATASETS, body.dataset)["task"]
+    if task == "classification" and body.mode != "synthesis":
+        raise InvalidRequest(f"{body.dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis'")
+    found = counts[body.class_name]
+    real = max(0, found["instances"]["train"] - found["synthetic"])
+    check_novelty(class_name=body.class_name, instances=real, novelty=body.novelty, mode=body.mode)
+    return int(version["number"]), found
+
+
+@router.post("/previews")
+def preview(body: Preview, served: Served) -> dict[str, Any]:
+    """A handful of samples at once, stored nowhere."""
+    version, _ = checked(body, served)
+    model = {"name": None, "version": None, "uri": None}
+    if body.mode != "copy_paste":
+        serving = served.catalogue.database.get(DATASETS, body.dataset)["serving"]
+        if serving is None:
+            raise NotReady(f"dataset {body.dataset!r} has no generator in service yet")
+        row = served.catalogue.database.get(GENERATORS, f"{body.dataset}:{serving}")
+        model = {"name": body.dataset, "version": row["version"], "uri": row["uri"]}
+    request = body.model_dump(mode="json")
+    payload = {"dataset": body.dataset, "version": version, "request": request, "key": derive_id("preview", uuid.uuid4()), "model": model}
+    return {"generator": model["version"], "items": served.cluster.ask_server("preview", payload)}
+
+
+@router.post("/batches", status_code=202)
+def batch(body: Batch, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Starts a batch: generated, filtered, then `ready` for a look, publication or discarding."""
+    version, _ = checked(body, served)
+    job = job_id("batch", key, "batches", body.model_dump(mode="json"), served) or derive_id("job", TENANT, "batch", uuid.uuid4())
+    name = derive_id("batch", TENANT, job)
+    request = {**body.model_dump(mode="json"), "version": version, "batch": name}
+    served.catalogue.database.insert(BATCHES, {"id": name, "dataset": body.dataset, "state": "queued", "request": request, "job": job})
+    return accepted(served.asking.ask("batch", request, job=job), batch=name)
+
+
+@router.get("/batches")
+def batches(served: Served, dataset: str | None = None) -> dict[str, Any]:
+    where = {"dataset": dataset} if dataset else {}
+    return {"items": served.catalogue.database.list(BATCHES, **where)}
+
+
+@router.get("/batches/{name}")
+def one_batch(name: str, served: Served) -> dict[str, Any]:
+    return served.catalogue.database.get(BATCHES, name)
+
+
+@router.get("/batches/{name}/samples")
+def batch_samples(
+    name: str, served: Served, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> dict[str, Any]:
+    """A page of a batch's samples with their verdicts."""
+    served.catalogue.database.get(BATCHES, name)
+    after = (cursor.split("|")[0], cursor.split("|")[1]) if cursor and "|" in cursor else None
+    rows = served.catalogue.database.list(SAMPLES, batch=name, limit=limit + 1, after=after)
+    more = rows[limit - 1] if len(rows) > limit else None
+    return {"items": rows[:limit], "next": f"{more['created']}|{more['id']}" if more else None}
+
+
+@router.post("/batches/{name}/publish", status_code=202)
+def publish(name: str, body: Publish, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Adds the accepted samples as a new version. Asked for twice it is the same version."""
+    found = served.catalogue.database.get(BATCHES, name)
+    served.catalogue.database.move(BATCHES, name, column="state", allowed=["ready", "published"], to=found["state"])
+    job_id("publish", key, f"publish/{name}", body.model_dump(), served)
+    request = {"dataset": found["dataset"], "batch": name, "accept_unproven": body.accept_unproven}
+    return accepted(served.asking.ask("publish", request, job=derive_id("job", TENANT, "publish", name)), batch=name)
+
+
+@router.post("/batches/{name}/discard")
+def discard(name: str, served: Served) -> dict[str, Any]:
+    """Sets a batch aside; its samples enter no dataset."""
+    served.catalogue.database.move(BATCHES, name, column="state", allowed=["ready", "failed", "cancelled"], to="discarded")
+    return served.catalogue.database.get(BATCHES, name)
+
+
+@router.post("/samples/{sample}/decision")
+def decide(sample: str, body: Decide, served: Served) -> dict[str, Any]:
+    """A person's word on one sample, while its batch is ready."""
+    database = served.catalogue.database
+    row = database.get(SAMPLES, sample)
+    state = database.get(BATCHES, row["batch"])["state"]
+    if state != "ready":
+        raise InvalidRequest(f"sample {sample!r}: its batch is {state!r}; samples are decided on while it is 'ready'")
+    database.update(SAMPLES, sample, state="accepted" if body.accept else "rejected")
+    return database.get(SAMPLES, sample)
+
+
+@router.get("/samples/{sample}")
+def one_sample(sample: str, served: Served) -> dict[str, Any]:
+    """A synthetic sample: its record, its scores, and how to make it again."""
+    row = served.catalogue.database.get(SAMPLES, sample)
+    return {**row, "make_again": f"curl -X POST -H 'Authorization: Bearer $KEY' {served.settings.api_url}/v1/samples/{sample}/regenerate"}
+
+
+@router.get("/samples/{sample}/image")
+def image(sample: str, served: Served) -> Response:
+    row = served.catalogue.database.get(SAMPLES, sample)
+    suffix = row["uri"].rsplit(".", 1)[-1]
+    return Response(served.catalogue.objects.read(row["uri"], etag=row["etag"]), media_type=f"image/{'jpeg' if suffix == 'jpg' else suffix}")
+
+
+@router.post("/samples/{sample}/regenerate")
+def regenerate(sample: str, served: Served) -> dict[str, Any]:
+    """Makes the sample again from its record and compares every decoded pixel with what is stored."""
+    row = served.catalogue.database.get(SAMPLES, sample)
+    found = served.catalogue.database.get(BATCHES, row["batch"])
+    record = {**row["provenance"], "scores": {}}
+    payload = {"dataset": found["dataset"], "version": found["request"]["version"], "sample": sample, "record": record, "uri": row["uri"]}
+    return {"sample": sample, **served.cluster.run("trainers.tasks:regenerate", payload)}
+
+
+@router.get("/batches/{name}/pictures")
+def pictures(name: str, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> dict[str, Any]:
+    """Crops for a report: before, after, and the nearest real neighbour of each sample."""
+    found = served.catalogue.database.get(BATCHES, name)
+    rows = served.catalogue.database.list(SAMPLES, batch=name, limit=limit)
+    samples = [{"id": r["id"], "uri": r["uri"], "provenance": {**r["provenance"]}, "verdict": r["verdict"]} for r in rows]
+    payload = {"dataset": found["dataset"], "version": found["request"]["version"], "samples": samples}
+    made = served.cluster.run("trainers.tasks:nearest_pictures", payload) if rows else []
+    states = {r["id"]: (r["state"], r["verdict"]) for r in rows}
+    return {"items": [{**m, "state": states[m["id"]][0], "verdict": states[m["id"]][1]} for m in made]}
+
+
+@router.get("/jobs/{job}/result")
+def result(job: str, served: Served) -> dict[str, Any]:
+    row = served.catalogue.database.get(JOBS, job)
+    return {"job": job, "state": row["state"], "result": row["result"]}

@@ -1,0 +1,114 @@
+"""What requests may say: frozen, bounded, nothing extra."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from longtail.jobs import MAX_BATCH, MAX_PREVIEW
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Name = Annotated[str, Field(min_length=1, max_length=63, description="a-z, 0-9, '-' and '_'")]
+Mode = Literal["synthesis", "inpaint", "copy_paste"]
+
+
+class RegisterDataset(Body):
+    """Registers what lies below a prefix; no image is copied."""
+
+    name: Name
+    uri: str = Field(description="s3://bucket/prefix")
+    format: Literal["auto", "coco", "imagefolder"] = "auto"
+    on_problem: Literal["fail", "skip"] = "fail"
+
+
+class Finetune(Body):
+    """Fine-tunes the tiny generator; on the rare classes if none is named."""
+
+    dataset: Name
+    classes: list[str] | None = Field(default=None, min_length=1, max_length=100)
+    preset: Literal["tiny"] = "tiny"
+    budget_s: float = Field(default=150, ge=2, le=86_400, description="seconds of training")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class Place(Body):
+    """A box in a training image, in pixels; the image by sample id or path."""
+
+    image: str
+    box_xyxy: tuple[float, float, float, float]
+
+
+class Generate(Body):
+    """What to make, and how freely: novelty 0 harmonises a real instance, 1 invents from the latent."""
+
+    dataset: Name
+    class_name: str = Field(min_length=1)
+    mode: Mode = "inpaint"
+    novelty: float | None = Field(default=None, ge=0, le=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_BATCH)
+    version: int | None = Field(default=None, ge=1, description="dataset version to draw from; the latest by default")
+
+    @model_validator(mode="after")
+    def boxes_need_a_background(self) -> Generate:
+        if self.boxes and self.mode == "synthesis":
+            raise ValueError("boxes: mode 'synthesis' has no background to put a box in; use 'inpaint' or 'copy_paste'")
+        return self
+
+
+class Preview(Generate):
+    count: int = Field(default=8, ge=1, le=MAX_PREVIEW)
+
+
+class Batch(Generate):
+    count: int = Field(default=16, ge=1, le=MAX_BATCH)
+
+
+class Publish(Body):
+    accept_unproven: bool = Field(default=False, description="move `latest` although nothing has proven the addition; logged and shown")
+
+
+class MoveLatest(Body):
+    version: int = Field(ge=1)
+    accept_unproven: bool = False
+
+
+class Export(Body):
+    format: Literal["coco", "yolo", "imagefolder"]
+    destination: str | None = Field(default=None, description="s3://bucket/prefix; a prefix of ours by default")
+
+
+class Expansion(Body):
+    """Targets are training instances per class; with a cron line (UTC) the clock runs it."""
+
+    dataset: Name
+    targets: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(min_length=1)
+    cron: str | None = None
+    mode: Mode = "inpaint"
+    novelty: float | None = Field(default=None, ge=0, le=1)
+    max_images: int = Field(default=200, ge=1, le=MAX_BATCH, description="at most this many a run")
+    accept_unproven: bool = False
+
+
+class Evaluate(Body):
+    """The quick reference detector with and without what `candidate` adds to `base`."""
+
+    dataset: Name
+    base: int = Field(ge=1)
+    candidate: int = Field(ge=1)
+    steps: int = Field(default=150, ge=5, le=5000)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=2, max_length=10)
+
+
+class Promote(Body):
+    version: int = Field(ge=1)
+    why: str = ""
+
+
+class Decide(Body):
+    accept: bool

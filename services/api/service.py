@@ -1,0 +1,91 @@
+"""What the routes stand on: the database, the queue, the tables, and how an answer is given only once."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from infra.asking import Asking
+from infra.catalogue import Catalogue
+from infra.cluster import Cluster
+from infra.database import ANSWERS, Row
+from infra.durable import Queue
+from infra.settings import Settings
+from longtail.errors import Conflict, InvalidRequest
+from longtail.jobs import TENANT
+from longtail.seeds import derive_id, fingerprint
+
+
+@dataclass(frozen=True)
+class Service:
+    """Opened once a process."""
+
+    settings: Settings
+    catalogue: Catalogue
+    cluster: Cluster
+    asking: Asking
+
+    @classmethod
+    def of(cls, settings: Settings) -> Service:
+        catalogue = Catalogue.of(settings)
+        catalogue.database.create_tables()
+        return cls(settings, catalogue, Cluster(settings), Asking(catalogue.database, Queue(settings.durable_url)))
+
+
+def service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+Served = Annotated[Service, Depends(service)]
+
+
+def authorised(request: Request, authorization: Annotated[str | None, Header()] = None) -> None:
+    """401 without the bearer key that was made at first start."""
+    key = service(request).settings.api_key
+    given = (authorization or "").removeprefix("Bearer ").strip()
+    if not key or not hmac.compare_digest(given.encode(), key.encode()):
+        raise HTTPException(401, "expected `Authorization: Bearer KEY`; `longtail status` shows the key of this stack")
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    found: dict[str, Any] = json.loads(raw) if raw else {}
+    return found
+
+
+Asked = Annotated[dict[str, Any], Depends(body_of)]
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+
+
+def job_id(kind: str, key: str | None, path: str, body: dict[str, Any], served: Service) -> str | None:
+    """The id of the job this request asks for, None where each request is its own.
+
+    The same key with the same body is the same job; with another body it is refused.
+    """
+    if key is None:
+        return None
+    answer = derive_id("answer", TENANT, path, key)
+    print_of = fingerprint(body)
+    if not served.catalogue.database.insert(ANSWERS, {"id": answer, "fingerprint": print_of}):
+        known = served.catalogue.database.get(ANSWERS, answer)
+        if known["fingerprint"] != print_of:
+            raise InvalidRequest(f"Idempotency-Key {key!r} was used before with another body; use a new key")
+    return derive_id("job", TENANT, kind, path, key)
+
+
+def accepted(job: Row, **more: Any) -> JSONResponse:
+    """202 with the job's place; ask again in a second."""
+    headers = {"Location": f"/v1/jobs/{job['id']}", "Retry-After": "1"}
+    return JSONResponse({"job": job["id"], "kind": job["kind"], "state": job["state"], **more}, 202, headers=headers)
+
+
+def require_free(found: Row | None, what: str) -> None:
+    if found is not None:
+        raise Conflict(f"{what} exists already")

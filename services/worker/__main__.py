@@ -1,0 +1,63 @@
+"""`python -m services.worker`: registers every workflow, takes up what was left, and watches until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from infra.asking import Asking
+from infra.catalogue import Catalogue
+from infra.cluster import Cluster
+from infra.durable import Queue, launch, shut_down, workflow
+from infra.registry import Registry
+from infra.settings import Settings
+from services.worker.promotions import watch_promotions
+from workflows.batches import batch, publish
+from workflows.evaluate import evaluate
+from workflows.expansions import TICK, expand, tick
+from workflows.exports import export
+from workflows.generators import finetune, promote
+from workflows.register import register
+from workflows.stack import Stack, register_job
+
+log = logging.getLogger("longtail.worker")
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    settings = Settings()
+    catalogue = Catalogue.of(settings)
+    catalogue.database.create_tables()
+    cluster = Cluster(settings)
+    cluster.start_server("services.serving.generators:GeneratorServer")
+    stopping = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stopping.set())
+    launch(url=settings.durable_url, executor_id=settings.executor_id, register=lambda: register_all(settings, catalogue, cluster))
+    asking = Asking(catalogue.database, Queue(settings.durable_url))
+    log.info("worker %s is up; %d job(s) found unqueued", settings.executor_id, asking.requeue_orphans())
+    watch_promotions(settings, asking, stopping)
+    shut_down()
+
+
+def register_all(settings: Settings, catalogue: Catalogue, cluster: Cluster) -> None:
+    """Every job by its name, and the clock's tick."""
+    stack = Stack(catalogue, cluster, Registry(settings.mlflow_url), Asking(catalogue.database, Queue(settings.durable_url)))
+    register_job(stack, "register", register)
+    register_job(stack, "finetune", finetune)
+    register_job(stack, "promote", promote)
+    register_job(stack, "batch", batch)
+    register_job(stack, "publish", publish)
+    register_job(stack, "expand", expand)
+    register_job(stack, "evaluate", evaluate)
+    register_job(stack, "export", export)
+
+    def clock(scheduled: object, context: object) -> None:
+        tick(stack, scheduled, context)  # type: ignore[arg-type]
+
+    workflow(TICK, clock)
+
+
+if __name__ == "__main__":
+    main()

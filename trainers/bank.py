@@ -1,0 +1,97 @@
+"""Real objects as feature vectors: what samples are compared with. Crops of train and val, by class, and of bare ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtail.boxes import BoxXyxy, intersection, xywh_to_xyxy
+from trainers.dataset import DatasetView
+from trainers.quality.consistency import Classifier, fit
+from trainers.quality.copying import copy_threshold
+from trainers.quality.features import features
+
+PER_CLASS = 120
+GROUND = 80
+CROP_MARGIN = 1.1
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Features [N,1280] of real crops with their keys, labels (the last class is bare ground) and splits."""
+
+    vectors: NDArray[np.float32]
+    keys: tuple[str, ...]
+    labels: NDArray[np.int64]
+    is_train: NDArray[np.bool_]
+    num_classes: int
+
+    def of(self, label: int, *, train: bool) -> NDArray[np.float32]:
+        return self.vectors[(self.labels == label) & (self.is_train == train)]
+
+    def keys_of(self, label: int, *, train: bool) -> list[str]:
+        chosen = (self.labels == label) & (self.is_train == train)
+        return [k for k, keep in zip(self.keys, chosen, strict=True) if keep]
+
+    def classifier(self) -> Classifier:
+        """Fitted on the training crops alone."""
+        return fit(self.vectors[self.is_train], self.labels[self.is_train], classes=self.num_classes + 1)
+
+    def copy_distance(self, label: int) -> float:
+        return copy_threshold(self.of(label, train=True), self.of(label, train=False))
+
+
+def crop(pixels: Pixels, box_xyxy: BoxXyxy) -> Pixels:
+    """The object's pixels with a little of its surroundings, at least 2x2."""
+    height, width = pixels.shape[:2]
+    x0, y0, x1, y1 = box_xyxy
+    grow_x, grow_y = (x1 - x0) * (CROP_MARGIN - 1) / 2, (y1 - y0) * (CROP_MARGIN - 1) / 2
+    left, top = max(0, int(x0 - grow_x)), max(0, int(y0 - grow_y))
+    right, bottom = min(width, max(left + 2, round(x1 + grow_x))), min(height, max(top + 2, round(y1 + grow_y)))
+    return pixels[top:bottom, left:right]
+
+
+def build_bank(view: DatasetView, *, seed: int = 0) -> Bank:
+    """Up to `PER_CLASS` objects of each class and split, and crops of ground where no object is."""
+    rng = np.random.default_rng(seed)
+    crops: list[Pixels] = []
+    keys: list[str] = []
+    labels: list[int] = []
+    is_train: list[bool] = []
+    for split in ("train", "val"):
+        found = list(view.objects(split))
+        for label in range(len(view.names)):
+            mine = [o for o in found if o.label == label]
+            for i in rng.permutation(len(mine))[:PER_CLASS]:
+                crops.append(crop(view.pixels(mine[i].sample)[0], mine[i].box_xyxy))
+                keys.append(mine[i].key)
+                labels.append(label)
+                is_train.append(split == "train")
+    ground = ground_crops(view, rng)
+    crops += ground
+    keys += [f"ground#{i}" for i in range(len(ground))]
+    labels += [len(view.names)] * len(ground)
+    is_train += [True] * len(ground)
+    return Bank(features(crops), tuple(keys), np.array(labels, dtype=np.int64), np.array(is_train), len(view.names))
+
+
+def ground_crops(view: DatasetView, rng: np.random.Generator) -> list[Pixels]:
+    """Places sized like real objects that overlap none; empty for whole-image classes."""
+    boxes = [o for o in view.objects("train") if o.sample.annotations[o.position].bbox_xywh is not None]
+    found: list[Pixels] = []
+    for _ in range(GROUND * 10 if boxes else 0):
+        like = boxes[int(rng.integers(len(boxes)))]
+        w, h = like.box_xyxy[2] - like.box_xyxy[0], like.box_xyxy[3] - like.box_xyxy[1]
+        if w >= like.sample.width or h >= like.sample.height:
+            continue
+        x, y = rng.uniform(0, like.sample.width - w), rng.uniform(0, like.sample.height - h)
+        box = (x, y, x + w, y + h)
+        others = [xywh_to_xyxy(a.bbox_xywh) for a in like.sample.annotations if a.bbox_xywh is not None]
+        if all(intersection(box, o) == 0 for o in others):
+            found.append(crop(view.pixels(like.sample)[0], box))
+        if len(found) == GROUND:
+            break
+    return found

@@ -1,0 +1,74 @@
+"""A version's images and objects as arrays, for training, planning and judging."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.catalogue import Catalogue
+from infra.database import Row
+from infra.images import Codec, decode
+from longtail.boxes import BoxXyxy, xywh_to_xyxy
+from longtail.datasets import ClassMap
+from longtail.samples import Sample
+
+CACHED_IMAGES = 200
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """One labelled object: its sample, which annotation it is, its box in pixels, its class index."""
+
+    sample: Sample
+    position: int
+    box_xyxy: BoxXyxy
+    label: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.sample.id}#{self.position}"
+
+
+class DatasetView:
+    """One version, its real samples, and their pixels through a small cache."""
+
+    def __init__(self, catalogue: Catalogue, dataset: str, version: Row) -> None:
+        self.catalogue, self.dataset, self.version = catalogue, dataset, version
+        self.classes: ClassMap = catalogue.classes(dataset)
+        self.samples: list[Sample] = list(catalogue.samples(dataset, version))
+        self.by_id = {s.id: s for s in self.samples}
+        self._cache: OrderedDict[str, tuple[NDArray[np.uint8], Codec]] = OrderedDict()
+
+    @property
+    def names(self) -> list[str]:
+        return [self.classes.names[c] for c in sorted(self.classes.names)]
+
+    def real(self, split: str) -> list[Sample]:
+        return [s for s in self.samples if s.split == split and s.origin == "real"]
+
+    def pixels(self, sample: Sample) -> tuple[NDArray[np.uint8], Codec]:
+        """The sample's image and how it was stored. Raises SourceChanged if it is no longer what was registered."""
+        if sample.id in self._cache:
+            self._cache.move_to_end(sample.id)
+            return self._cache[sample.id]
+        data = self.catalogue.objects.read(sample.uri, etag=sample.etag)
+        found = decode(data, what=sample.uri, max_pixels=self.catalogue.settings.max_image_pixels)
+        self._cache[sample.id] = found
+        if len(self._cache) > CACHED_IMAGES:
+            self._cache.popitem(last=False)
+        return found
+
+    def objects(self, split: str, *, classes: Sequence[str] | None = None) -> Iterator[ObjectRef]:
+        """Every real labelled object of the split; a whole image where a class has no box. Crowds are left out."""
+        wanted = None if classes is None else {self.classes.id_of(c) for c in classes}
+        for sample in self.real(split):
+            for position, a in enumerate(sample.annotations):
+                if (wanted is not None and a.category_id not in wanted) or a.extra.get("iscrowd"):
+                    continue
+                whole = (0.0, 0.0, float(sample.width), float(sample.height))
+                box = xywh_to_xyxy(a.bbox_xywh) if a.bbox_xywh is not None else whole
+                yield ObjectRef(sample, position, box, self.classes.index_of(a.category_id))

@@ -1,0 +1,76 @@
+"""The filters every batch passes, image by image: copy, near-duplicate, wrong label, no visible change."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtail.gates import MIN_CHANGE, OVERLAP_IOU, Rejection
+from longtail.samples import Provenance
+from trainers.bank import Bank
+from trainers.quality.coverage import distances
+from trainers.quality.copying import nearest
+
+DERIVED_BELOW = 0.5
+"""Below this novelty a sample derives from its exemplar by design; that exemplar is not counted as a copy."""
+MIN_AGREEMENT = 0.35
+TWIN_DISTANCE = 0.06
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a sample may enter a dataset, why not, and its figures."""
+
+    accepted: bool
+    reasons: tuple[Rejection, ...]
+    nearest: str
+    derived_from: str | None
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sample as the filters see it: its record, features [1280], and how visible it is."""
+
+    record: Provenance
+    label: int
+    vector: NDArray[np.float32]
+    change: float
+    overlap: float
+
+
+def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
+    """A verdict for each candidate, in order; the first of two twins stays."""
+    classifier = bank.classifier()
+    vectors = np.stack([c.vector for c in candidates])
+    agreement = classifier.probabilities(vectors)
+    among = distances(vectors, vectors)
+    verdicts = []
+    for i, candidate in enumerate(candidates):
+        exemplar = exemplar_key(candidate.record)
+        derived = exemplar if exemplar and candidate.record.novelty < DERIVED_BELOW else None
+        train, keys = bank.of(candidate.label, train=True), bank.keys_of(candidate.label, train=True)
+        ignored = keys.index(derived) if derived in keys and len(keys) > 1 else None
+        index, distance = nearest(candidate.vector[None], train, ignore_M=[ignored])
+        agreed = float(agreement[i, candidate.label])
+        twins = [j for j in range(i) if among[i, j] < TWIN_DISTANCE and verdicts[j].accepted]
+        checks: list[tuple[bool, Rejection]] = [
+            (candidate.change < MIN_CHANGE or candidate.overlap < OVERLAP_IOU, "no_change"),
+            (agreed < MIN_AGREEMENT, "label"),
+            (float(distance[0]) < bank.copy_distance(candidate.label), "copy"),
+            (bool(twins), "near_duplicate"),
+        ]
+        reasons = tuple(name for bad, name in checks if bad)
+        figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "nearest_distance": float(distance[0])}
+        verdicts.append(Verdict(not reasons, reasons, keys[int(index[0])], derived, figures))
+    return verdicts
+
+
+def exemplar_key(record: Provenance) -> str | None:
+    return f"{record.exemplar['sample']}#{record.exemplar['position']}" if record.exemplar else None

@@ -1,0 +1,139 @@
+"""Fine-tuning as a job: data in, checkpoints as it goes, figures and pictures to MLflow, weights and gates out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from infra.catalogue import Catalogue
+from infra.database import DATASETS
+from infra.images import to_png
+from infra.progress import Progress
+from infra.registry import Registry
+from longtail.errors import InvalidRequest, NotFound
+from longtail.recipes import Recipe, tiny_finetune
+from trainers import weights
+from trainers.dataset import DatasetView
+from trainers.gating import Judge
+from trainers.grids import grid
+from trainers.loop import Progress as LoopProgress
+from trainers.loop import train
+from trainers.state import TrainState
+from trainers.windows import Instance, Windows, cut_windows, resize
+
+WINDOWS_PER_INSTANCE = 6
+MOST_INSTANCES = 400
+PHASES = {"warm": "restoring real objects", "catch_up": "the critic catches up", "adversarial": "inventing against the critic", "done": "done"}
+
+
+def run_finetune(
+    catalogue: Catalogue, view: DatasetView, *, job: str, classes: list[str], budget_s: float, seed: int, report: Progress
+) -> dict[str, Any]:
+    """Trains the tiny generator on the classes for `budget_s` seconds; where its weights lie, its gates and its MLflow run.
+
+    Interrupted, it goes on from its last checkpoint under the same job. Raises InvalidRequest for a class of no instance.
+    """
+    report(0, "cutting windows")
+    data = TrainingData.of(view, classes, seed=seed)
+    state, checkpoint = open_state(catalogue, view, job, tiny_finetune(budget_s=budget_s, seed=seed))
+    registry = Registry(catalogue.settings.mlflow_url)
+    run = registry.start_run(
+        experiment=f"longtail-{view.dataset}",
+        name=f"finetune {', '.join(classes)}",
+        params={f"recipe.{k}": v for k, v in state.recipe.to_json().items()},
+        tags={"longtail.job": job, "longtail.dataset": view.dataset, "longtail.dataset_version": str(view.version["number"])},
+    )
+    judge = Judge(data.singles, data.val_singles, data.names)
+    saved = state.elapsed_s
+    for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
+        log_progress(registry, run, state, data, at)
+        report(at.fraction * 0.9, f"{PHASES[at.phase]}: {at.images} images", phase=at.phase, figures=at.figures)
+        if state.elapsed_s - saved >= state.recipe.checkpoint_every_s:
+            saved = state.elapsed_s
+            catalogue.objects.write(checkpoint, state.to_bytes())
+    report(0.92, "measuring the gates")
+    gates = [g.to_json() for g in judge.gates(state.ema.module)]
+    data_bytes = weights.to_bytes(state.ema.module, classes=view.names)
+    prefix = f"s3://{catalogue.settings.bucket}/tenants/default/{view.dataset}/generators"
+    uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
+    registry.log_file(run, "generator/generator.safetensors", data_bytes)
+    registry.log_file(run, "grids/final.png", to_png(grid(state, data.val)))
+    registry.log_figures(run, {f"gate/{g['name']}/{g['class_name'].replace(' ', '_')}": g["figure"] for g in gates}, step=state.step)
+    registry.finish_run(run)
+    return {
+        "uri": uri,
+        "run": run,
+        "gates": gates,
+        "images": state.images,
+        "steps": state.step,
+        "best_kid": None if not np.isfinite(state.best_score) else state.best_score,
+        "recipe": state.recipe.to_json(),
+    }
+
+
+class TrainingData:
+    """Windows of the classes: several an instance to train on, one an instance to judge by, and those held out."""
+
+    def __init__(self, train: list[Instance], val: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int) -> None:
+        self.names = names
+        count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, 4000 // max(1, len(train))))
+        self.windows = cut(train, resolution, count, seed, whole)
+        self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
+        self.val_singles = cut(val, resolution, 1, seed, whole, fixed=True) if val else self.singles.subset(torch.zeros(0, dtype=torch.long))
+        self.val = cut(val, resolution, 1, seed, whole) if len(val) >= 8 else self.singles
+
+    @classmethod
+    def of(cls, view: DatasetView, classes: list[str], *, seed: int) -> TrainingData:
+        names = {view.classes.index_of(view.classes.id_of(c)): c for c in classes}
+        parts: dict[str, list[Instance]] = {}
+        rng = np.random.default_rng(seed)
+        whole = False
+        for split in ("train", "val"):
+            found = list(view.objects(split, classes=classes))
+            whole = whole or any(o.sample.annotations[o.position].bbox_xywh is None for o in found)
+            keep = [found[i] for i in sorted(rng.permutation(len(found))[:MOST_INSTANCES])]
+            parts[split] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label) for o in keep]
+        for label, name in names.items():
+            if not any(i.label == label for i in parts["train"]):
+                raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
+        return cls(parts["train"], parts["val"], names, resolution=Recipe().network.resolution_px, whole=whole, seed=seed)
+
+
+def cut(instances: list[Instance], resolution: int, count: int, seed: int, whole: bool, *, fixed: bool = False) -> Windows:
+    """Windows around boxes, or each whole image squeezed to a square where the image itself is the object."""
+    if not whole:
+        return cut_windows(instances, resolution=resolution, per_instance=count, seed=seed, fixed=fixed)
+    images = torch.from_numpy(np.stack([resize(i.image, resolution) for i in instances])).permute(0, 3, 1, 2).contiguous()
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(instances), 1)
+    return Windows(images, boxes, torch.tensor([i.label for i in instances]), torch.arange(len(instances)))
+
+
+def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe) -> tuple[TrainState, str]:
+    """(state, where its checkpoints go): the job's own last checkpoint, or the foundation with new class embeddings."""
+    checkpoint = f"s3://{catalogue.settings.bucket}/tenants/default/{view.dataset}/checkpoints/{job}.safetensors"
+    try:
+        return TrainState.from_bytes(catalogue.objects.read(checkpoint)), checkpoint
+    except NotFound:
+        tensors, meta = weights.foundation()
+        network = TrainState.recipe_of(meta).network
+        whole = view.catalogue.database.get(DATASETS, view.dataset)["task"] == "classification"
+        share = 1.0 if whole else recipe.whole_image_share
+        state = TrainState.fresh(replace(recipe, network=network, whole_image_share=share), num_classes=len(view.names))
+        state.adopt(tensors)
+        return state, checkpoint
+
+
+def log_progress(registry: Registry, run: str, state: TrainState, data: TrainingData, at: LoopProgress) -> None:
+    figures = {f"train/{k}": v for k, v in at.figures.items()} | {"images": float(at.images)}
+    if at.score is not None:
+        figures["val/kid"] = at.score
+    for finding in at.findings:
+        figures[f"watchdog/{finding.name}"] = finding.figure
+        figures[f"watchdog/{finding.name}_barks"] = float(finding.bad)
+    registry.log_figures(run, {k: v for k, v in figures.items() if np.isfinite(v)}, step=at.step)
+    if at.findings:
+        registry.log_file(run, f"grids/{at.images:08d}.png", to_png(grid(state, data.val)))

@@ -1,0 +1,116 @@
+"""From a request to the exact orders that fulfil it: which background, where, which exemplar, which seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from longtail.boxes import BoxXyxy, check_inside, xywh_to_xyxy
+from longtail.errors import InvalidRequest
+from longtail.gates import check_novelty
+from longtail.placement import place
+from longtail.samples import Mode, Provenance, Sample
+from longtail.seeds import derive_id, derive_seed
+from trainers.dataset import DatasetView, ObjectRef
+from trainers.render import SYNTHESIS_MARGIN
+
+TRIES = 12
+
+
+@dataclass(frozen=True)
+class Model:
+    """The generator that will make the samples; all None for copy-paste."""
+
+    name: str | None = None
+    version: int | None = None
+    uri: str | None = None
+
+
+def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Model) -> list[tuple[str, Provenance]]:
+    """(sample id, record) for each sample asked for; the same request and key give the same plan.
+
+    Raises InvalidRequest for an unknown class, a box outside its image, or where no free place was found, and
+    TooFewInstances where the class has too few real instances for the novelty.
+    """
+    name, mode = str(request["class_name"]), request["mode"]
+    instances = list(view.objects("train", classes=[name]))
+    novelty = check_novelty(class_name=name, instances=len(instances), novelty=request.get("novelty"), mode=mode)
+    boxes = request.get("boxes") or []
+    count = len(boxes) or int(request["count"])
+    used_model = Model() if mode == "copy_paste" else model
+    orders: list[tuple[str, Provenance]] = []
+    for position in range(count):
+        seed = derive_seed(request.get("seed") or key, name, position)
+        rng = np.random.default_rng(seed)
+        chosen = instances[int(rng.integers(len(instances)))]
+        exemplar = None if novelty >= 1 else chosen
+        background, box = where(view, mode, boxes[position] if boxes else None, chosen, rng)
+        record = Provenance(
+            mode=mode,
+            class_name=name,
+            seed=seed,
+            novelty=novelty,
+            model=used_model.name,
+            model_version=used_model.version,
+            model_uri=used_model.uri,
+            background=refer(background) if background else None,
+            exemplar={**refer(exemplar.sample), "box_xyxy": list(exemplar.box_xyxy), "position": exemplar.position} if exemplar else None,
+            box_xyxy=box,
+        )
+        orders.append((derive_id("syn", key, position), record))
+    return orders
+
+
+def refer(sample: Sample) -> dict[str, Any]:
+    return {"sample": sample.id, "path": sample.path, "uri": sample.uri, "etag": sample.etag}
+
+
+def where(
+    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, chosen: ObjectRef, rng: np.random.Generator
+) -> tuple[Sample | None, BoxXyxy]:
+    """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image."""
+    if mode == "synthesis":
+        return None, synthesis_box(chosen)
+    if asked is not None:
+        return asked_place(view, asked)
+    grounds = view.real("train")
+    width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
+    for _ in range(TRIES):
+        background = grounds[int(rng.integers(len(grounds)))]
+        factor = float(rng.uniform(0.9, 1.1))
+        occupied = [xywh_to_xyxy(a.bbox_xywh) for a in background.annotations if a.bbox_xywh is not None]
+        box = place((width * factor, height * factor), occupied, view.pixels(background)[0], rng)
+        if box is not None:
+            return background, box
+    raise InvalidRequest(
+        f"no free place of about {width:.0f}x{height:.0f} px was found in {TRIES} training images; "
+        "give boxes of your own, or use images with more free ground"
+    )
+
+
+def synthesis_box(chosen: ObjectRef) -> BoxXyxy:
+    """The label's box in a synthesised image: all of it for a whole-image class, else the middle of a window."""
+    x0, y0, x1, y1 = chosen.box_xyxy
+    if chosen.sample.annotations[chosen.position].bbox_xywh is None:
+        return 0.0, 0.0, x1, y1
+    side = round(max(x1 - x0, y1 - y0) * SYNTHESIS_MARGIN)
+    w, h = x1 - x0, y1 - y0
+    return (side - w) / 2, (side - h) / 2, (side + w) / 2, (side + h) / 2
+
+
+def asked_place(view: DatasetView, asked: Mapping[str, Any]) -> tuple[Sample, BoxXyxy]:
+    wanted = str(asked["image"])
+    found = view.by_id.get(wanted) or next((s for s in view.samples if s.path == wanted or s.extra.get("file_name") == wanted), None)
+    if found is None:
+        raise InvalidRequest(f"boxes: image {wanted!r} is not in this version")
+    if found.split != "train" or found.origin != "real":
+        raise InvalidRequest(f"boxes: image {wanted!r} is {found.origin} {found.split}; only real training images may be painted on")
+    box = asked["box_xyxy"]
+    xyxy = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    check_inside(xyxy, found.width, found.height, what=f"boxes: image {wanted!r}")
+    if min(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]) < 4:
+        raise InvalidRequest(f"boxes: image {wanted!r}: box {list(xyxy)} is under 4 px; nothing can be made so small")
+    return found, xyxy

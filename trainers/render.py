@@ -1,0 +1,179 @@
+"""One sample from its record: background, box, exemplar, latent. The same record gives the same pixels.
+
+Samples are made one at a time, so that neither the batch a sample came in nor its neighbours can change a bit of it.
+The generator works at its own resolution; its residual is applied at the image's, to the full-size exemplar.
+Shape legend: S window side, R network resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from longtail.boxes import BoxXyxy
+from longtail.samples import Mode
+from trainers.compose import Warp, base_image, box_map, composite, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
+from trainers.grids import to_uint8
+from trainers.networks import Generator
+from trainers.sampling import Scene, residual
+from trainers.windows import cut, resize, window_around
+
+Pixels = NDArray[np.uint8]
+SERVED_MARGIN = 1.8
+SYNTHESIS_MARGIN = 1.6
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make. Boxes are xyxy pixels; `background` is None for synthesis, `exemplar` None at novelty 1."""
+
+    mode: Mode
+    label: int
+    seed: int
+    novelty: float
+    box_xyxy: BoxXyxy
+    background: Pixels | None
+    exemplar: Pixels | None
+    exemplar_box_xyxy: BoxXyxy | None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The image, the label's box in it, and how visible the change is.
+
+    `change` is the mean absolute difference from the background inside the box, of 255; `overlap` the IoU of the changed
+    region's own box with the label's. Both are 1e3 and 1 where there was no background.
+    """
+
+    pixels: Pixels
+    box_xyxy: BoxXyxy
+    change: float
+    overlap: float
+
+
+@torch.no_grad()
+def render(generator: Generator | None, order: Order) -> Rendered:
+    """Makes one sample; `generator` may be None for copy-paste alone."""
+    random = torch.Generator().manual_seed(order.seed % (2**63))
+    if order.mode == "synthesis":
+        return synthesise(generator, order, random)
+    assert order.background is not None
+    height, width = order.background.shape[:2]
+    left, top, side = window_around(order.box_xyxy, width, height, margin=SERVED_MARGIN)
+    window = to_float(cut(order.background, left, top, side))
+    box = fractions(order.box_xyxy, left, top, side)
+    mask, soft = mask_map(box, side, side)
+    finished = paint(generator, order, window, box, mask, soft, random)
+    pixels = order.background.copy()
+    paste(pixels, to_uint8(finished[0]), soft[0, 0].numpy() > 0, left, top)
+    change, overlap = visibility(order.background, pixels, order.box_xyxy)
+    return Rendered(pixels, order.box_xyxy, change, overlap)
+
+
+def synthesise(generator: Generator | None, order: Order, random: torch.Generator) -> Rendered:
+    """A whole image with no background: the window alone, its size taken from the box that was asked for."""
+    x0, y0, x1, y1 = order.box_xyxy
+    side = round(max(x1, y1)) if (x0, y0) == (0, 0) else round(max(x1 - x0, y1 - y0) * SYNTHESIS_MARGIN)
+    box = fractions(order.box_xyxy, 0, 0, side)
+    mask, soft = whole_mask(1, side, side)
+    finished = paint(generator, order, torch.zeros(1, 3, side, side), box, mask, soft, random)
+    pixels = to_uint8(finished[0])
+    if (x0, y0) == (0, 0) and (round(x1), round(y1)) != (side, side):
+        pixels = np.asarray(Image.fromarray(pixels).resize((round(x1), round(y1)), Image.Resampling.BICUBIC))
+    return Rendered(pixels, order.box_xyxy, 1e3, 1.0)
+
+
+def paint(
+    generator: Generator | None, order: Order, window: Tensor, box: Tensor, mask: Tensor, soft: Tensor, random: torch.Generator
+) -> Tensor:
+    """The finished window [1,3,S,S]: exemplar laid, degraded, and corrected by the generator's residual."""
+    side = window.shape[-1]
+    fill = fill_color(window, mask)
+    exemplar, validity = lay_exemplar(order, box, fill, float(mask.min()) > 0, side, random)
+    if generator is None or order.mode == "copy_paste":
+        return composite(window, exemplar, torch.zeros_like(exemplar), soft)
+    latent = torch.randn(1, generator.config.latent, generator=random)
+    size = generator.config.resolution_px
+    whole = float(mask.min()) > 0
+    small_mask, small_soft = whole_mask(1, size, size) if whole else mask_map(box, size, size)
+    scene = Scene(
+        image_B3RR=scale(window, size),
+        mask_B1RR=small_mask,
+        soft_B1RR=small_soft,
+        box_B1RR=box_map(box, size, size),
+        exemplar_B3RR=scale(exemplar, size),
+        validity_B1RR=scale(validity, size),
+        label_B=torch.tensor([order.label]),
+    )
+    correction = F.interpolate(residual(generator, scene, latent), size=(side, side), mode="bicubic", align_corners=False)
+    return composite(window, base_image(exemplar, validity, fill), correction, soft)
+
+
+def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(exemplar, validity) at the window's size; both zero where the sample is wholly invented."""
+    warp = Warp.draw(1, random, strength=0.5 if whole else 1.0)
+    noise = torch.rand(1, 1, 8, 8, generator=random)
+    if order.exemplar is None or order.exemplar_box_xyxy is None:
+        return torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side)
+    height, width = order.exemplar.shape[:2]
+    left, top, span = window_around(order.exemplar_box_xyxy, width, height, margin=SERVED_MARGIN)
+    source = cut(order.exemplar, left, top, span)
+    source_box = fractions(order.exemplar_box_xyxy, left, top, span)
+    wanted = float((box[0, 2:] - box[0, :2]).max()) * side / max(1e-6, float((source_box[0, 2:] - source_box[0, :2]).max()))
+    if wanted < 0.75 * span:  # reduce first: sampling a much larger picture would alias
+        source = resize(source, max(8, round(wanted)))
+    laid = warp_exemplar(to_float(source), source_box, box, warp, side, side)
+    if not whole:
+        laid = match_context(laid, to_float(source), source_box, fill, torch.ones(1))
+    if order.mode == "copy_paste":
+        return laid, torch.ones(1, 1, side, side)
+    return degrade(laid, torch.tensor([order.novelty]), noise)
+
+
+def scale(x: Tensor, size: int) -> Tensor:
+    """Resampled to size x size: by area when shrinking, bicubic when growing."""
+    if x.shape[-1] >= size:
+        return F.interpolate(x, size=(size, size), mode="area")
+    return F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+def to_float(pixels: Pixels) -> Tensor:
+    """HxWx3 uint8 to [1,3,H,W] in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
+
+
+def fractions(box_xyxy: BoxXyxy, left: int, top: int, side: int) -> Tensor:
+    x0, y0, x1, y1 = box_xyxy
+    return torch.tensor([[(x0 - left) / side, (y0 - top) / side, (x1 - left) / side, (y1 - top) / side]], dtype=torch.float32)
+
+
+def paste(pixels: Pixels, window: Pixels, where: NDArray[np.bool_], left: int, top: int) -> None:
+    """Writes the window's pixels into the image in place, where the mask says so and the image reaches."""
+    height, width = pixels.shape[:2]
+    y0, y1, x0, x1 = max(0, top), min(height, top + window.shape[0]), max(0, left), min(width, left + window.shape[1])
+    view, inner = pixels[y0:y1, x0:x1], (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    view[where[inner]] = window[inner][where[inner]]
+
+
+def visibility(before: Pixels, after: Pixels, box_xyxy: BoxXyxy) -> tuple[float, float]:
+    """(mean absolute change inside the box of 255, IoU of the box around 90 % of the change with the label's)."""
+    difference = np.abs(before.astype(np.float64) - after).mean(2)
+    x0, y0, x1, y1 = (round(v) for v in box_xyxy)
+    inside = difference[max(0, y0) : y1, max(0, x0) : x1]
+    total = difference.sum()
+    if total <= 0 or inside.size == 0:
+        return 0.0, 0.0
+    spans = []
+    for axis in (0, 1):
+        share = difference.sum(axis).cumsum() / total
+        spans.append((int(np.searchsorted(share, 0.05)), int(np.searchsorted(share, 0.95)) + 1))
+    (cx0, cx1), (cy0, cy1) = spans
+    shared = max(0, min(cx1, x1) - max(cx0, x0)) * max(0, min(cy1, y1) - max(cy0, y0))
+    union = (cx1 - cx0) * (cy1 - cy0) + (x1 - x0) * (y1 - y0) - shared
+    return float(inside.mean()), shared / union

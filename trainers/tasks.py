@@ -1,0 +1,187 @@
+"""What Ray workers do: each function takes and returns plain JSON, and reads settings from its environment."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from infra.catalogue import Catalogue
+from infra.images import decode, to_png
+from infra.progress import Progress
+from infra.settings import Settings
+from longtail.boxes import xywh_to_xyxy
+from longtail.samples import Provenance, Sample
+from trainers import weights
+from trainers.bank import build_bank, crop
+from trainers.dataset import DatasetView
+from trainers.filters import Candidate, judge_batch
+from trainers.finetune import run_finetune
+from trainers.planning import Model, plan
+from trainers.quality.features import features
+from trainers.state import TrainState
+from trainers.studio import make
+from trainers.uplift.arms import LabelledImage, compare
+
+DETERMINISTIC_THREADS = 1
+
+
+@contextmanager
+def at_work(threads: int) -> Iterator[Catalogue]:
+    """The catalogue, with torch on that many threads; database connections are closed afterwards."""
+    torch.set_num_threads(threads)
+    catalogue = Catalogue.of(Settings())
+    try:
+        yield catalogue
+    finally:
+        catalogue.database.engine.dispose()
+
+
+def view_of(catalogue: Catalogue, dataset: str, version: int) -> DatasetView:
+    return DatasetView(catalogue, dataset, catalogue.database.version(dataset, version))
+
+
+def foundation_weights(*, dataset: str, classes: list[str]) -> dict[str, Any]:
+    """Stores the shipped foundation as a generator for these classes: {"uri": ...}."""
+    with at_work(1) as catalogue:
+        state = new_state(classes, seed=0)
+        uri, _ = store_weights(catalogue, state, dataset, classes)
+        return {"uri": uri}
+
+
+def new_state(classes: list[str], *, seed: int) -> TrainState:
+    tensors, meta = weights.foundation()
+    recipe = TrainState.recipe_of(meta)
+    state = TrainState.fresh(recipe, num_classes=len(classes))
+    state.adopt(tensors)
+    return state
+
+
+def store_weights(catalogue: Catalogue, state: TrainState, dataset: str, classes: list[str]) -> tuple[str, bytes]:
+    data = weights.to_bytes(state.ema.module, classes=classes)
+    prefix = f"s3://{catalogue.settings.bucket}/tenants/default/{dataset}/generators"
+    uri, _ = catalogue.objects.write_addressed(prefix, data, suffix=".safetensors", content_type="application/octet-stream")
+    return uri, data
+
+
+def finetune(*, job: str, dataset: str, version: int, classes: list[str], budget_s: float, seed: int) -> dict[str, Any]:
+    """Trains, resuming from the job's own checkpoint if there is one; see `trainers.finetune`."""
+    with at_work(os.cpu_count() or 1) as catalogue:
+        view = view_of(catalogue, dataset, version)
+        report = Progress(catalogue.database, job, low=0.05, high=0.95)
+        return run_finetune(catalogue, view, job=job, classes=classes, budget_s=budget_s, seed=seed, report=report)
+
+
+def plan_batch(*, dataset: str, version: int, request: dict[str, Any], key: str, model: dict[str, Any]) -> list[dict[str, Any]]:
+    """The orders of a batch: [{"id", "record"}]."""
+    with at_work(1) as catalogue:
+        orders = plan(view_of(catalogue, dataset, version), request, key=key, model=Model(**model))
+        return [{"id": sample_id, "record": record.to_json()} for sample_id, record in orders]
+
+
+def generate(*, job: str, dataset: str, version: int, orders: list[dict[str, Any]], prefix: str, low: float, high: float) -> list[dict[str, Any]]:
+    """Makes and stores each ordered sample; what is stored and measured, one record each."""
+    with at_work(DETERMINISTIC_THREADS) as catalogue:
+        view = view_of(catalogue, dataset, version)
+        report = Progress(catalogue.database, job, low=low, high=high)
+        made = []
+        for i, order in enumerate(orders):
+            record = Provenance.from_json(order["record"])
+            sample = make(view, order["id"], record)
+            uri, etag = catalogue.objects.write_addressed(prefix, sample.data, suffix=sample.suffix, content_type=sample.content_type)
+            height, width = sample.rendered.pixels.shape[:2]
+            made.append(
+                {
+                    "id": order["id"], "record": order["record"], "uri": uri, "etag": etag, "size_bytes": len(sample.data), "width": width,
+                    "height": height, "change": sample.rendered.change, "overlap": sample.rendered.overlap,
+                }
+            )  # fmt: skip
+            report((i + 1) / len(orders), f"{order['record']['class_name']}: {i + 1} of {len(orders)} in this part")
+        return made
+
+
+def filter_batch(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A verdict for each made sample, in order; the object's own pixels are judged, as they are stored."""
+    with at_work(os.cpu_count() or 1) as catalogue:
+        view = view_of(catalogue, dataset, version)
+        bank = build_bank(view)
+        candidates = []
+        for sample in samples:
+            record = Provenance.from_json(sample["record"])
+            pixels, _ = decode(catalogue.objects.read(sample["uri"]), what=sample["uri"], max_pixels=catalogue.settings.max_image_pixels)
+            vector = features([crop(pixels, record.box_xyxy)])[0]
+            label = view.classes.index_of(view.classes.id_of(record.class_name))
+            candidates.append(Candidate(record, label, vector, sample["change"], sample["overlap"]))
+        return [v.to_json() for v in judge_batch(bank, candidates)]
+
+
+def regenerate(*, dataset: str, version: int, sample: str, record: dict[str, Any], uri: str) -> dict[str, Any]:
+    """Makes the sample again and compares the decoded pixels with those stored."""
+    with at_work(DETERMINISTIC_THREADS) as catalogue:
+        made = make(view_of(catalogue, dataset, version), sample, Provenance.from_json(record))
+        limit = catalogue.settings.max_image_pixels
+        stored, _ = decode(catalogue.objects.read(uri), what=uri, max_pixels=limit)
+        again, _ = decode(made.data, what="regenerated", max_pixels=limit)
+        if stored.shape != again.shape:
+            return {"identical": False, "largest_difference": 255}
+        largest = int(np.abs(stored.astype(np.int16) - again.astype(np.int16)).max())
+        return {"identical": largest == 0, "largest_difference": largest}
+
+
+def uplift(*, job: str, dataset: str, base: int, candidate: int, steps: int, seeds: list[int]) -> dict[str, Any]:
+    """Both arms of the quick reference detector, on the real test split."""
+    with at_work(os.cpu_count() or 1) as catalogue:
+        before, after = view_of(catalogue, dataset, base), view_of(catalogue, dataset, candidate)
+        known = set(before.by_id)
+        real = [labelled(before, s) for s in before.samples if s.split == "train"]
+        added = [labelled(after, s) for s in after.samples if s.split == "train" and s.id not in known]
+        test = [labelled(before, s) for s in before.real("test")]
+        report = Progress(catalogue.database, job, low=0.02, high=0.98)
+        return compare(real, added, test, names=before.names, seeds=seeds, steps=steps, report=report)
+
+
+def labelled(view: DatasetView, sample: Sample) -> LabelledImage:
+    boxed = [a for a in sample.annotations if a.bbox_xywh is not None]
+    boxes: list[tuple[float, ...]] = [xywh_to_xyxy(a.bbox_xywh) for a in boxed if a.bbox_xywh is not None]
+    return LabelledImage(view.pixels(sample)[0], boxes, [view.classes.index_of(a.category_id) for a in boxed])
+
+
+def nearest_pictures(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For the report: of each sample its surroundings, the same place before, and its nearest real object."""
+    with at_work(1) as catalogue:
+        view = view_of(catalogue, dataset, version)
+        return [picture_row(view, catalogue, s) for s in samples]
+
+
+def picture_row(view: DatasetView, catalogue: Catalogue, sample: dict[str, Any]) -> dict[str, Any]:
+    record = Provenance.from_json(sample["provenance"])
+    pixels, _ = decode(catalogue.objects.read(sample["uri"]), what=sample["uri"], max_pixels=catalogue.settings.max_image_pixels)
+    x0, y0, x1, y1 = record.box_xyxy
+    side = max(x1 - x0, y1 - y0) * 2.2
+    around = ((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, (x0 + x1 + side) / 2, (y0 + y1 + side) / 2)
+    left, top = max(0, int(around[0])), max(0, int(around[1]))
+    row: dict[str, Any] = {"id": sample["id"], "made": picture(crop_at(pixels, around)), "box": [x0 - left, y0 - top, x1 - left, y1 - top]}
+    if record.background:
+        row["real"] = picture(crop_at(view.pixels(view.by_id[record.background["sample"]])[0], around))
+    key = sample["verdict"]["nearest"]
+    owner, _, position = key.partition("#")
+    if owner in view.by_id:
+        near = view.by_id[owner]
+        box = near.annotations[int(position)].bbox_xywh
+        row["nearest"] = picture(crop(view.pixels(near)[0], xywh_to_xyxy(box) if box else (0, 0, near.width, near.height)))
+    return row
+
+
+def crop_at(pixels: np.ndarray[Any, np.dtype[np.uint8]], box: tuple[float, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return pixels[max(0, int(box[1])) : int(box[3]), max(0, int(box[0])) : int(box[2])]
+
+
+def picture(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> dict[str, Any]:
+    """A crop as width, height and base64 PNG."""
+    return {"width": pixels.shape[1], "height": pixels.shape[0], "png": base64.b64encode(to_png(pixels)).decode()}
+

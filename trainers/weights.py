@@ -1,0 +1,51 @@
+"""A served generator on disk: its averaged weights as safetensors, with what is needed to build it in the header."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from infra.objects import Objects
+from infra.settings import Settings
+from longtail.recipes import NetworkConfig
+from trainers.networks import Generator
+from trainers.state import metadata
+
+FOUNDATION = Path(__file__).parent / "checkpoints" / "tiny.safetensors"
+
+
+def foundation() -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(weights, metadata) of the shipped foundation checkpoint."""
+    data = FOUNDATION.read_bytes()
+    return load(data), metadata(data)
+
+
+def to_bytes(generator: Generator, *, classes: list[str]) -> bytes:
+    """The generator as one safetensors file."""
+    network = generator.config
+    meta = {
+        "network": json.dumps({"resolution_px": network.resolution_px, "widths": network.widths, "latent": network.latent, "style": network.style}),
+        "classes": json.dumps(classes),
+    }
+    return save({k: v.contiguous() for k, v in generator.state_dict().items()}, metadata=meta)
+
+
+def from_bytes(data: bytes) -> Generator:
+    """The generator that `to_bytes` wrote, ready to sample."""
+    meta = metadata(data)
+    network = json.loads(meta["network"])
+    generator = Generator(NetworkConfig(**{**network, "widths": tuple(network["widths"])}), num_classes=len(json.loads(meta["classes"])))
+    generator.load_state_dict(load(data))
+    generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return generator.eval().requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=8)
+def served(settings: Settings, uri: str) -> Generator:
+    """The generator stored at `uri`, kept in this process."""
+    return from_bytes(Objects(settings).read(uri))

@@ -1,0 +1,153 @@
+"""A batch: planned, generated in parts, filtered, ready for a person; then published or discarded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.database import BATCHES, DATASETS, GENERATORS, SAMPLES, Row
+from infra.durable import step
+from longtail.boxes import xyxy_to_xywh
+from longtail.errors import Cancelled, Conflict, InvalidRequest, NotReady
+from longtail.jobs import TENANT
+from longtail.samples import Annotation, Provenance, Sample
+from workflows.stack import Stack
+from workflows.versions import publish_version
+
+PART = 16
+"""Samples a step: what is lost at most when a worker is killed."""
+
+
+def batch(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The job behind POST /v1/batches: ends with the batch `ready`."""
+    return run_batch(stack, job, request["batch"], request, low=0.0, high=1.0)
+
+
+def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low: float, high: float) -> dict[str, Any]:
+    """Plans, generates, filters; {"batch", "made", "accepted", "rejected"}. Every step may be repeated."""
+    database = stack.catalogue.database
+    try:
+        model = step("choose model", lambda: serving_model(stack, request))
+        step("generating", lambda: database.update(BATCHES, key, state="generating"))
+        plan = {"dataset": request["dataset"], "version": request["version"], "request": request, "key": key, "model": model}
+        orders = step("plan", lambda: stack.cluster.run("trainers.tasks:plan_batch", plan))
+        made: list[dict[str, Any]] = []
+        span = (high - low) * 0.8
+        for start in range(0, len(orders), PART):
+            part = orders[start : start + PART]
+            made += step(f"generate {start}", generate_part, stack, job, key, request, part, low + span * start / len(orders), low + span * (start + len(part)) / len(orders))
+        step("filtering", lambda: database.update(BATCHES, key, state="filtering"))
+        verdicts = step("filter", filter_all, stack, job, request, made, low + span)
+        return step("ready", lambda: keep(stack, key, made, verdicts))
+    except Cancelled:
+        step("batch cancelled", lambda: database.update(BATCHES, key, state="cancelled"))
+        raise
+    except Exception:
+        step("batch failed", lambda: database.update(BATCHES, key, state="failed"))
+        raise
+
+
+def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
+    """The generator that serves the dataset now; frozen into the batch's records. Copy-paste needs none."""
+    if request["mode"] == "copy_paste":
+        return {"name": None, "version": None, "uri": None}
+    dataset = stack.catalogue.database.get(DATASETS, request["dataset"])
+    if dataset["serving"] is None:
+        raise NotReady(f"dataset {dataset['id']!r} has no generator in service yet; move `champion` to one, or use mode 'copy_paste'")
+    row = stack.catalogue.database.get(GENERATORS, f"{dataset['id']}:{dataset['serving']}")
+    return {"name": dataset["id"], "version": row["version"], "uri": row["uri"]}
+
+
+def generate_part(
+    stack: Stack, job: str, key: str, request: dict[str, Any], orders: list[dict[str, Any]], low: float, high: float
+) -> list[dict[str, Any]]:
+    prefix = f"s3://{stack.catalogue.settings.bucket}/tenants/{TENANT}/{request['dataset']}/samples"
+    payload = {"job": job, "dataset": request["dataset"], "version": request["version"], "orders": orders, "prefix": prefix, "low": low, "high": high}
+    made: list[dict[str, Any]] = stack.cluster.run("trainers.tasks:generate", payload)
+    return made
+
+
+def filter_all(stack: Stack, job: str, request: dict[str, Any], made: list[dict[str, Any]], at: float) -> list[dict[str, Any]]:
+    stack.progress(job, low=at)(0.1, "filtering: copies, labels, visibility", stage="filter")
+    payload = {"dataset": request["dataset"], "version": request["version"], "samples": made}
+    verdicts: list[dict[str, Any]] = stack.cluster.run("trainers.tasks:filter_batch", payload)
+    return verdicts
+
+
+def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Writes the samples with their verdicts; the batch is ready for a person, or for publication."""
+    database = stack.catalogue.database
+    rows = []
+    for position, (sample, verdict) in enumerate(zip(made, verdicts, strict=True)):
+        fields = {k: sample[k] for k in ("id", "uri", "etag", "size_bytes", "width", "height")}
+        state = "accepted" if verdict["accepted"] else "rejected"
+        record = {**sample["record"], "scores": verdict["figures"]}
+        rows.append({**fields, "batch": key, "position": position, "state": state, "annotations": [], "provenance": record, "verdict": verdict})
+    database.insert_all(SAMPLES, rows)
+    reasons: dict[str, int] = {}
+    for verdict in verdicts:
+        for reason in verdict["reasons"]:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    accepted = sum(v["accepted"] for v in verdicts)
+    result = {"batch": key, "made": len(made), "accepted": accepted, "rejected": reasons}
+    if accepted < len(made) / 2:
+        result["advice"] = "more than half was filtered out: fine-tune longer, lower the novelty, or add real images"
+    database.update(BATCHES, key, state="ready", summary=result)
+    return result
+
+
+def publish(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Adds a batch's accepted samples to its dataset as a new version, whole or not at all."""
+    return publish_batches(stack, job, request["dataset"], [request["batch"]], accept_unproven=request["accept_unproven"])
+
+
+def publish_batches(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool) -> dict[str, Any]:
+    """Stages every accepted sample, then names them in one version. `latest` moves only where unproven is accepted."""
+    staged = step("stage rows", lambda: stage(stack, dataset, keys))
+    parent = step("parent", lambda: stack.catalogue.database.version(dataset)["number"])
+    published = publish_version(
+        stack, dataset, job=job, parent=stack.catalogue.database.version(dataset, parent), batches=keys, lance_version=staged["lance_version"],
+        note=f"{staged['added']} synthetic samples", make_latest=accept_unproven, accepted_unproven=accept_unproven,
+    )  # fmt: skip
+    step("published", lambda: [stack.catalogue.database.update(BATCHES, k, state="published") for k in keys] and None)
+    return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven}
+
+
+def stage(stack: Stack, dataset: str, keys: list[str]) -> dict[str, Any]:
+    catalogue = stack.catalogue
+    rows: list[Sample] = []
+    for key in keys:
+        found = catalogue.database.get(BATCHES, key)
+        if found["state"] not in ("ready", "published"):
+            raise Conflict(f"batch {key!r} is {found['state']!r}; only a ready batch can be published")
+        accepted = [s for s in catalogue.database.list(SAMPLES, batch=key, limit=100_000) if s["state"] == "accepted"]
+        rows += as_samples(stack, dataset, found, accepted)
+    if not rows:
+        raise InvalidRequest("no accepted sample is left to publish; accept some, or make another batch")
+    version = catalogue.tables.merge(catalogue.tables.uri(TENANT, dataset), rows, tenant=TENANT)
+    return {"lance_version": version, "added": len(rows)}
+
+
+def as_samples(stack: Stack, dataset: str, batch_row: Row, accepted: list[Row]) -> list[Sample]:
+    """Training samples: the background's own annotations and the new one, marked synthetic."""
+    catalogue = stack.catalogue
+    classes, task = catalogue.classes(dataset), catalogue.database.get(DATASETS, dataset)["task"]
+    version = catalogue.database.version(dataset, batch_row["request"]["version"])
+    records = [(row, Provenance.from_json(row["provenance"])) for row in accepted]
+    grounds = sorted({r.background["sample"] for _, r in records if r.background})
+    known = {s.id: s for s in catalogue.samples(dataset, version, ids=grounds)} if grounds else {}
+    made = []
+    for row, record in records:
+        category = classes.id_of(record.class_name)
+        box = None if task == "classification" else xyxy_to_xywh(record.box_xyxy)
+        kept = known[record.background["sample"]].annotations if record.background else ()
+        kept = tuple(Annotation(category_id=a.category_id, bbox_xywh=a.bbox_xywh, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in kept)
+        suffix = row["uri"].rsplit(".", 1)[-1]
+        folder = record.class_name if task == "classification" else f"longtail/{batch_row['id']}"
+        made.append(
+            Sample(
+                id=row["id"], path=f"{folder}/{row['id']}.{suffix}", uri=row["uri"], etag=row["etag"], size_bytes=row["size_bytes"],
+                width=row["width"], height=row["height"], split="train", annotations=(*kept, Annotation(category_id=category, bbox_xywh=box)),
+                origin="synthetic", batch=batch_row["id"], provenance=record,
+            )
+        )  # fmt: skip
+    return made

@@ -1,0 +1,74 @@
+"""An expansion: bring classes to their target counts, asked by hand or by the clock; nothing where they are met."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from infra.database import BATCHES, EXPANSIONS, RUNS, VERSIONS
+from infra.durable import step
+from longtail.expansion import missing
+from longtail.jobs import TENANT
+from longtail.seeds import derive_id
+from workflows.batches import publish_batches, run_batch
+from workflows.stack import Stack
+
+TICK = "longtail.tick"
+
+
+def expand(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Counts, makes a batch for each class that lacks, publishes them as one version; records what came of it."""
+    key = request["expansion"]
+    expansion = stack.catalogue.database.get(EXPANSIONS, key)
+    wanted = expansion["request"]
+    counted = step("count", lambda: count(stack, key, expansion["dataset"], wanted))
+    if not counted["missing"]:
+        outcome: dict[str, Any] = {"did": "nothing", "why": "every target is met", "counts": counted["counts"]}
+    else:
+        outcome = grow(stack, job, expansion["dataset"], wanted, counted)
+    step("record run", lambda: record(stack, job, key, request["trigger"], outcome))
+    return {"expansion": key, **outcome}
+
+
+def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """{"version", "counts", "missing"}: of the latest version, or of this expansion's own unproven child of it."""
+    database = stack.catalogue.database
+    latest = database.version(dataset)
+    seen = latest
+    for run in database.list(RUNS, expansion=key):
+        number = run["outcome"].get("version")
+        if number is not None:
+            made = database.list(VERSIONS, dataset=dataset, number=number)[0]
+            seen = made if made["parent"] == latest["number"] else seen
+    counts = {c["name"]: c["instances"]["train"] for c in seen["health"]["classes"]}
+    return {"version": latest["number"], "counts": counts, "missing": missing(wanted["targets"], counts, budget=wanted["max_images"])}
+
+
+def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
+    keys: list[str] = []
+    plan = counted["missing"]
+    for position, (name, number) in enumerate(plan.items()):
+        key = derive_id("batch", TENANT, job, name)
+        request = {
+            "dataset": dataset, "version": counted["version"], "class_name": name, "count": number, "mode": wanted["mode"],
+            "novelty": wanted["novelty"], "seed": None, "batch": key,
+        }  # fmt: skip
+        step(f"batch {name}", lambda k=key, r=request: stack.catalogue.database.insert(BATCHES, {"id": k, "dataset": dataset, "state": "queued", "request": r, "job": job}))
+        run_batch(stack, job, key, request, low=0.9 * position / len(plan), high=0.9 * (position + 1) / len(plan))
+        keys.append(key)
+    published = publish_batches(stack, job, dataset, keys, accept_unproven=wanted["accept_unproven"])
+    return {"did": "expanded", "asked": plan, "batches": keys, **published}
+
+
+def record(stack: Stack, job: str, key: str, trigger: str, outcome: dict[str, Any]) -> None:
+    stack.catalogue.database.insert(RUNS, {"id": job, "expansion": key, "trigger": trigger, "outcome": outcome})
+
+
+def tick(stack: Stack, scheduled: datetime, context: dict[str, Any]) -> None:
+    """The clock's hand: asks for the expansion once for each tick, however often it is told of it."""
+    key = context["expansion"]
+    found = stack.catalogue.database.find(EXPANSIONS, key)
+    if found is None or not found["active"]:
+        return
+    job = derive_id("job", TENANT, "expand", key, scheduled.isoformat())
+    step("ask", lambda: stack.asking.ask("expand", {"expansion": key, "trigger": "clock"}, job=job) and None)

@@ -1,0 +1,119 @@
+"""Generators: the foundation as version 1, fine-tuning, and what happens when the champion moves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from infra.database import DATASETS, GENERATORS, PROMOTIONS
+from infra.durable import step
+from infra.registry import CHALLENGER, CHAMPION
+from longtail.errors import InvalidRequest
+from longtail.gates import Verdict
+from workflows.stack import Stack
+
+
+def register_foundation(stack: Stack, job: str, dataset: str) -> int:
+    """The shipped foundation becomes version 1 of the dataset's model, and its champion: enough to harmonise exemplars."""
+    names = stack.catalogue.classes(dataset)
+    classes = [names.names[c] for c in sorted(names.names)]
+    stored = step("store foundation", lambda: stack.cluster.run("trainers.tasks:foundation_weights", {"dataset": dataset, "classes": classes}))
+
+    def record() -> int:
+        data = stack.catalogue.objects.read(stored["uri"])
+        tags = {"longtail.job": job, "longtail.dataset": dataset}
+        run = stack.registry.start_run(experiment=f"longtail-{dataset}", name="foundation", params={}, tags=tags)
+        stack.registry.log_file(run, "generator/generator.safetensors", data)
+        stack.registry.finish_run(run)
+        return enter(stack, job, dataset, uri=stored["uri"], run=run, classes=classes, gates=[], recipe={}, source="foundation")
+
+    version = step("register foundation", record)
+    step("serve foundation", lambda: promote_now(stack, job, dataset, version, who="longtail", why="first generator", set_alias=True))
+    return version
+
+
+def enter(
+    stack: Stack, job: str, dataset: str, *, uri: str, run: str, classes: list[str], gates: list[dict[str, Any]], recipe: dict[str, Any], source: str
+) -> int:
+    """Registers a version in MLflow with its lineage and figures, and remembers it here."""
+    verdict = summary(gates)
+    tags = {
+        "longtail.weights": uri,
+        "longtail.gates": verdict,
+        "longtail.source": source,
+        "longtail.classes": json.dumps(classes),
+        **{f"gate.{g['name']}.{g['class_name'].replace(' ', '_')}": f"{g['figure']:.4f} {g['verdict']}" for g in gates},
+    }
+    version = stack.registry.register(dataset, run=run, description=f"{source}; gates {verdict}", tags=tags)
+    row = {"id": f"{dataset}:{version}", "dataset": dataset, "version": version, "uri": uri, "run": run, "classes": classes}
+    stack.catalogue.database.insert(GENERATORS, {**row, "gates": gates, "recipe": recipe, "source": source, "job": job})
+    return version
+
+
+def summary(gates: list[dict[str, Any]]) -> Verdict:
+    """Failed if any gate failed, passed if all passed, unknown otherwise."""
+    verdicts = {g["verdict"] for g in gates}
+    if "failed" in verdicts:
+        return "failed"
+    return "passed" if verdicts == {"passed"} else "unknown"
+
+
+def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Fine-tunes on the classes asked for, or on the rare ones; registers the result, as challenger if no gate failed."""
+    dataset = request["dataset"]
+    chosen = step("choose classes", lambda: choose(stack, dataset, request))
+    payload = {"job": job, "dataset": dataset, **chosen, "budget_s": request["budget_s"], "seed": request.get("seed", 0)}
+    trained = step("train", lambda: stack.cluster.run("trainers.tasks:finetune", payload, use_gpu=True))
+
+    def record() -> int:
+        version = enter(
+            stack, job, dataset, uri=trained["uri"], run=trained["run"], classes=chosen["classes"], gates=trained["gates"],
+            recipe=trained["recipe"], source="finetune",
+        )  # fmt: skip
+        if summary(trained["gates"]) != "failed":
+            stack.registry.set_alias(dataset, CHALLENGER, version)
+        return version
+
+    version = step("register generator", record)
+    return {"dataset": dataset, "generator": version, "gates": trained["gates"], "images": trained["images"], "best_kid": trained["best_kid"]}
+
+
+def choose(stack: Stack, dataset: str, request: dict[str, Any]) -> dict[str, Any]:
+    """{"version", "classes"}: those asked for, checked, or the rare ones, or all where none is rare."""
+    catalogue = stack.catalogue
+    version = catalogue.database.version(dataset)
+    counts = {c["name"]: c for c in version["health"]["classes"]}
+    wanted = request.get("classes") or [n for n, c in counts.items() if c["rare"] and c["instances"]["train"]] or list(counts)
+    for name in wanted:
+        if name not in counts:
+            raise InvalidRequest(f"unknown class {name!r}; {dataset!r} has {sorted(counts)}")
+        if not counts[name]["instances"]["train"]:
+            raise InvalidRequest(f"class {name!r} has no training instance in {dataset!r}; there is nothing to learn from")
+    return {"version": version["number"], "classes": wanted}
+
+
+def promote(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Makes a version the one that serves: loaded first, then switched to, so that no request fails."""
+    return step(
+        "promote",
+        lambda: promote_now(
+            stack, job, request["dataset"], request["version"], who=request["who"], why=request["why"], set_alias=request["set_alias"]
+        ),
+    )
+
+
+def promote_now(stack: Stack, job: str, dataset: str, version: int, *, who: str, why: str, set_alias: bool) -> dict[str, Any]:
+    database = stack.catalogue.database
+    tags = stack.registry.tags(dataset, version)
+    if "longtail.weights" not in tags:
+        raise InvalidRequest(f"version {version} of model {dataset!r} was not registered by Longtail; it cannot be served")
+    if set_alias:
+        stack.registry.set_alias(dataset, CHAMPION, version)
+    stack.cluster.ask_server("warm", {"uri": tags["longtail.weights"]})
+    before = database.get(DATASETS, dataset)["serving"]
+    gates = tags.get("longtail.gates", "unknown")
+    outcome = "serving" if gates != "failed" else "serving; its gates FAILED"
+    database.update(DATASETS, dataset, serving=version)
+    row = {"id": job, "model": dataset, "alias": CHAMPION, "before": before, "after": version, "who": who, "why": why, "outcome": outcome}
+    database.insert(PROMOTIONS, row)
+    return {"dataset": dataset, "before": before, "serving": version, "gates": gates, "outcome": outcome}
