@@ -20,15 +20,19 @@ class Asking:
     queue: Queue
 
     def ask(self, kind: JobKind, request: dict[str, Any], *, job: str | None = None) -> Row:
-        """The job's row. The same id asked for again is the same job."""
+        """The job's row. The same id asked for again is the same job.
+
+        Where no worker has made the queue yet, the job stays written down as queued, and the worker takes it up.
+        """
         key = job or derive_id("job", TENANT, kind, uuid.uuid4())
         self.database.insert(JOBS, {"id": key, "kind": kind, "state": "queued", "progress": 0.0, "message": "queued", "request": request})
-        self.queue.enqueue(kind, key, request)
+        if self.queue.ready():
+            self.queue.enqueue(kind, key, request)
         return self.database.get(JOBS, key)
 
     def requeue_orphans(self) -> int:
         """Jobs that were written down but never queued, because the asker was killed between the two, are queued now."""
-        orphans = [j for j in self.database.list(JOBS, state="queued") if not self.queue.known(j["id"])]
+        orphans = [j for j in self.database.select(JOBS, state="queued") if not self.queue.known(j["id"])]
         for job in orphans:
             self.queue.enqueue(job["kind"], job["id"], job["request"])
         return len(orphans)
@@ -37,6 +41,6 @@ class Asking:
         """Asks for a promotion that somebody made in MLflow, once, however many hear of it; None if it is served already."""
         if version == serving:
             return None
-        count = len(self.database.list(PROMOTIONS, model=dataset))
+        count = len(self.database.select(PROMOTIONS, model=dataset))
         key = derive_id("job", TENANT, "promote", dataset, version, count)
         return self.ask("promote", {"dataset": dataset, "version": version, "who": source, "why": "champion moved in MLflow", "set_alias": False}, job=key)

@@ -47,7 +47,7 @@ class Catalogue:
             made = self.database.find(VERSIONS, key)
             if made is not None:
                 return made
-            numbers = [v["number"] for v in self.database.list(VERSIONS, dataset=dataset)]
+            numbers = [v["number"] for v in self.database.select(VERSIONS, dataset=dataset)]
             row: Row = {
                 "id": key,
                 "dataset": dataset,

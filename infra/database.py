@@ -41,7 +41,10 @@ def _int(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Integer)
 
 
-DATASETS = _table("datasets", _text("uri"), _text("format"), _text("task"), _json("classes"), _json("meta"), _text("table_uri"), _int("latest"), _int("serving"))
+DATASETS = _table(
+    "datasets", _text("uri"), _text("format"), _text("task"), _json("classes"), _json("meta"), _text("table_uri"),
+    _int("latest"), _int("serving"),
+)
 GENERATORS = _table(
     "generators", _text("dataset", index=True), _int("version"), _text("uri"), _text("run"), _json("classes"), _json("gates"), _json("recipe"),
     _text("source"), _text("job"),
@@ -131,7 +134,7 @@ class Database:
             raise NotFound(f"no {table.name.rstrip('s').replace('_', ' ')} {key!r}")
         return row
 
-    def list(
+    def select(
         self, table: sa.Table, *, limit: int = 1000, after: tuple[str, str] | None = None, order: str = "created", **where: Any
     ) -> list[Row]:
         """Rows that equal `where`, in order of `order` and id, beginning after the given (order value, id)."""
@@ -191,7 +194,7 @@ class Database:
         wanted = number if number is not None else self.get(DATASETS, dataset)["latest"]
         if wanted is None:
             raise Conflict(f"dataset {dataset!r} is not registered yet; wait for its job")
-        found = self.list(VERSIONS, dataset=dataset, number=wanted)
+        found = self.select(VERSIONS, dataset=dataset, number=wanted)
         if not found:
             raise NotFound(f"dataset {dataset!r} has no version {wanted}")
         return found[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from sqlalchemy.exc import DBAPIError
 
 from longtail.jobs import QUEUE_CONCURRENCY, QUEUES, JobKind, workflow_name
 
@@ -27,6 +28,14 @@ class Queue:
             job,
             request,
         )
+
+    def ready(self) -> bool:
+        """False until a worker has made the queue's tables."""
+        try:
+            self.known("none")
+        except DBAPIError:
+            return False
+        return True
 
     def known(self, job: str) -> bool:
         return bool(self.client.list_workflows(workflow_ids=[job]))

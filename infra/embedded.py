@@ -80,6 +80,7 @@ class Stack:
             self._start(parts.worker())
             self._start(parts.api(self.settings))
             self._wait("api")
+            self._wait_ready()
         except BaseException:
             self.stop()
             raise
@@ -178,6 +179,16 @@ class Stack:
                 raise NotReady(f"{name} did not answer within {running.part.timeout_s:.0f} s; see {self.folder / 'logs' / name}.log")
             time.sleep(0.1)
         self.say(f"{name:7s} ready after {time.monotonic() - running.started:.1f} s")
+
+    def _wait_ready(self) -> None:
+        """Waits until the API says that worker and generators answer too."""
+        part = Part("worker", (), url=f"{self.settings.api_url}/health/ready")
+        deadline = time.monotonic() + part.timeout_s
+        while not healthy(part):
+            if self.running["worker"].process.poll() is not None or time.monotonic() > deadline:
+                raise NotReady(f"the worker did not come up; see {self.folder / 'logs' / 'worker.log'}")
+            time.sleep(0.2)
+        self.say(f"worker  ready after {time.monotonic() - self.running['worker'].started:.1f} s")
 
     def _bucket(self) -> None:
         objects = Objects(self.settings)

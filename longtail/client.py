@@ -36,7 +36,7 @@ class JobFailed(LongtailError):
     def __init__(self, job: Json) -> None:
         super().__init__(f"job {job['id']} {job['state']}: {job['message']}")
         self.job = job
-        self.code = (job.get("problem") or {}).get("code", job["state"])
+        self.code = str((job.get("problem") or {}).get("code", job["state"]))
 
 
 class Client:

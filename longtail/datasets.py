@@ -59,9 +59,9 @@ class Health:
 
 def health(samples: Iterable[Sample], classes: ClassMap) -> Health:
     """Counts over one pass of the samples."""
-    images = dict.fromkeys(SPLITS, 0)
-    instances = {c: dict.fromkeys(SPLITS, 0) for c in classes.names}
-    holding = {c: dict.fromkeys(SPLITS, 0) for c in classes.names}
+    images: dict[str, int] = dict.fromkeys(SPLITS, 0)
+    instances: dict[int, dict[str, int]] = {c: dict.fromkeys(SPLITS, 0) for c in classes.names}
+    holding: dict[int, dict[str, int]] = {c: dict.fromkeys(SPLITS, 0) for c in classes.names}
     synthetic = dict.fromkeys(classes.names, 0)
     sides: dict[int, list[float]] = {c: [] for c in classes.names}
     made = unlabelled = 0

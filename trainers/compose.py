@@ -125,21 +125,32 @@ def degrade(exemplar_B3HW: Tensor, novelty_B: Tensor, noise_B188: Tensor) -> tup
     return torch.as_tensor(blurred), validity * (novelty_B < 1)[:, None, None, None]
 
 
-def fill_color(image_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-    """Mean colour of the context, [B, 3, 1, 1]; zero where there is none."""
-    outside = 1 - mask_B1HW
-    return (image_B3HW * outside).sum((2, 3), keepdim=True) / outside.sum((2, 3), keepdim=True).clamp_min(1.0)
+def ground_color(image_B3HW: Tensor, box_B4: Tensor, *, inner: float, outer: float) -> Tensor:
+    """Median colour of a ring about the box, between its dilations by `inner` and `outer`, [B, 3, 1, 1].
+
+    The median, so that a neighbour that crosses the ring does not tint it. Zero where the window shows no ring.
+    """
+    reach = box_grid(box_B4, *image_B3HW.shape[-2:]).abs().amax(-1)
+    ring = ((reach > inner) & (reach < outer))[:, None]
+    pixels = torch.where(ring, image_B3HW, torch.nan).flatten(2)
+    return pixels.nanmedian(2).values.nan_to_num(0.0)[:, :, None, None]
+
+
+def fill_color(image_B3HW: Tensor, box_B4: Tensor, whole_B111: Tensor) -> Tensor:
+    """Colour of the ground just outside the mask, [B, 3, 1, 1]; zero where the mask is the whole window."""
+    return ground_color(image_B3HW, box_B4, inner=MASK_DILATION, outer=MASK_DILATION + 0.3) * (1 - whole_B111)
 
 
 def match_context(
     exemplar_B3HW: Tensor, window_B3RR: Tensor, window_box_B4: Tensor, target_fill_B311: Tensor, strength_B: Tensor
 ) -> Tensor:
-    """The exemplar moved by the difference between its own window's mean ground and the target's, clamped to [-1, 1].
+    """The exemplar moved by the difference between its own ground's colour and the target's, clamped to [-1, 1].
 
-    `window_B3RR` is where the exemplar comes from; its ground is what lies outside its box. Strength 0 leaves it alone.
+    `window_B3RR` is where the exemplar comes from; its ground is a ring just outside its box. Strength 0 leaves it alone.
     """
-    own_B311 = fill_color(window_B3RR, box_map(window_box_B4, *window_B3RR.shape[-2:]))
-    return (exemplar_B3HW + strength_B[:, None, None, None] * (target_fill_B311 - own_B311)).clamp(-1, 1)
+    own_B311 = ground_color(window_B3RR, window_box_B4, inner=1.0, outer=1.3)
+    known = (own_B311 != 0).float()  # an object that fills its window shows no ground to match
+    return (exemplar_B3HW + strength_B[:, None, None, None] * known * (target_fill_B311 - own_B311)).clamp(-1, 1)
 
 
 def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) -> Tensor:

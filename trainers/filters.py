@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from longtail.gates import MIN_CHANGE, OVERLAP_IOU, Rejection
 from longtail.samples import Provenance
 from trainers.bank import Bank
-from trainers.quality.coverage import distances
 from trainers.quality.copying import nearest
+from trainers.quality.coverage import distances
 
 DERIVED_BELOW = 0.5
 """Below this novelty a sample derives from its exemplar by design; that exemplar is not counted as a copy."""
@@ -51,7 +51,7 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
     vectors = np.stack([c.vector for c in candidates])
     agreement = classifier.probabilities(vectors)
     among = distances(vectors, vectors)
-    verdicts = []
+    verdicts: list[Verdict] = []
     for i, candidate in enumerate(candidates):
         exemplar = exemplar_key(candidate.record)
         derived = exemplar if exemplar and candidate.record.novelty < DERIVED_BELOW else None

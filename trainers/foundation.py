@@ -93,10 +93,8 @@ def main() -> None:
         None if arguments.exclude_nuclei else arguments.nuclei, resolution=recipe.network.resolution_px, seed=recipe.seed
     )
     working = arguments.out.with_suffix(".training.safetensors")
-    if working.exists():
-        state = TrainState.from_bytes(working.read_bytes())
-    else:
-        state = TrainState.fresh(recipe, num_classes=num_classes)
+    fresh = not working.exists()
+    state = TrainState.fresh(recipe, num_classes=num_classes) if fresh else TrainState.from_bytes(working.read_bytes())
     held = torch.arange(len(windows)) % 20 == 0
     saved = 0.0
     for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, report_every_s=20):

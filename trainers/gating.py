@@ -38,10 +38,11 @@ def samples_of(
     mask, soft = whole_mask(count, size, size) if whole else mask_map(box, size, size)
     exemplar, own_box = train.floats(chosen), train.boxes[chosen]
     laid = warp_exemplar(exemplar, own_box, box, Warp.draw(count, random, strength=0.5 if whole else 1.0), size, size)
+    fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
     if not whole:
-        laid = match_context(laid, exemplar, own_box, fill_color(image, mask), torch.ones(count))
+        laid = match_context(laid, exemplar, own_box, fill, torch.ones(count))
     degraded, validity = degrade(laid, torch.full((count,), novelty), torch.rand(count, 1, 8, 8, generator=random))
-    scene = Scene(image, mask, soft, box_map(box, size, size), degraded, validity, torch.full((count,), label))
+    scene = Scene(image, mask, soft, box_map(box, size, size), degraded, validity, torch.full((count,), label), fill)
     latent = torch.randn(count, generator.config.latent, generator=random)
     parts = []
     for i in range(0, count, 8):

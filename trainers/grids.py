@@ -28,7 +28,7 @@ def grid(state: TrainState, windows: Windows, *, columns: int = 12, seed: int = 
     size = image.shape[-1]
     source, source_box = windows.floats(draw.exemplar), windows.boxes[draw.exemplar]
     laid = warp_exemplar(source, source_box, box, Warp.draw(columns, random), size, size)
-    fill = fill_color(image, mask_map(box, size, size)[0])
+    fill = fill_color(image, box, torch.zeros(columns, 1, 1, 1))
     exemplar = match_context(laid, source, source_box, fill, torch.ones(columns))
     mask, soft = mask_map(box, size, size)
     latent = torch.randn(columns, state.recipe.network.latent, generator=random)
@@ -36,7 +36,7 @@ def grid(state: TrainState, windows: Windows, *, columns: int = 12, seed: int = 
     rows = [image, torch.lerp(image, exemplar, mask)]
     for novelty in NOVELTIES:
         degraded, validity = degrade(exemplar, torch.full((columns,), novelty), noise)
-        scene = Scene(image, mask, soft, box_map(box, size, size), degraded, validity, windows.labels[draw.target])
+        scene = Scene(image, mask, soft, box_map(box, size, size), degraded, validity, windows.labels[draw.target], fill)
         rows.append(complete(state.ema.module, scene, latent))
     return tile(rows)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from longtail.boxes import BoxXyxy, check_inside, xywh_to_xyxy
+from longtail.boxes import BoxXyxy, area, check_inside, xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
 from longtail.placement import place
@@ -18,6 +18,7 @@ from trainers.dataset import DatasetView, ObjectRef
 from trainers.render import SYNTHESIS_MARGIN
 
 TRIES = 12
+EXEMPLARS = 8
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,8 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
     for position in range(count):
         seed = derive_seed(request.get("seed") or key, name, position)
         rng = np.random.default_rng(seed)
-        chosen = instances[int(rng.integers(len(instances)))]
+        chosen, background, box = choose(view, mode, boxes[position] if boxes else None, instances, rng)
         exemplar = None if novelty >= 1 else chosen
-        background, box = where(view, mode, boxes[position] if boxes else None, chosen, rng)
         record = Provenance(
             mode=mode,
             class_name=name,
@@ -68,9 +68,24 @@ def refer(sample: Sample) -> dict[str, Any]:
     return {"sample": sample.id, "path": sample.path, "uri": sample.uri, "etag": sample.etag}
 
 
+def choose(
+    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, instances: list[ObjectRef], rng: np.random.Generator
+) -> tuple[ObjectRef, Sample | None, BoxXyxy]:
+    """(exemplar, background, box): instances that fit nowhere give way to others, the smallest last of all."""
+    order = [instances[i] for i in rng.permutation(len(instances))[:EXEMPLARS]]
+    for chosen in [*order, min(instances, key=lambda o: area(o.box_xyxy))]:
+        found = where(view, mode, asked, chosen, rng)
+        if found is not None:
+            return chosen, *found
+    raise InvalidRequest(
+        f"no free place for any of {len(order) + 1} instances was found in {TRIES} training images each; "
+        "give boxes of your own, or add training images with more free ground"
+    )
+
+
 def where(
     view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, chosen: ObjectRef, rng: np.random.Generator
-) -> tuple[Sample | None, BoxXyxy]:
+) -> tuple[Sample | None, BoxXyxy] | None:
     """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image."""
     if mode == "synthesis":
         return None, synthesis_box(chosen)
@@ -78,17 +93,14 @@ def where(
         return asked_place(view, asked)
     grounds = view.real("train")
     width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
-    for _ in range(TRIES):
-        background = grounds[int(rng.integers(len(grounds)))]
+    for i in rng.permutation(len(grounds))[:TRIES]:
+        background = grounds[i]
         factor = float(rng.uniform(0.9, 1.1))
         occupied = [xywh_to_xyxy(a.bbox_xywh) for a in background.annotations if a.bbox_xywh is not None]
         box = place((width * factor, height * factor), occupied, view.pixels(background)[0], rng)
         if box is not None:
             return background, box
-    raise InvalidRequest(
-        f"no free place of about {width:.0f}x{height:.0f} px was found in {TRIES} training images; "
-        "give boxes of your own, or use images with more free ground"
-    )
+    return None
 
 
 def synthesis_box(chosen: ObjectRef) -> BoxXyxy:

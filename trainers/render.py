@@ -94,13 +94,13 @@ def paint(
 ) -> Tensor:
     """The finished window [1,3,S,S]: exemplar laid, degraded, and corrected by the generator's residual."""
     side = window.shape[-1]
-    fill = fill_color(window, mask)
-    exemplar, validity = lay_exemplar(order, box, fill, float(mask.min()) > 0, side, random)
+    whole = float(mask.min()) > 0
+    fill = fill_color(window, box, torch.full((1, 1, 1, 1), float(whole)))
+    exemplar, validity = lay_exemplar(order, box, fill, whole, side, random)
     if generator is None or order.mode == "copy_paste":
         return composite(window, exemplar, torch.zeros_like(exemplar), soft)
     latent = torch.randn(1, generator.config.latent, generator=random)
     size = generator.config.resolution_px
-    whole = float(mask.min()) > 0
     small_mask, small_soft = whole_mask(1, size, size) if whole else mask_map(box, size, size)
     scene = Scene(
         image_B3RR=scale(window, size),
@@ -110,6 +110,7 @@ def paint(
         exemplar_B3RR=scale(exemplar, size),
         validity_B1RR=scale(validity, size),
         label_B=torch.tensor([order.label]),
+        fill_B311=fill,
     )
     correction = F.interpolate(residual(generator, scene, latent), size=(side, side), mode="bicubic", align_corners=False)
     return composite(window, base_image(exemplar, validity, fill), correction, soft)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.compose import base_image, composite, fill_color, generator_input
+from trainers.compose import base_image, composite, generator_input
 from trainers.networks import Generator
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the generator is asked to complete: window, mask, soft mask, box, exemplar as degraded, its validity, class."""
+    """What the generator is asked to complete: window, mask, soft mask, box, exemplar as degraded, its
+    validity, class, and the colour of the ground."""
 
     image_B3RR: Tensor
     mask_B1RR: Tensor
@@ -25,9 +26,10 @@ class Scene:
     exemplar_B3RR: Tensor
     validity_B1RR: Tensor
     label_B: Tensor
+    fill_B311: Tensor
 
     def base(self) -> Tensor:
-        return base_image(self.exemplar_B3RR, self.validity_B1RR, fill_color(self.image_B3RR, self.mask_B1RR))
+        return base_image(self.exemplar_B3RR, self.validity_B1RR, self.fill_B311)
 
 
 def residual(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def other_instance(windows: Windows, draw: Draw, generator: torch.Generator) -> 
 
 
 def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor, box: Tensor, generator: torch.Generator) -> Tensor:
-    fill = fill_color(image, mask_map(box, *image.shape[-2:])[0])
+    fill = fill_color(image, box, torch.zeros(len(box), 1, 1, 1))
     strength = 0.5 + 0.5 * torch.rand(len(box), generator=generator)
     return match_context(exemplar, source, source_box, fill, strength)
 
@@ -95,7 +95,8 @@ def build_scene(image: Tensor, box: Tensor, exemplar: Tensor, label: Tensor, who
     whole = (torch.rand(count, 1, 1, 1, generator=generator) < whole_share).float()
     noise = torch.rand(count, 1, 8, 8, generator=generator)
     degraded, validity = degrade(exemplar, draw_novelty(count, generator), noise)
-    return Scene(image, torch.maximum(mask, whole), torch.maximum(soft, whole), box_map(box, size, size), degraded, validity, label)
+    fill = fill_color(image, box, whole)
+    return Scene(image, torch.maximum(mask, whole), torch.maximum(soft, whole), box_map(box, size, size), degraded, validity, label, fill)
 
 
 def inner_map(box_B4: Tensor, size: int) -> Tensor:

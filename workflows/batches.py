@@ -34,7 +34,8 @@ def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low:
         span = (high - low) * 0.8
         for start in range(0, len(orders), PART):
             part = orders[start : start + PART]
-            made += step(f"generate {start}", generate_part, stack, job, key, request, part, low + span * start / len(orders), low + span * (start + len(part)) / len(orders))
+            shares = [low + span * done / len(orders) for done in (start, start + len(part))]
+            made += step(f"generate {start}", generate_part, stack, job, request, part, shares)
         step("filtering", lambda: database.update(BATCHES, key, state="filtering"))
         verdicts = step("filter", filter_all, stack, job, request, made, low + span)
         return step("ready", lambda: keep(stack, key, made, verdicts))
@@ -58,10 +59,11 @@ def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def generate_part(
-    stack: Stack, job: str, key: str, request: dict[str, Any], orders: list[dict[str, Any]], low: float, high: float
+    stack: Stack, job: str, request: dict[str, Any], orders: list[dict[str, Any]], shares: list[float]
 ) -> list[dict[str, Any]]:
     prefix = f"s3://{stack.catalogue.settings.bucket}/tenants/{TENANT}/{request['dataset']}/samples"
-    payload = {"job": job, "dataset": request["dataset"], "version": request["version"], "orders": orders, "prefix": prefix, "low": low, "high": high}
+    where = {"job": job, "dataset": request["dataset"], "version": request["version"]}
+    payload = {**where, "orders": orders, "prefix": prefix, "low": shares[0], "high": shares[1]}
     made: list[dict[str, Any]] = stack.cluster.run("trainers.tasks:generate", payload)
     return made
 
@@ -96,8 +98,8 @@ def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict
 
 
 def publish(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Adds a batch's accepted samples to its dataset as a new version, whole or not at all."""
-    return publish_batches(stack, job, request["dataset"], [request["batch"]], accept_unproven=request["accept_unproven"])
+    """Adds the batches' accepted samples to their dataset as a new version, whole or not at all."""
+    return publish_batches(stack, job, request["dataset"], request["batches"], accept_unproven=request["accept_unproven"])
 
 
 def publish_batches(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool) -> dict[str, Any]:
@@ -108,8 +110,13 @@ def publish_batches(stack: Stack, job: str, dataset: str, keys: list[str], *, ac
         stack, dataset, job=job, parent=stack.catalogue.database.version(dataset, parent), batches=keys, lance_version=staged["lance_version"],
         note=f"{staged['added']} synthetic samples", make_latest=accept_unproven, accepted_unproven=accept_unproven,
     )  # fmt: skip
-    step("published", lambda: [stack.catalogue.database.update(BATCHES, k, state="published") for k in keys] and None)
+    step("published", lambda: mark_published(stack, keys))
     return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven}
+
+
+def mark_published(stack: Stack, keys: list[str]) -> None:
+    for key in keys:
+        stack.catalogue.database.update(BATCHES, key, state="published")
 
 
 def stage(stack: Stack, dataset: str, keys: list[str]) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def stage(stack: Stack, dataset: str, keys: list[str]) -> dict[str, Any]:
         found = catalogue.database.get(BATCHES, key)
         if found["state"] not in ("ready", "published"):
             raise Conflict(f"batch {key!r} is {found['state']!r}; only a ready batch can be published")
-        accepted = [s for s in catalogue.database.list(SAMPLES, batch=key, limit=100_000) if s["state"] == "accepted"]
+        accepted = [s for s in catalogue.database.select(SAMPLES, batch=key, limit=100_000) if s["state"] == "accepted"]
         rows += as_samples(stack, dataset, found, accepted)
     if not rows:
         raise InvalidRequest("no accepted sample is left to publish; accept some, or make another batch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from infra.database import BATCHES, EXPANSIONS, RUNS, VERSIONS
@@ -35,10 +34,10 @@ def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[
     database = stack.catalogue.database
     latest = database.version(dataset)
     seen = latest
-    for run in database.list(RUNS, expansion=key):
+    for run in database.select(RUNS, expansion=key):
         number = run["outcome"].get("version")
         if number is not None:
-            made = database.list(VERSIONS, dataset=dataset, number=number)[0]
+            made = database.select(VERSIONS, dataset=dataset, number=number)[0]
             seen = made if made["parent"] == latest["number"] else seen
     counts = {c["name"]: c["instances"]["train"] for c in seen["health"]["classes"]}
     return {"version": latest["number"], "counts": counts, "missing": missing(wanted["targets"], counts, budget=wanted["max_images"])}
@@ -53,7 +52,8 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
             "dataset": dataset, "version": counted["version"], "class_name": name, "count": number, "mode": wanted["mode"],
             "novelty": wanted["novelty"], "seed": None, "batch": key,
         }  # fmt: skip
-        step(f"batch {name}", lambda k=key, r=request: stack.catalogue.database.insert(BATCHES, {"id": k, "dataset": dataset, "state": "queued", "request": r, "job": job}))
+        row = {"id": key, "dataset": dataset, "state": "queued", "request": request, "job": job}
+        step(f"batch {name}", stack.catalogue.database.insert, BATCHES, row)
         run_batch(stack, job, key, request, low=0.9 * position / len(plan), high=0.9 * (position + 1) / len(plan))
         keys.append(key)
     published = publish_batches(stack, job, dataset, keys, accept_unproven=wanted["accept_unproven"])
@@ -64,11 +64,11 @@ def record(stack: Stack, job: str, key: str, trigger: str, outcome: dict[str, An
     stack.catalogue.database.insert(RUNS, {"id": job, "expansion": key, "trigger": trigger, "outcome": outcome})
 
 
-def tick(stack: Stack, scheduled: datetime, context: dict[str, Any]) -> None:
-    """The clock's hand: asks for the expansion once for each tick, however often it is told of it."""
+def tick(stack: Stack, scheduled: str, context: dict[str, Any]) -> None:
+    """The clock's hand: asks for the expansion once for each tick (an ISO time), however often it is told of it."""
     key = context["expansion"]
     found = stack.catalogue.database.find(EXPANSIONS, key)
     if found is None or not found["active"]:
         return
-    job = derive_id("job", TENANT, "expand", key, scheduled.isoformat())
+    job = derive_id("job", TENANT, "expand", key, scheduled)
     step("ask", lambda: stack.asking.ask("expand", {"expansion": key, "trigger": "clock"}, job=job) and None)

@@ -53,9 +53,9 @@ def add_health(app: FastAPI) -> None:
 
     @app.get("/health/ready", tags=["health"])
     def ready(request: Request) -> JSONResponse:
-        """200 once storage and the generator server answer, 503 with the part that does not."""
+        """200 once storage, the worker and the generator server answer, 503 with the part that does not."""
         served: Service = request.app.state.service
-        parts: dict[str, Any] = {"generators": served.cluster.ready()}
+        parts: dict[str, Any] = {"worker": served.asking.queue.ready(), "generators": served.cluster.ready()}
         try:
             served.catalogue.objects.ensure_bucket()
             parts["storage"] = True

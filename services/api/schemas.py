@@ -70,6 +70,7 @@ class Batch(Generate):
 
 
 class Publish(Body):
+    also: list[str] = Field(default=[], max_length=100, description="other ready batches of the dataset that join the same version")
     accept_unproven: bool = Field(default=False, description="move `latest` although nothing has proven the addition; logged and shown")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from typing import Any
 
 from infra.asking import Asking
 from infra.catalogue import Catalogue
@@ -53,8 +54,8 @@ def register_all(settings: Settings, catalogue: Catalogue, cluster: Cluster) -> 
     register_job(stack, "evaluate", evaluate)
     register_job(stack, "export", export)
 
-    def clock(scheduled: object, context: object) -> None:
-        tick(stack, scheduled, context)  # type: ignore[arg-type]
+    def clock(scheduled: object, context: dict[str, Any]) -> None:
+        tick(stack, str(scheduled), context)
 
     workflow(TICK, clock)
 

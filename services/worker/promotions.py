@@ -23,13 +23,14 @@ def watch_promotions(settings: Settings, asking: Asking, stopping: threading.Eve
                 registry.ensure_webhook(f"{settings.api_url}/v1/webhooks/mlflow", settings.webhook_secret)
                 hooked = True
             look(registry, asking)
+            asking.requeue_orphans()
         except Exception as error:  # MLflow may be starting again
             log.warning("could not look at MLflow: %s", error)
 
 
 def look(registry: Registry, asking: Asking) -> None:
     """Asks for a promotion for each dataset whose champion is not the version that serves."""
-    for dataset in asking.database.list(DATASETS):
+    for dataset in asking.database.select(DATASETS):
         if dataset["serving"] is None:
             continue
         champion = registry.champion(dataset["id"])

@@ -71,9 +71,8 @@ class Head(nn.Module):
         )  # fmt: skip
         self.out = nn.Conv2d(CHANNELS, num_classes + 5, 3, padding=1)
         nn.init.normal_(self.out.weight, std=0.01)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            self.out.bias[:num_classes] = -4.6  # a prior of 1 %, so that empty cells do not swamp the start
+        prior = [-4.6] * num_classes  # a prior of 1 %, so that empty cells do not swamp the start
+        self.out.bias = nn.Parameter(torch.tensor(prior + [0.0] * 5))
         self.num_classes = num_classes
 
     def forward(self, maps_NDHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,7 +33,7 @@ def register(body: RegisterDataset, served: Served, key: IdempotencyKey = None) 
 
 @router.get("")
 def datasets(served: Served) -> dict[str, Any]:
-    return {"items": [shown(d) for d in served.catalogue.database.list(DATASETS)]}
+    return {"items": [shown(d) for d in served.catalogue.database.select(DATASETS)]}
 
 
 @router.get("/{name}")
@@ -48,7 +48,7 @@ def shown(row: Row) -> dict[str, Any]:
 @router.get("/{name}/versions")
 def versions(name: str, served: Served) -> dict[str, Any]:
     served.catalogue.database.get(DATASETS, name)
-    return {"items": [shown_version(v) for v in served.catalogue.database.list(VERSIONS, dataset=name, order="number")]}
+    return {"items": [shown_version(v) for v in served.catalogue.database.select(VERSIONS, dataset=name, order="number")]}
 
 
 @router.get("/{name}/versions/{number}")
@@ -112,7 +112,7 @@ def shown_sample(sample: Sample) -> dict[str, Any]:
 @router.get("/{name}/promotions")
 def promotions(name: str, served: Served) -> dict[str, Any]:
     """Who moved the champion, when, from what to what, and why."""
-    return {"items": served.catalogue.database.list(PROMOTIONS, model=name)}
+    return {"items": served.catalogue.database.select(PROMOTIONS, model=name)}
 
 
 @router.post("/{name}/versions/{number}/exports", status_code=202)

@@ -40,14 +40,14 @@ def create(body: Expansion, served: Served) -> JSONResponse:
 
 @router.get("/expansions")
 def expansions(served: Served) -> dict[str, Any]:
-    return {"items": served.catalogue.database.list(EXPANSIONS)}
+    return {"items": served.catalogue.database.select(EXPANSIONS)}
 
 
 @router.get("/expansions/{key}")
 def one(key: str, served: Served) -> dict[str, Any]:
     """An expansion and what came of each of its runs."""
     database = served.catalogue.database
-    return {**database.get(EXPANSIONS, key), "runs": database.list(RUNS, expansion=key)}
+    return {**database.get(EXPANSIONS, key), "runs": database.select(RUNS, expansion=key)}
 
 
 @router.post("/expansions/{key}/run", status_code=202)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -21,8 +22,8 @@ KEEP_ALIVE_S = 15.0
 
 @router.get("")
 def jobs(served: Served, state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
-    where = {"state": state} if state else {}
-    return {"items": [shown(j, served) for j in served.catalogue.database.list(JOBS, limit=limit, **where)]}
+    where: dict[str, Any] = {"state": state} if state else {}
+    return {"items": [shown(j, served) for j in served.catalogue.database.select(JOBS, limit=limit, **where)]}
 
 
 @router.get("/{job}")
@@ -33,7 +34,7 @@ def one(job: str, served: Served) -> dict[str, Any]:
 def shown(row: Row, served: Service) -> dict[str, Any]:
     if row["state"] != "queued":
         return row
-    waiting = [j["id"] for j in served.catalogue.database.list(JOBS, state="queued")]
+    waiting = [j["id"] for j in served.catalogue.database.select(JOBS, state="queued")]
     return {**row, "ahead": waiting.index(row["id"]) if row["id"] in waiting else 0}
 
 
@@ -49,7 +50,7 @@ async def follow(served: Service, job: str, after: int) -> AsyncIterator[str]:
     silent = 0.0
     while True:
         row = await asyncio.to_thread(database.get, JOBS, job)
-        found = await asyncio.to_thread(lambda: database.events(job, after=after))
+        found = await asyncio.to_thread(partial(database.events, job, after=after))
         for event in found:
             after, silent = event["seq"], 0.0
             yield f"id: {event['seq']}\nevent: {event['kind']}\ndata: {json.dumps({**event['data'], 'at': event['at']})}\n\n"
@@ -74,6 +75,6 @@ def cancel(job: str, served: Served) -> dict[str, Any]:
         if row["state"] == "queued":
             served.asking.queue.cancel(job)
             database.set_state(job, "cancelled", message="cancelled before it began")
-            for batch in database.list(BATCHES, job=job):
+            for batch in database.select(BATCHES, job=job):
                 database.update(BATCHES, batch["id"], state="cancelled")
     return shown(database.get(JOBS, job), served)

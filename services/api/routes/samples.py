@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from infra.database import BATCHES, DATASETS, GENERATORS, JOBS, SAMPLES
-from longtail.errors import InvalidRequest, NotReady
+from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
@@ -38,7 +38,7 @@ def checked(body: Generate, served: Service) -> tuple[int, dict[str, Any]]:
 def preview(body: Preview, served: Served) -> dict[str, Any]:
     """A handful of samples at once, stored nowhere."""
     version, _ = checked(body, served)
-    model = {"name": None, "version": None, "uri": None}
+    model: dict[str, Any] = {"name": None, "version": None, "uri": None}
     if body.mode != "copy_paste":
         serving = served.catalogue.database.get(DATASETS, body.dataset)["serving"]
         if serving is None:
@@ -63,8 +63,8 @@ def batch(body: Batch, served: Served, key: IdempotencyKey = None) -> JSONRespon
 
 @router.get("/batches")
 def batches(served: Served, dataset: str | None = None) -> dict[str, Any]:
-    where = {"dataset": dataset} if dataset else {}
-    return {"items": served.catalogue.database.list(BATCHES, **where)}
+    where: dict[str, Any] = {"dataset": dataset} if dataset else {}
+    return {"items": served.catalogue.database.select(BATCHES, **where)}
 
 
 @router.get("/batches/{name}")
@@ -79,7 +79,7 @@ def batch_samples(
     """A page of a batch's samples with their verdicts."""
     served.catalogue.database.get(BATCHES, name)
     after = (cursor.split("|")[0], cursor.split("|")[1]) if cursor and "|" in cursor else None
-    rows = served.catalogue.database.list(SAMPLES, batch=name, limit=limit + 1, after=after)
+    rows = served.catalogue.database.select(SAMPLES, batch=name, limit=limit + 1, after=after)
     more = rows[limit - 1] if len(rows) > limit else None
     return {"items": rows[:limit], "next": f"{more['created']}|{more['id']}" if more else None}
 
@@ -87,11 +87,18 @@ def batch_samples(
 @router.post("/batches/{name}/publish", status_code=202)
 def publish(name: str, body: Publish, served: Served, key: IdempotencyKey = None) -> JSONResponse:
     """Adds the accepted samples as a new version. Asked for twice it is the same version."""
-    found = served.catalogue.database.get(BATCHES, name)
-    served.catalogue.database.move(BATCHES, name, column="state", allowed=["ready", "published"], to=found["state"])
+    database = served.catalogue.database
+    dataset = database.get(BATCHES, name)["dataset"]
+    names = [name, *body.also]
+    for each in names:
+        found = database.get(BATCHES, each)
+        if found["dataset"] != dataset:
+            raise InvalidRequest(f"batch {each!r} belongs to {found['dataset']!r}, not to {dataset!r}; a version is of one dataset")
+        if found["state"] not in ("ready", "published"):
+            raise Conflict(f"batch {each!r} is {found['state']!r}; only a ready batch can be published")
     job_id("publish", key, f"publish/{name}", body.model_dump(), served)
-    request = {"dataset": found["dataset"], "batch": name, "accept_unproven": body.accept_unproven}
-    return accepted(served.asking.ask("publish", request, job=derive_id("job", TENANT, "publish", name)), batch=name)
+    request = {"dataset": dataset, "batches": names, "accept_unproven": body.accept_unproven}
+    return accepted(served.asking.ask("publish", request, job=derive_id("job", TENANT, "publish", *names)), batches=names)
 
 
 @router.post("/batches/{name}/discard")
@@ -141,7 +148,7 @@ def regenerate(sample: str, served: Served) -> dict[str, Any]:
 def pictures(name: str, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> dict[str, Any]:
     """Crops for a report: before, after, and the nearest real neighbour of each sample."""
     found = served.catalogue.database.get(BATCHES, name)
-    rows = served.catalogue.database.list(SAMPLES, batch=name, limit=limit)
+    rows = served.catalogue.database.select(SAMPLES, batch=name, limit=limit)
     samples = [{"id": r["id"], "uri": r["uri"], "provenance": {**r["provenance"]}, "verdict": r["verdict"]} for r in rows]
     payload = {"dataset": found["dataset"], "version": found["request"]["version"], "samples": samples}
     made = served.cluster.run("trainers.tasks:nearest_pictures", payload) if rows else []

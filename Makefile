@@ -1,0 +1,43 @@
+# What a person types is what CI runs. Everything lives in .venv; re-running is quick.
+PYTHON ?= python3
+RUN = .venv/bin/python -m
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export NO_ALBUMENTATIONS_UPDATE = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: demo up test test-long check bench foundation clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Longtail needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet torch -c constraints.txt
+	.venv/bin/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch .venv/ready
+
+demo: .venv/ready
+	.venv/bin/longtail demo
+
+up: .venv/ready
+	.venv/bin/longtail up
+
+test: .venv/ready
+	$(RUN) pytest -m "not long"
+
+test-long: .venv/ready
+	$(RUN) pytest -m long
+
+check: .venv/ready
+	.venv/bin/ruff check .
+	$(RUN) mypy longtail infra trainers workflows services benchmarks
+	.venv/bin/lint-imports
+
+bench: .venv/ready
+	$(RUN) benchmarks.$(or $(NAME),demo) $(if $(QUICK),--quick)
+
+# NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/)
+foundation: .venv/ready
+	$(RUN) trainers.foundation --nuclei $(NUCLEI) --minutes $(or $(MINUTES),60) --out trainers/checkpoints/tiny.safetensors
+
+clean:
+	rm -rf .venv .longtail out

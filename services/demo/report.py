@@ -1,0 +1,199 @@
+"""One self-contained HTML page of what a demo run found: pictures beside figures, failures first."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c2230}
+h1{margin-bottom:0}h2{margin-top:2.4rem;border-bottom:1px solid #d5d9e2;padding-bottom:.2rem}
+table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.25rem .7rem;text-align:left;border-bottom:1px solid #e6e9ef}
+td.n{text-align:right;font-variant-numeric:tabular-nums}.passed,.helped,.positive{color:#0a7a3d}.failed,.harmed,.negative{color:#b3261e}
+.unknown,.inconclusive{color:#8a6d00}.crop{position:relative;display:inline-block;margin:.2rem}.crop img{display:block}
+.box{position:absolute;border:2px solid #e5007d;box-sizing:border-box}figure{display:inline-block;margin:.3rem;vertical-align:top;text-align:center}
+figcaption{font-size:12px;color:#5b6372}pre{background:#f4f6f9;padding:.8rem;overflow:auto}.note{color:#5b6372}
+"""
+WIDTH = 130
+
+
+def write_report(out: Path, found: dict[str, Any], seconds: dict[str, float]) -> Path:
+    """Writes report.html and its machine-readable twin; returns the page's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    page = out / "report.html"
+    sections = (head, failures, counts, previews, samples, gates, uplift, versions, provenance)
+    body = "\n".join(section(found) for section in sections) + timing(seconds)
+    top = f"<!doctype html><html lang=en><meta charset=utf-8><title>Longtail</title><style>{STYLE}</style>"
+    page.write_text(f"{top}{body}</html>", encoding="utf-8")
+    twin = {k: v for k, v in found.items() if k not in ("previews", "pictures", "sample_image")}
+    (out / "report.json").write_text(json.dumps({**twin, "seconds": seconds}, indent=1))
+    return page
+
+
+def text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    top = "".join(f"<th>{text(t)}</th>" for t in titles)
+    lines = "".join("<tr>" + "".join(cell(v) for v in row) + "</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{lines}</table>"
+
+
+def cell(value: object) -> str:
+    if isinstance(value, float):
+        return f'<td class=n>{value:.3f}</td>'
+    if isinstance(value, int):
+        return f'<td class=n>{value}</td>'
+    marked = f' class={value}' if value in ("passed", "failed", "unknown", "helped", "harmed", "inconclusive", "positive", "negative") else ""
+    return f"<td{marked}>{text(value)}</td>"
+
+
+def head(found: dict[str, Any]) -> str:
+    return (
+        f"<h1>Longtail: {text(found['name'])}</h1><p class=note>Blood-cell images (BCCD, MIT), fifty of them for training. "
+        "Synthetic samples enter the training split alone, marked; val and test are real. Nothing here is for diagnosis.</p>"
+    )
+
+
+def failures(found: dict[str, Any]) -> str:
+    """What did not go well, first."""
+    failed = [g for g in found["trained"]["gates"] if g["verdict"] == "failed"]
+    harmed = [r for r in found["uplift"]["table"] if r["says"] == "harmed"]
+    lines = [f"gate {g['name']} of {g['class_name']} failed: {g['figure']:.3f}, wanted {g['threshold']}" for g in failed]
+    lines += [f"{r['figure']} was harmed: {r['difference']:+.3f}" for r in harmed]
+    if found["uplift"]["proof"] != "positive":
+        lines.append(f"the uplift on AP50 is {found['uplift']['proof']}: `latest` moved only because the request said accept_unproven")
+    lines += [f"batch {b['batch']}: {b['made'] - b['accepted']} of {b['made']} filtered out {b['rejected']}" for b in found["batches"] if b["rejected"]]
+    lines += [f"a preview failed during the swap: {e}" for e in found["swap"]["failed"]]
+    items = "".join(f"<li>{text(line)}</li>" for line in lines) or "<li>nothing</li>"
+    return f"<h2>What did not go well</h2><ul>{items}</ul>"
+
+
+def counts(found: dict[str, Any]) -> str:
+    after = {c["name"]: c["instances"]["train"] for c in found["health_after"]["classes"]}
+    rows = []
+    for c in found["health"]["classes"]:
+        n = c["instances"]
+        rows.append([c["name"] + (" (rare)" if c["rare"] else ""), n["train"], after[c["name"]], n["val"], n["test"]])
+    note = "<p class=note>An inpainted image repeats its background's own annotations, so common classes grow too.</p>"
+    return "<h2>Instances before and after</h2>" + table(["class", "train before", "train after", "val", "test"], rows) + note
+
+
+def crop(picture: dict[str, Any], *, box: Sequence[float] | None = None, caption: str = "") -> str:
+    scale = WIDTH / max(picture["width"], picture["height"])
+    frame = ""
+    if box is not None:
+        x0, y0, x1, y1 = (v * scale for v in box)
+        frame = f'<span class=box style="left:{x0:.0f}px;top:{y0:.0f}px;width:{x1 - x0:.0f}px;height:{y1 - y0:.0f}px"></span>'
+    size = f"width={picture['width'] * scale:.0f} height={picture['height'] * scale:.0f}"
+    image = f'<span class=crop><img {size} src="data:image/png;base64,{picture["png"]}">{frame}</span>'
+    return f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
+
+
+def mask_picture(picture: dict[str, Any], box: Sequence[float]) -> str:
+    """The place before, with the mask drawn over it."""
+    scale = WIDTH / max(picture["width"], picture["height"])
+    x0, y0, x1, y1 = (v * scale for v in box)
+    size = f"width={picture['width'] * scale:.0f} height={picture['height'] * scale:.0f}"
+    grow_x, grow_y = (x1 - x0) * 0.1, (y1 - y0) * 0.1
+    hole = (
+        f'<span style="position:absolute;background:#000;border-radius:32%;left:{x0 - grow_x:.0f}px;top:{y0 - grow_y:.0f}px;'
+        f'width:{x1 - x0 + 2 * grow_x:.0f}px;height:{y1 - y0 + 2 * grow_y:.0f}px"></span>'
+    )
+    image = f'<span class=crop><img {size} src="data:image/png;base64,{picture["png"]}">{hole}</span>'
+    return f"<figure>{image}<figcaption>mask</figcaption></figure>"
+
+
+def samples(found: dict[str, Any]) -> str:
+    parts = ["<h2>Real, mask, inpainted, nearest real neighbour</h2>"]
+    for batch, items in found["pictures"].items():
+        parts.append(f"<h3>{text(batch)}</h3>")
+        for item in items:
+            figures = item["verdict"]["figures"]
+            why = ", ".join(item["verdict"]["reasons"]) or "accepted"
+            row = (crop(item["real"], caption="real") + mask_picture(item["real"], item["box"])) if "real" in item else ""
+            row += crop(item["made"], box=item["box"], caption=why)
+            if "nearest" in item:
+                row += crop(item["nearest"], caption=f"nearest real, {figures['nearest_distance']:.2f} away")
+            parts.append(f"<div>{row}<span class=note>{text(item['id'])} · agreement {figures['agreement']:.2f}</span></div>")
+    derived: dict[str, int] = {}
+    for items in found["pictures"].values():
+        for item in items:
+            if item["verdict"]["derived_from"]:
+                derived[item["verdict"]["derived_from"]] = derived.get(item["verdict"]["derived_from"], 0) + 1
+    most = max(derived.values(), default=0)
+    parts.append(f"<p class=note>Of the samples shown, {sum(derived.values())} derive from {len(derived)} real instances, at most {most} from one.</p>")
+    return "".join(parts)
+
+
+def previews(found: dict[str, Any]) -> str:
+    parts = ["<h2>The dial: novelty, from harmonised to invented</h2>"]
+    for title, items in found["previews"].items():
+        images = []
+        for item in items:
+            x0, y0, x1, y1 = item["box_xyxy"]
+            side = max(x1 - x0, y1 - y0) * (1.0 if (x0, y0) == (0, 0) else 2.0)
+            scale = 110 / side
+            left, top = (x0 + x1 - side) / 2 * scale, (y0 + y1 - side) / 2 * scale
+            images.append(
+                '<span style="display:inline-block;width:110px;height:110px;overflow:hidden;margin:3px;position:relative">'
+                f'<img style="position:absolute;left:{-left:.0f}px;top:{-top:.0f}px" width={item["width"] * scale:.0f} '
+                f'src="data:{item["content_type"]};base64,{item["image_base64"]}"></span>'
+            )
+        parts.append(f"<figure>{''.join(images)}<figcaption>{text(title)}</figcaption></figure>")
+    return "".join(parts)
+
+
+def gates(found: dict[str, Any]) -> str:
+    rows = []
+    for g in sorted(found["trained"]["gates"], key=lambda g: ("failed", "unknown", "passed").index(g["verdict"])):
+        interval = f"{g['interval'][0]:.3f} to {g['interval'][1]:.3f}"
+        rows.append([g["name"], g["class_name"], float(g["figure"]), interval, g["threshold"], g["verdict"], g["count"], g["note"]])
+    titles = ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "note"]
+    return "<h2>Gates of the generator, against held-out real objects</h2>" + table(titles, rows)
+
+
+def uplift(found: dict[str, Any]) -> str:
+    result = found["uplift"]
+    rows = [
+        [r["figure"], r["real"], r["real + longtail"], float(r["difference"]), f"{r['interval'][0]:+.3f} to {r['interval'][1]:+.3f}", r["says"]]
+        for r in result["table"]
+    ]
+    titles = ["figure", "real only", "real + longtail", "difference", "95 % t-interval over seeds", "says"]
+    note = (
+        f"<p class=note>{text(result['harness'])}; {len(result['seeds'])} seeds, {result['steps']} steps an arm, {result['test_images']} real test "
+        f"images, {result['added_images']} added. Version's proof: <b class={result['proof']}>{result['proof']}</b>.</p>"
+    )
+    return "<h2>Uplift of a quick detector on the real test split</h2>" + table(titles, rows) + note
+
+
+def versions(found: dict[str, Any]) -> str:
+    swap, exports = found["swap"], found["exports"]
+    lines = [
+        f"rolled back to version {found['rolled_back']['latest']} and forward to {found['latest']['latest']}",
+        f"exported to {exports['coco']} and {exports['yolo']}; streamed {found['archive_bytes'] / 1e6:.1f} MB",
+        f"champion moved in MLflow, noticed by {swap['noticed']['who']}: {swap['previews']} previews meanwhile, {len(swap['failed'])} failed",
+    ]
+    for run in found["runs"]:
+        made = f", version {run['outcome']['version']}" if "version" in run["outcome"] else ""
+        lines.append(f"scheduled expansion, run by {run['trigger']}: {run['outcome']['did']}{made}")
+    return "<h2>Versions, schedule, promotion</h2><ul>" + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"
+
+
+def provenance(found: dict[str, Any]) -> str:
+    sample = found["sample"]
+    again = found["again"]
+    says = "identical pixels" if again["identical"] else f"largest difference {again['largest_difference']} of 255"
+    image = f'<img style="max-width:480px" src="data:image/jpeg;base64,{found["sample_image"]}">'
+    return (
+        f"<h2>Where one image comes from</h2>{image}<pre>{text(json.dumps(sample['provenance'], indent=1))}</pre>"
+        f"<p>Make it again:</p><pre>{text(sample['make_again'])}</pre><p>Done in this run: {says}.</p>"
+    )
+
+
+def timing(seconds: dict[str, float]) -> str:
+    return "<h2>How long it took</h2>" + table(["step", "seconds"], [[k, round(v, 1)] for k, v in seconds.items()])
