@@ -32,7 +32,7 @@ class Recipe:
     adversarial_s: float = 120.0
     rate_warm: float = 7e-4
     rate_generator: float = 2e-4
-    rate_discriminator: float = 4e-4
+    rate_discriminator: float = 1e-3
     reconstruction_weight: float = 10.0
     kl_weight: float = 3e-5
     adversarial_weight: float = 1.0

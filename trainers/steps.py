@@ -83,7 +83,7 @@ def discriminator_update(
     real_logits, fake_logits, penalty = judge_with_penalty(state, scene, windows, real, fake, fade, penalise)
     loss = relativistic_loss(real_logits, fake_logits)
     total = loss + penalty * (recipe.penalty_weight / 2 * recipe.penalty_every)
-    apply(total, state.optimizer_d, recipe.rate_discriminator)
+    apply(total, state.optimizer_d, recipe.rate_discriminator, clip=10.0)
     figures = {"d_loss": float(loss.detach()), "d_gap": float((real_logits - fake_logits).mean().detach())}
     return figures | ({"penalty": float(penalty.detach())} if penalise else {})
 
@@ -124,14 +124,14 @@ def match_labels(windows: Windows, label_B: Tensor, fallback_B: Tensor, random: 
     return picked
 
 
-def apply(loss: Tensor, optimizer: torch.optim.Adam, rate: float) -> None:
-    """Back-propagates and updates at the given rate, gradients clipped to norm 1; refuses a loss that is not finite."""
+def apply(loss: Tensor, optimizer: torch.optim.Adam, rate: float, *, clip: float = 1.0) -> None:
+    """Back-propagates and updates at the given rate, gradients clipped in norm; refuses a loss that is not finite."""
     if not torch.isfinite(loss):
         raise NotFinite(f"loss is {float(loss.detach())}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    torch.nn.utils.clip_grad_norm_(parameters, clip)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()

@@ -1,0 +1,160 @@
+"""Names, seeds, health, placement, novelty and expansion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtail.boxes import intersection
+from longtail.datasets import ClassMap, health
+from longtail.errors import InvalidRequest, TooFewInstances
+from longtail.expansion import missing
+from longtail.gates import check_novelty, judge
+from longtail.names import check_name, check_relative, split_uri
+from longtail.placement import place
+from longtail.recipes import Recipe, tiny_finetune
+from longtail.samples import Annotation, Provenance, Sample
+from longtail.seeds import derive_id, derive_seed, fingerprint
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a//b", "a/../b", "a\\b", "", "a/./b", "a\0b"])
+def test_a_path_that_leaves_its_folder_is_refused(path):
+    with pytest.raises(InvalidRequest):
+        check_relative(path, what="file_name")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "A", "a b", "x" * 64, "-x", "ä"])
+def test_a_bad_name_is_refused(name):
+    with pytest.raises(InvalidRequest, match="dataset name"):
+        check_name(name, what="dataset name")
+
+
+@pytest.mark.parametrize("uri", ["http://x/y", "s3://x/y", "s3://UPPER/x", "s3://bucket/../x", "bucket/x"])
+def test_a_bad_uri_is_refused(uri):
+    with pytest.raises(InvalidRequest):
+        split_uri(uri)
+
+
+def test_a_uri_splits_into_bucket_and_prefix():
+    assert split_uri("s3://team-data/a/b/") == ("team-data", "a/b")
+
+
+def test_ids_and_seeds_depend_on_every_part():
+    assert derive_id("x", 1, "2") == derive_id("x", 1, "2") != derive_id("x", 12, "")
+    assert 0 <= derive_seed("a", 1) < 2**63
+    assert derive_seed("a", 1) != derive_seed("a", 2)
+
+
+def test_a_fingerprint_ignores_the_order_of_keys():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 2, "b": 1})
+
+
+def sample(key, split, *categories, provenance=None):
+    annotations = tuple(Annotation(category_id=c, bbox_xywh=(0, 0, 4, 8)) for c in categories)
+    origin = "synthetic" if provenance else "real"
+    return Sample(
+        id=key, path=f"{key}.png", uri=f"s3://bucket/{key}.png", etag="e", size_bytes=1, width=10, height=10, split=split,
+        annotations=annotations, origin=origin, provenance=provenance,
+    )  # fmt: skip
+
+
+def test_health_counts_by_class_and_split_and_names_the_rare():
+    """Seven cats and two dogs in train: 2 < 0.34 x 7, so dogs are rare."""
+    samples = [sample("a", "train", 1, 1, 1, 1, 1, 1, 1, 2), sample("b", "train", 2), sample("c", "val", 2), sample("d", "test")]
+    found = health(samples, ClassMap({1: "cat", 2: "dog"}))
+    assert found.images == {"train": 2, "val": 1, "test": 1}
+    assert found.classes[1].instances == {"train": 2, "val": 1, "test": 0}
+    assert found.classes[1].median_side_px == 8
+    assert found.rare == ("dog",)
+    assert found.unlabelled_images == 1
+
+
+def test_class_names_are_looked_up_exactly():
+    classes = ClassMap({7: "fissure à chaud", 3: "ok"})
+    assert classes.id_of("fissure à chaud") == 7
+    assert classes.index_of(7) == 1
+    with pytest.raises(InvalidRequest, match="unknown class 'OK'"):
+        classes.id_of("OK")
+
+
+@given(st.integers(0, 10_000), st.integers(5, 30), st.integers(5, 30))
+def test_a_placed_box_is_inside_and_clear(seed, width, height):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    occupied = [(10.0, 10.0, 30.0, 30.0), (50.0, 0.0, 80.0, 20.0)]
+    box = place((width, height), occupied, image, rng)
+    if box is not None:
+        assert 0 <= box[0] < box[2] <= 80
+        assert 0 <= box[1] < box[3] <= 60
+        assert all(intersection(box, other) == 0 for other in occupied)
+
+
+def test_placement_prefers_empty_ground_over_an_unannotated_object():
+    image = np.full((64, 128, 3), 200, dtype=np.uint8)
+    image[:, :64] = 40  # an object that nobody annotated, on the smaller half of a mostly light image
+    image[:, :40] = 200
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        box = place((10, 10), [], image, rng)
+        assert box is not None
+        assert box[2] <= 42 or box[0] >= 62
+
+
+def test_a_full_image_has_no_place():
+    image = np.zeros((20, 20, 3), dtype=np.uint8)
+    assert place((8, 8), [(0.0, 0.0, 20.0, 20.0)], image, np.random.default_rng(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("instances", "novelty", "mode"),
+    [
+        pytest.param(9, None, "inpaint", id="default_novelty_needs_ten"),
+        pytest.param(9, 0.26, "inpaint", id="just_above"),
+        pytest.param(0, 0.0, "copy_paste", id="nothing_to_copy"),
+        pytest.param(0, 0.1, "inpaint", id="none_at_all"),
+    ],
+)
+def test_too_few_instances_are_refused_with_a_way_out(instances, novelty, mode):
+    with pytest.raises(TooFewInstances, match=r"copy_paste|nothing can be made"):
+        check_novelty(class_name="crack", instances=instances, novelty=novelty, mode=mode)
+
+
+def test_few_instances_allow_low_novelty_and_copy_paste():
+    assert check_novelty(class_name="c", instances=1, novelty=0.25, mode="inpaint") == 0.25
+    assert check_novelty(class_name="c", instances=1, novelty=None, mode="copy_paste") == 0.0
+    assert check_novelty(class_name="c", instances=10, novelty=1.0, mode="synthesis") == 1.0
+
+
+def test_a_gate_with_too_few_held_out_images_is_unknown_never_passed():
+    assert judge(True, held_out=19) == "unknown"
+    assert judge(True, held_out=20) == "passed"
+    assert judge(False, held_out=20) == "failed"
+
+
+def test_expansion_fills_the_rarest_first_within_its_budget():
+    assert missing({"a": 10, "b": 10, "c": 3}, {"a": 4, "b": 1, "c": 3}, budget=12) == {"b": 9, "a": 3}
+
+
+def test_expansion_with_its_targets_met_is_empty():
+    assert missing({"a": 3}, {"a": 3}, budget=10) == {}
+    assert missing({"a": 3}, {"a": 9}, budget=10) == {}
+
+
+def test_a_recipe_survives_json():
+    recipe = tiny_finetune(budget_s=30, seed=4)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_a_recipe_checks_itself():
+    with pytest.raises(InvalidRequest, match="batch"):
+        Recipe(batch=3)
+
+
+def test_provenance_survives_json():
+    record = Provenance(
+        mode="inpaint", class_name="c", seed=1, novelty=0.3, model="m", model_version=2, model_uri="s3://b/m", background={"sample": "x"},
+        exemplar=None, box_xyxy=(0.0, 1.0, 2.0, 3.0), scores={"change": 1.0},
+    )  # fmt: skip
+    assert Provenance.from_json(record.to_json()) == record

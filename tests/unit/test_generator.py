@@ -1,0 +1,275 @@
+"""Composition, the networks, the loop and rendering, on tiny worlds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from longtail.recipes import NetworkConfig, Recipe
+from trainers import weights
+from trainers.compose import Warp, composite, degrade, ground_color, mask_map, warp_exemplar
+from trainers.loop import train
+from trainers.networks import Generator
+from trainers.quality.consistency import cross_fitted_agreement
+from trainers.quality.copying import copy_threshold, nearest
+from trainers.quality.coverage import density_and_coverage
+from trainers.quality.kid import kid
+from trainers.render import Order, render, visibility
+from trainers.state import TrainState
+from trainers.steps import warm_step
+from trainers.windows import Instance, cut_windows, window_around
+
+SMALL = Recipe(network=NetworkConfig(resolution_px=32, widths=(8, 12, 16), latent=8, style=16), batch=8, evaluate_every_s=1e9, whole_image_share=0.0)
+ONE_BOX = torch.tensor([[0.25, 0.25, 0.75, 0.75]])
+
+
+def discs(count, *, size=48, seed=0):
+    """Images with a bright disc on a dark ground, two classes by colour, each with its box."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        image = np.full((size, size, 3), 40, dtype=np.uint8)
+        radius, (x, y) = rng.integers(6, 10), rng.integers(14, size - 14, 2)
+        yy, xx = np.mgrid[:size, :size]
+        image[(xx - x) ** 2 + (yy - y) ** 2 <= radius**2] = (220, 60, 60) if i % 2 else (60, 60, 220)
+        found.append(Instance(image, (x - radius, y - radius, x + radius, y + radius), i % 2))
+    return found
+
+
+@pytest.fixture(scope="module")
+def windows():
+    return cut_windows(discs(16), resolution=32, per_instance=1, seed=0, fixed=True)
+
+
+def counting_clock():
+    """A clock that advances a second a call, so that a run's length is counted in steps."""
+    ticks = iter(range(1_000_000))
+    return lambda: float(next(ticks))
+
+
+def test_context_outside_the_soft_mask_is_bit_exact():
+    image = torch.rand(1, 3, 32, 32)
+    mask, soft = mask_map(ONE_BOX, 32, 32)
+    out = composite(image, torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), soft)
+    outside = (mask == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(out[outside], image[outside])
+    assert not torch.equal(out, image)
+
+
+def test_the_mask_covers_the_middle_of_every_side_of_its_box():
+    mask, _ = mask_map(ONE_BOX, 64, 64)
+    assert mask[0, 0, 32, 16] == mask[0, 0, 32, 47] == mask[0, 0, 16, 32] == mask[0, 0, 47, 32] == 1
+    assert mask[0, 0, 0, 0] == 0
+
+
+def test_an_unwarped_exemplar_with_the_same_box_is_itself():
+    image = torch.rand(1, 3, 32, 32)
+    laid = warp_exemplar(image, ONE_BOX, ONE_BOX, Warp.identity(1), 32, 32)
+    assert torch.allclose(laid, image, atol=1e-5)
+
+
+def test_a_flip_mirrors_about_the_box_centre():
+    image = torch.rand(1, 3, 32, 32)
+    warp = replace(Warp.identity(1), flip=torch.ones(1))
+    laid = warp_exemplar(image, ONE_BOX, ONE_BOX, warp, 32, 32)
+    assert torch.allclose(laid, image.flip(3), atol=1e-5)
+
+
+def test_novelty_zero_keeps_and_one_cuts_every_pixel():
+    image, noise = torch.rand(2, 3, 32, 32), torch.rand(2, 1, 8, 8)
+    kept, validity = degrade(image, torch.zeros(2), noise)
+    assert torch.equal(kept, image)
+    assert validity.min() == 1
+    assert degrade(image, torch.ones(2), noise)[1].max() == 0
+
+
+def test_more_novelty_leaves_less_of_the_exemplar():
+    image, noise = torch.rand(8, 3, 32, 32), torch.rand(8, 1, 8, 8)
+    kept = [float(degrade(image, torch.full((8,), n), noise)[1].mean()) for n in (0.3, 0.5, 0.7, 0.9)]
+    assert kept == sorted(kept, reverse=True)
+    detail = [float(degrade(image, torch.full((8,), n), noise)[0].std()) for n in (0.0, 0.2, 0.4, 0.8)]
+    assert detail == sorted(detail, reverse=True)
+
+
+def test_ground_color_is_not_tinted_by_a_neighbour_that_crosses_the_ring():
+    image = torch.full((1, 3, 64, 64), 0.5)
+    image[:, :, :, 50:] = -1.0
+    assert torch.allclose(ground_color(image, ONE_BOX, inner=1.2, outer=1.6), torch.full((1, 3, 1, 1), 0.5))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 20, 20), (90, 50, 100, 60), (40, 0, 60, 60), (5, 5, 99, 59)], ids=["corner", "far_corner", "full_height", "wide"])
+def test_a_window_holds_its_box_and_stays_inside_where_it_can(box):
+    left, top, side = window_around(box, 100, 60, margin=1.8)
+    assert left <= box[0]
+    assert top <= box[1]
+    assert left + side >= box[2]
+    assert top + side >= box[3]
+    if side <= 60:
+        assert left >= 0 and top >= 0 and left + side <= 100 and top + side <= 60
+
+
+def test_the_residual_is_bounded(windows):
+    generator = Generator(SMALL.network, num_classes=2)
+    out = generator(torch.randn(4, 9, 32, 32) * 100, torch.randn(4, 8) * 100, torch.zeros(4, dtype=torch.long))
+    assert out.abs().max() <= 2
+
+
+def test_the_same_seed_gives_the_same_losses(windows):
+    runs = []
+    for _ in range(2):
+        state = TrainState.fresh(SMALL, num_classes=2)
+        runs.append([warm_step(state, windows)["l1"] for _ in range(4)])
+    assert runs[0] == runs[1]
+
+
+def test_resuming_from_bytes_equals_going_on(windows):
+    recipe = replace(SMALL, warm_s=4, catch_up_s=3, adversarial_s=100)
+    whole = TrainState.fresh(recipe, num_classes=2)
+    last = []
+    for at in train(whole, windows, None, clock=counting_clock(), report_every_s=1):
+        last.append(at.figures)
+        if at.step == 10:
+            saved = whole.to_bytes()
+        if at.step == 14:
+            break
+    again = TrainState.from_bytes(saved)
+    resumed = []
+    for at in train(again, windows, None, clock=counting_clock(), report_every_s=1):
+        resumed.append(at.figures)
+        if at.step == 14:
+            break
+    assert resumed == last[10:]
+
+
+def test_sixteen_images_are_overfitted_in_seconds(windows):
+    state = TrainState.fresh(replace(SMALL, rate_warm=3e-3), num_classes=2)
+    first = sum(warm_step(state, windows)["l1"] for _ in range(10)) / 10
+    for _ in range(250):
+        warm_step(state, windows)
+    last = sum(warm_step(state, windows)["l1"] for _ in range(10)) / 10
+    assert last < 0.5 * first
+
+
+def test_a_loss_that_is_not_finite_rolls_back_and_goes_on(windows):
+    recipe = replace(SMALL, warm_s=20, catch_up_s=0, adversarial_s=0, evaluate_every_s=5)
+    state = TrainState.fresh(recipe, num_classes=2)
+    broken = False
+    for at in train(state, windows, None, clock=counting_clock(), report_every_s=1):
+        if at.step == 8 and not broken:
+            broken = True
+            with torch.no_grad():
+                state.generator.last.weight.fill_(math.nan)
+    assert broken
+    assert state.recipe.rate_warm < recipe.rate_warm
+    assert all(torch.isfinite(p).all() for p in state.generator.parameters())
+
+
+def test_the_run_ends_with_its_best_average(windows):
+    recipe = replace(SMALL, warm_s=12, catch_up_s=0, adversarial_s=0, evaluate_every_s=4)
+    state = TrainState.fresh(recipe, num_classes=2)
+    scores, kept = iter([5.0, 1.0, 3.0, 4.0, 6.0]), []
+
+    def score(generator):
+        kept.append({k: v.clone() for k, v in generator.state_dict().items()})
+        return next(scores)
+
+    list(train(state, windows, None, clock=counting_clock(), score=score, report_every_s=1e9))
+    assert all(torch.equal(v, state.ema.module.state_dict()[k]) for k, v in kept[1].items())
+
+
+def order(mode="inpaint", novelty=0.2, seed=1):
+    rng = np.random.default_rng(0)
+    background = rng.integers(90, 110, (80, 120, 3)).astype(np.uint8)
+    exemplar = discs(1)[0]
+    return Order(mode, 0, seed, novelty, (50.0, 30.0, 70.0, 50.0), background, exemplar.image, exemplar.box_xyxy)
+
+
+def test_a_record_renders_to_the_same_pixels_and_another_seed_to_others():
+    generator = Generator(SMALL.network, num_classes=2).eval()
+    first, again, other = (render(generator, order(seed=s)).pixels for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("mode", "novelty"), [("inpaint", 0.0), ("inpaint", 0.5), ("inpaint", 1.0), ("copy_paste", 0.0)])
+def test_pixels_outside_the_mask_are_the_background(mode, novelty):
+    generator = Generator(SMALL.network, num_classes=2).eval()
+    asked = order(mode, novelty)
+    made = render(generator, asked)
+    outside = np.ones((80, 120), dtype=bool)
+    outside[28:52, 48:72] = False
+    assert np.array_equal(made.pixels[outside], asked.background[outside])
+    assert made.change > 0
+
+
+def test_copy_paste_puts_the_object_into_the_box():
+    made = render(None, order("copy_paste"))
+    middle = made.pixels[36:44, 56:64].reshape(-1, 3).mean(0)
+    assert middle[2] > middle[0] + 50  # the exemplar's blue disc
+    assert made.overlap > 0.5
+
+
+def test_no_change_is_seen_as_none():
+    image = np.zeros((20, 20, 3), dtype=np.uint8)
+    assert visibility(image, image, (5, 5, 10, 10)) == (0.0, 0.0)
+
+
+def test_a_change_beside_the_box_does_not_overlap():
+    before, after = np.zeros((40, 40, 3), dtype=np.uint8), np.zeros((40, 40, 3), dtype=np.uint8)
+    after[30:38, 30:38] = 255
+    assert visibility(before, after, (2, 2, 10, 10))[1] == 0
+
+
+def test_a_served_generator_survives_its_file():
+    generator = Generator(SMALL.network, num_classes=2).eval()
+    again = weights.from_bytes(weights.to_bytes(generator, classes=["a", "b"]))
+    assert np.array_equal(render(generator, order()).pixels, render(again, order()).pixels)
+
+
+def test_the_shipped_foundation_fits_and_is_small():
+    assert weights.FOUNDATION.stat().st_size < 16e6
+    tensors, meta = weights.foundation()
+    state = TrainState.fresh(TrainState.recipe_of(meta), num_classes=3)
+    state.adopt(tensors)
+    assert state.generator.embed.weight.shape[0] == 3
+
+
+def clusters(rng, count, center):
+    found = rng.normal(0, 0.05, (count, 16)) + center
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_kid_tells_noise_from_the_real_thing():
+    rng = np.random.default_rng(0)
+    center = rng.normal(size=16)
+    real, more, other = clusters(rng, 60, center), clusters(rng, 60, center), clusters(rng, 60, -center)
+    assert abs(kid(real, more)) < 0.01
+    assert kid(real, other) > 1
+
+
+def test_a_generator_that_repeats_one_image_covers_little():
+    rng = np.random.default_rng(0)
+    real = clusters(rng, 60, np.ones(16))
+    assert density_and_coverage(real, clusters(rng, 60, np.ones(16)))[1] > 0.8
+    assert density_and_coverage(real, np.repeat(real[:1], 60, 0))[1] < 0.3
+
+
+def test_training_images_handed_back_count_as_copies():
+    rng = np.random.default_rng(0)
+    train_images, val = clusters(rng, 60, np.ones(16)), clusters(rng, 60, np.ones(16))
+    limit = copy_threshold(train_images, val)
+    assert (nearest(train_images, train_images)[1] < limit).mean() > 0.95
+    assert (nearest(clusters(rng, 60, np.ones(16)), train_images)[1] < limit).mean() < 0.1
+
+
+def test_agreement_is_high_for_classes_that_differ_and_a_coin_for_those_that_do_not():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    apart = np.where(labels[:, None] == 1, clusters(rng, 60, np.ones(16)), clusters(rng, 60, -np.ones(16)))
+    assert cross_fitted_agreement(apart, labels, classes=2).mean() > 0.9
+    same = clusters(rng, 60, np.ones(16))
+    assert 0.3 < cross_fitted_agreement(same, labels, classes=2).mean() < 0.7
