@@ -75,6 +75,11 @@ EVENTS = sa.Table(
     sa.Column("kind", sa.String), sa.Column("data", sa.JSON), sa.Column("at", sa.String),
 )
 
+NOUNS = {
+    "datasets": "dataset", "versions": "version", "jobs": "job", "batches": "batch", "samples": "sample", "expansions": "expansion",
+    "generators": "generator", "evaluations": "evaluation",
+}  # fmt: skip
+
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -131,7 +136,7 @@ class Database:
     def get(self, table: sa.Table, key: str) -> Row:
         row = self.find(table, key)
         if row is None:
-            raise NotFound(f"no {table.name.rstrip('s').replace('_', ' ')} {key!r}")
+            raise NotFound(f"no {NOUNS.get(table.name, table.name)} {key!r}")
         return row
 
     def select(

@@ -6,7 +6,6 @@ compression in place of the object.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -19,6 +18,7 @@ from longtail.errors import BrokenImage
 from longtail.samples import DIGITAL_SOURCE_TYPES, Provenance
 
 Pixels = NDArray[np.uint8]
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked below, before a pixel is decoded
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
@@ -51,15 +51,13 @@ def decode(data: bytes, *, what: str, max_pixels: int) -> tuple[Pixels, Codec]:
 
 def opened(data: bytes, *, what: str, max_pixels: int) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(data))
-            if image.width * image.height > max_pixels:
-                raise BrokenImage(f"{what}: {image.width}x{image.height} is more than the {max_pixels} pixels allowed")
-            image.load()
+        image = Image.open(BytesIO(data))
+        if image.width * image.height > max_pixels:
+            raise BrokenImage(f"{what}: {image.width}x{image.height} is more than the {max_pixels} pixels allowed")
+        image.load()
     except BrokenImage:
         raise
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         raise BrokenImage(f"{what}: cannot be decoded as an image ({error})") from error
     return image
 

@@ -1,0 +1,45 @@
+"""One real stack for all integration tests: SeaweedFS, MLflow, Ray, the worker and the API, on free ports."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from infra.embedded import Stack
+from infra.objects import Objects
+from longtail.client import Client
+from services.demo.packs import PACKS
+
+COUNTER = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    """A running stack with `.settings`, `.client`, `.objects`; watched, so that parts that die are started again."""
+    supervisor = Stack(tmp_path_factory.mktemp("stack"), say=lambda line: None)
+    settings = supervisor.start()
+    watcher = threading.Thread(target=supervisor.watch, daemon=True)
+    watcher.start()
+    objects = Objects(settings)
+    objects.ensure_bucket("team-data")
+    yield SimpleNamespace(
+        supervisor=supervisor, settings=settings, client=Client(settings.api_url, settings.api_key), objects=objects,
+        name=lambda prefix: f"{prefix}-{next(COUNTER)}",
+    )  # fmt: skip
+    supervisor.stop()
+    watcher.join(5)
+
+
+@pytest.fixture(scope="session")
+def cells(stack):
+    """The name of a registered detection dataset: the bundled blood cells."""
+    root = PACKS / "bccd"
+    for file in root.rglob("*"):
+        if file.is_file():
+            stack.objects.write(f"s3://team-data/cells/{file.relative_to(root).as_posix()}", file.read_bytes())
+    job = stack.client.post("/v1/datasets", {"name": "cells", "uri": "s3://team-data/cells"})
+    stack.client.wait(job["job"], timeout_s=120)
+    return "cells"

@@ -1,0 +1,229 @@
+"""The path through the public API on the real stack: register, preview, batch, publish, roll back, export, expand, promote."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra.images import read_mark
+from infra.registry import CHAMPION, Registry
+from longtail.client import ApiProblem
+from longtail.samples import DIGITAL_SOURCE_TYPES
+from services.demo.walk import wait_until
+
+
+@pytest.fixture(scope="module")
+def made(stack, cells):
+    """A ready batch of six platelets."""
+    body = {"dataset": cells, "class_name": "Platelets", "count": 6, "novelty": 0.1, "seed": 11}
+    job = stack.client.post("/v1/batches", body, idempotency_key="six platelets")
+    return stack.client.wait(job["job"], timeout_s=240)["result"]
+
+
+@pytest.fixture(scope="module")
+def published(stack, made):
+    job = stack.client.post(f"/v1/batches/{made['batch']}/publish", {})
+    return stack.client.wait(job["job"], timeout_s=60)["result"]
+
+
+def test_health_names_the_rare_classes(stack, cells):
+    found = stack.client.get(f"/v1/datasets/{cells}/health")
+    assert {c["name"]: (c["instances"]["train"], c["rare"]) for c in found["classes"]} == {
+        "RBC": (571, False), "WBC": (52, True), "Platelets": (49, True),
+    }  # fmt: skip
+    assert found["images"] == {"train": 50, "val": 30, "test": 72}
+
+
+def test_registration_copied_no_image(stack, cells):
+    page = stack.client.get(f"/v1/datasets/{cells}/versions/1/samples", limit=5)
+    assert all(s["uri"].startswith("s3://team-data/cells/JPEGImages/") for s in page["items"])
+
+
+def test_pages_hold_every_sample_once(stack, cells):
+    seen, cursor = [], None
+    while True:
+        page = stack.client.get(f"/v1/datasets/{cells}/versions/1/samples", limit=40, **({"cursor": cursor} if cursor else {}))
+        seen += [s["id"] for s in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) == 152
+
+
+@pytest.mark.parametrize(("mode", "novelty"), [("inpaint", 0.0), ("inpaint", 1.0), ("copy_paste", None), ("synthesis", 0.2)])
+def test_a_preview_is_a_marked_image_with_its_box(stack, cells, mode, novelty):
+    body = {"dataset": cells, "class_name": "Platelets", "count": 2, "mode": mode, "novelty": novelty}
+    for item in stack.client.post("/v1/previews", body)["items"]:
+        data = base64.b64decode(item["image_base64"])
+        image = Image.open(io.BytesIO(data))
+        x0, y0, x1, y1 = item["box_xyxy"]
+        assert 0 <= x0 < x1 <= image.width
+        assert 0 <= y0 < y1 <= image.height
+        assert read_mark(data) == DIGITAL_SOURCE_TYPES[mode]
+
+
+def test_a_box_given_by_the_caller_is_kept_and_the_rest_untouched(stack, cells):
+    sample = stack.client.get(f"/v1/datasets/{cells}/versions/1/samples", limit=200)["items"]
+    background = next(s for s in sample if s["split"] == "train")
+    body = {"dataset": cells, "class_name": "Platelets", "novelty": 0.1, "boxes": [{"image": background["path"], "box_xyxy": [300, 200, 340, 236]}]}
+    (item,) = stack.client.post("/v1/previews", body)["items"]
+    assert item["box_xyxy"] == [300, 200, 340, 236]
+    after = np.asarray(Image.open(io.BytesIO(base64.b64decode(item["image_base64"]))).convert("RGB")).astype(int)
+    before = np.asarray(Image.open(io.BytesIO(stack.objects.read(background["uri"]))).convert("RGB")).astype(int)
+    far = np.ones(after.shape[:2], dtype=bool)
+    far[160:280, 260:380] = False
+    assert np.abs(after - before)[far].mean() < 1.5  # one more pass of the same codec
+
+
+def test_a_batch_is_filtered_and_explained(stack, made):
+    samples = stack.client.get(f"/v1/batches/{made['batch']}/samples")["items"]
+    assert len(samples) == made["made"] == 6
+    assert made["accepted"] == sum(s["state"] == "accepted" for s in samples)
+    assert all(s["verdict"]["nearest"] and s["provenance"]["exemplar"]["sample"] for s in samples)
+
+
+def test_the_same_key_and_body_is_the_same_job_and_another_body_is_refused(stack, cells, made):
+    body = {"dataset": cells, "class_name": "Platelets", "count": 6, "novelty": 0.1, "seed": 11}
+    again = stack.client.post("/v1/batches", body, idempotency_key="six platelets")
+    assert again["batch"] == made["batch"]
+    with pytest.raises(ApiProblem, match="another body") as error:
+        stack.client.post("/v1/batches", {**body, "count": 7}, idempotency_key="six platelets")
+    assert error.value.status == 422
+
+
+def test_a_sample_is_made_again_pixel_for_pixel(stack, made):
+    for sample in stack.client.get(f"/v1/batches/{made['batch']}/samples")["items"][:3]:
+        assert stack.client.post(f"/v1/samples/{sample['id']}/regenerate")["identical"]
+
+
+def test_the_same_request_seed_gives_the_same_images_in_another_batch(stack, cells, made):
+    body = {"dataset": cells, "class_name": "Platelets", "count": 3, "novelty": 0.1, "seed": 11}
+    other = stack.client.wait(stack.client.post("/v1/batches", body)["job"], timeout_s=240)["result"]
+    first = stack.client.get(f"/v1/batches/{made['batch']}/samples")["items"]
+    second = stack.client.get(f"/v1/batches/{other['batch']}/samples")["items"]
+    seeds = {s["provenance"]["seed"]: s["verdict"]["figures"]["change"] for s in first}
+    assert all(seeds[s["provenance"]["seed"]] == s["verdict"]["figures"]["change"] for s in second)
+
+
+def test_an_unproven_version_is_published_beside_latest(stack, cells, made, published):
+    assert stack.client.get(f"/v1/datasets/{cells}")["latest"] == 1
+    version = stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")
+    assert (version["proof"], version["parent"]) == ("none", 1)
+    after = {c["name"]: c["instances"]["train"] for c in version["health"]["classes"]}
+    assert after["Platelets"] >= 49 + made["accepted"]
+    assert version["health"]["images"] == {"train": 50 + made["accepted"], "val": 30, "test": 72}
+
+
+def test_publishing_again_adds_nothing_twice(stack, made, published):
+    job = stack.client.post(f"/v1/batches/{made['batch']}/publish", {})
+    assert stack.client.wait(job["job"], timeout_s=60)["result"]["version"] == published["version"]
+
+
+def test_latest_moves_to_an_unproven_version_only_when_told_so_and_back_freely(stack, cells, published):
+    path = f"/v1/datasets/{cells}/latest"
+    with pytest.raises(ApiProblem, match="accept_unproven"):
+        stack.client.post(path, {"version": published["version"]})
+    assert stack.client.post(path, {"version": published["version"], "accept_unproven": True})["latest"] == published["version"]
+    assert stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")["accepted_unproven"] is True
+    assert stack.client.post(path, {"version": 1})["latest"] == 1
+
+
+def test_a_coco_export_reads_back_as_the_same_dataset(stack, cells, published):
+    body = {"format": "coco", "destination": "s3://team-data/exported-coco"}
+    job = stack.client.post(f"/v1/datasets/{cells}/versions/{published['version']}/exports", body)
+    stack.client.wait(job["job"], timeout_s=120)
+    job = stack.client.post("/v1/datasets", {"name": stack.name("back"), "uri": "s3://team-data/exported-coco"})
+    again = stack.client.wait(job["job"], timeout_s=120)["result"]["dataset"]
+    first = stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")["health"]
+    second = stack.client.get(f"/v1/datasets/{again}/versions/1")["health"]
+    assert [c["instances"] for c in first["classes"]] == [c["instances"] for c in second["classes"]]
+
+
+def test_the_streamed_archive_holds_marked_synthetic_images(stack, cells, published):
+    data = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/{published['version']}/archive", format="yolo"))
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        sidecar = json.loads(tar.extractfile("longtail.json").read())["synthetic"]
+        names = tar.getnames()
+        assert len(sidecar) == published["added"]
+        for path in sidecar:
+            assert path in names
+            assert read_mark(tar.extractfile(path).read()) == DIGITAL_SOURCE_TYPES["inpaint"]
+
+
+def test_an_expansion_fills_its_targets_once_and_then_does_nothing(stack, cells):
+    body = {"dataset": cells, "targets": {"WBC": 54}, "mode": "copy_paste"}
+    key = stack.client.post("/v1/expansions", body)["id"]
+    first = stack.client.wait(stack.client.post(f"/v1/expansions/{key}/run")["job"], timeout_s=240)["result"]
+    assert first["did"] == "expanded"
+    assert first["asked"] == {"WBC": 2}
+    second = stack.client.wait(stack.client.post(f"/v1/expansions/{key}/run")["job"], timeout_s=240)["result"]
+    if first["added"] == 2:
+        assert second["did"] == "nothing"
+    assert len(stack.client.get(f"/v1/expansions/{key}")["runs"]) == 2
+
+
+def test_the_clock_runs_an_expansion(stack, cells):
+    body = {"dataset": cells, "targets": {"WBC": 1}, "cron": "*/2 * * * * *"}
+    key = stack.client.post("/v1/expansions", body)["id"]
+    wait_until(lambda: len(stack.client.get(f"/v1/expansions/{key}")["runs"]) >= 2, 60, "two ticks")
+    assert stack.client.delete(f"/v1/expansions/{key}")["active"] is False
+    assert all(r["trigger"] == "clock" and r["outcome"]["did"] == "nothing" for r in stack.client.get(f"/v1/expansions/{key}")["runs"])
+
+
+def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
+    job = stack.client.post("/v1/generators", {"dataset": cells, "classes": ["Platelets"], "budget_s": 4})
+    result = stack.client.wait(job["job"], timeout_s=300)["result"]
+    assert {g["name"] for g in result["gates"]} >= {"kid", "coverage", "copying"}
+    version = result["generator"]
+    registry = Registry(stack.settings.mlflow_url)
+    assert registry.tags(cells, version)["longtail.weights"].endswith(".safetensors")
+    run = registry.client.get_model_version(cells, str(version)).run_id
+    assert {"generator", "grids"} <= {f.path for f in registry.client.list_artifacts(run)}
+    assert registry.client.get_metric_history(run, "train/l1")
+    registry.client.set_registered_model_alias(cells, CHAMPION, str(version))
+    wait_until(lambda: stack.client.get(f"/v1/datasets/{cells}")["serving"] == version, 60, "the swap")
+    promotions = stack.client.get(f"/v1/datasets/{cells}/promotions")["items"]
+    assert (promotions[-1]["before"], promotions[-1]["after"]) == (1, version)
+    assert promotions[-1]["who"] in ("webhook", "polling")
+    job = stack.client.post(f"/v1/generators/{cells}/champion", {"version": 1, "why": "back"})
+    assert stack.client.wait(job["job"], timeout_s=60)["result"]["serving"] == 1
+    assert registry.champion(cells) == 1
+
+
+def test_the_webhook_refuses_a_body_that_mlflow_did_not_sign(stack):
+    response = stack.client.http.post("/v1/webhooks/mlflow", json={"entity": "model_version_alias"}, headers={"x-mlflow-signature": "v1,x"})
+    assert response.status_code == 401
+
+
+def test_evaluation_measures_both_arms_and_sets_the_proof(stack, cells, published):
+    body = {"dataset": cells, "base": 1, "candidate": published["version"], "steps": 5, "seeds": [0, 1]}
+    result = stack.client.wait(stack.client.post("/v1/evaluations", body)["job"], timeout_s=300)["result"]
+    assert {r["arm"] for r in result["runs"]} == {"real", "real + longtail"}
+    assert result["test_images"] == 72
+    assert stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")["proof"] == result["proof"]
+
+
+def test_a_job_tells_its_events_and_can_be_followed_from_the_middle(stack, cells):
+    job = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "Platelets", "count": 3, "mode": "copy_paste"})["job"]
+    events = list(stack.client.events(job))
+    assert events[-1]["kind"] == "end"
+    assert events[-1]["state"] == "succeeded"
+    assert sum(e["kind"] == "progress" for e in events) >= 3
+    with stack.client.http.stream("GET", f"/v1/jobs/{job}/events", headers={"Last-Event-ID": "999999999"}) as response:
+        response.read()
+        assert response.text.startswith("event: end")
+
+
+def test_a_cancelled_job_stops_and_stays_stopped(stack, cells):
+    job = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "Platelets", "count": 500, "novelty": 0.2})
+    wait_until(lambda: stack.client.get(f"/v1/jobs/{job['job']}")["progress"] > 0, 60, "some progress")
+    stack.client.post(f"/v1/jobs/{job['job']}/cancel")
+    wait_until(lambda: stack.client.get(f"/v1/jobs/{job['job']}")["state"] == "cancelled", 60, "the end")
+    wait_until(lambda: stack.client.get(f"/v1/batches/{job['batch']}")["state"] == "cancelled", 10, "the batch's end")
+    assert stack.client.post(f"/v1/jobs/{job['job']}/cancel")["state"] == "cancelled"
