@@ -81,7 +81,7 @@ def status(state: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None:
 def demo(
     state: StateDir = DEFAULT_STATE,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("out"),
-    budget: Annotated[float, typer.Option(help="seconds of training")] = 150,
+    budget: Annotated[float, typer.Option(help="seconds of training")] = 130,
     quick: Annotated[bool, typer.Option("--quick", help="the same path in a small setting, for tests")] = False,
 ) -> None:
     """Walks the whole job on real images and ends with a report."""

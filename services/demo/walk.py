@@ -32,10 +32,10 @@ RARE = {"Platelets": 40, "WBC": 24}
 class Setting:
     """How long, how many. The same path in every setting."""
 
-    budget_s: float = 150
+    budget_s: float = 130
     batch: dict[str, int] = field(default_factory=lambda: dict(RARE))
     novelty: float = 0.25
-    steps: int = 150
+    steps: int = 200
     seeds: tuple[int, ...] = (0, 1, 2)
     wait_for_clock_s: float = 70
 

@@ -22,9 +22,11 @@ from trainers.quality.features import backbone, normalise
 
 STRIDE = 8
 TAPS = (4, 10, 15)
-CHANNELS = 96
-LONG_SIDE_PX = 320
+CHANNELS = 64
+LONG_SIDE_PX = 384
 MAX_DETECTIONS = 100
+POSITIVE_WEIGHT = 2.0
+"""How much more an owned cell weighs in the class loss than an empty one, times its share."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,20 @@ class Head(nn.Module):
         return out[:, :c], out[:, c : c + 4].clamp(-4, 6), out[:, c + 4 :]
 
 
-def targets(scene: Scene, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(label [H,W], -1 for background; log distances [4,H,W]; centredness [H,W]); the smallest box owns a cell."""
+def targets(scene: Scene, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(label [H,W], -1 for background; log distances [4,H,W]; centredness [H,W]; weight [H,W]).
+
+    The smallest box owns a cell. An object of n cells weighs the root of n, so that large ones do not drown small ones.
+    """
     label = torch.full((height, width), -1)
-    distance, centred = torch.zeros(4, height, width), torch.zeros(height, width)
+    distance, centred, weight = torch.zeros(4, height, width), torch.zeros(height, width), torch.ones(height, width)
     y = (torch.arange(height) + 0.5)[:, None] * STRIDE
     x = (torch.arange(width) + 0.5)[None, :] * STRIDE
     sizes = (scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(1)
     for k in sizes.argsort(descending=True).tolist():
         x0, y0, x1, y1 = scene.boxes[k]
         sides = torch.stack(torch.broadcast_tensors(x - x0, y - y0, x1 - x, y1 - y))
-        reach_x, reach_y = max(float(x1 - x0) * 0.3, STRIDE * 0.75), max(float(y1 - y0) * 0.3, STRIDE * 0.75)
+        reach_x, reach_y = max(float(x1 - x0) * 0.3, STRIDE), max(float(y1 - y0) * 0.3, STRIDE)
         inner = (sides.amin(0) > 0) & ((x - (x0 + x1) / 2).abs() <= reach_x) & ((y - (y0 + y1) / 2).abs() <= reach_y)
         label[inner] = scene.labels[k]
         distance[:, inner] = (sides[:, inner].clamp_min(1.0) / STRIDE).log()
@@ -99,10 +104,11 @@ def targets(scene: Scene, height: int, width: int) -> tuple[Tensor, Tensor, Tens
             torch.minimum(sides[1], sides[3]) / torch.maximum(sides[1], sides[3]).clamp_min(1e-3)
         )
         centred[inner] = ratio[inner].clamp_min(0).sqrt()
-    return label, distance, centred
+        weight[inner] = float(inner.sum().clamp_min(1)) ** -0.5
+    return label, distance, centred, weight
 
 
-def train_head(scenes: list[Scene], *, num_classes: int, steps: int, seed: int, batch: int = 8, rate: float = 2e-3) -> Head:
+def train_head(scenes: list[Scene], *, num_classes: int, steps: int, seed: int, batch: int = 8, rate: float = 4e-3) -> Head:
     """A head after that many steps; the same for the same scenes and seed. Flips left to right at random."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
@@ -119,33 +125,35 @@ def train_head(scenes: list[Scene], *, num_classes: int, steps: int, seed: int, 
         group = groups[int(torch.multinomial(weights, 1, generator=random))]
         picks = [group[i] for i in torch.randint(len(group), (batch,), generator=random).tolist()]
         maps = torch.stack([scenes[i].maps for i in picks]).float()
-        label, distance, centred = (torch.stack([cells[i][k] for i in picks]) for k in range(3))
+        label, distance, centred, weight = (torch.stack([cells[i][k] for i in picks]) for k in range(4))
         if torch.rand((), generator=random) < 0.5:
-            maps, label, centred = maps.flip(-1), label.flip(-1), centred.flip(-1)
+            maps, label, centred, weight = maps.flip(-1), label.flip(-1), centred.flip(-1), weight.flip(-1)
             distance = distance.flip(-1)[:, [2, 1, 0, 3]]
         optimizer.zero_grad()
-        head_loss(head, maps, label, distance, centred).backward()  # type: ignore[no-untyped-call]
+        head_loss(head, maps, label, distance, centred, weight).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     return head.eval()
 
 
-def head_loss(head: Head, maps: Tensor, label: Tensor, distance: Tensor, centred: Tensor) -> Tensor:
+def head_loss(head: Head, maps: Tensor, label: Tensor, distance: Tensor, centred: Tensor, weight: Tensor) -> Tensor:
     """Focal loss on classes, IoU loss on distances, cross-entropy on centredness; the last two on owned cells alone."""
     logits, predicted, middle = head(maps)
     owned = label >= 0
     truth = F.one_hot(label.clamp_min(0), head.num_classes).permute(0, 3, 1, 2).float() * owned[:, None]
-    count = owned.sum().clamp_min(1)
+    share = torch.where(owned, weight, torch.zeros(()))
+    count = share.sum().clamp_min(1)
     p = logits.sigmoid()
     cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     miss = (1 - (p * truth + (1 - p) * (1 - truth))).square()
-    loss = (cross * miss * (0.25 * truth + 0.75 * (1 - truth))).sum() / count
+    cell_weight = torch.where(owned, weight * POSITIVE_WEIGHT, torch.ones(()))[:, None]
+    loss = (cross * miss * cell_weight).sum() / (count * POSITIVE_WEIGHT)
     if owned.any():
         a, b = predicted.permute(0, 2, 3, 1)[owned].exp(), distance.permute(0, 2, 3, 1)[owned].exp()
         shared = (torch.minimum(a[:, 0], b[:, 0]) + torch.minimum(a[:, 2], b[:, 2])) * (torch.minimum(a[:, 1], b[:, 1]) + torch.minimum(a[:, 3], b[:, 3]))
         union = (a[:, 0] + a[:, 2]) * (a[:, 1] + a[:, 3]) + (b[:, 0] + b[:, 2]) * (b[:, 1] + b[:, 3]) - shared
-        loss = loss + (1 - shared / union.clamp_min(1e-6)).mean()
-        loss = loss + F.binary_cross_entropy_with_logits(middle[:, 0][owned], centred[owned])
+        loss = loss + ((1 - shared / union.clamp_min(1e-6)) * weight[owned]).sum() / count
+        loss = loss + F.binary_cross_entropy_with_logits(middle[:, 0][owned], centred[owned], weight[owned], reduction="sum") / count
     return loss
 
 

@@ -1,0 +1,28 @@
+"""The demo's own path, in a small setting, to its report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.long
+def test_the_demo_walks_to_its_report(tmp_path):
+    command = [sys.executable, "-m", "services.cli.main", "demo", "--quick", "--state", str(tmp_path / "state"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    page = (tmp_path / "out" / "report.html").read_text()
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    for title in ("What did not go well", "Instances before and after", "nearest real neighbour", "Gates", "Uplift", "Where one image comes from", "How long it took"):
+        assert title in page
+    assert page.count("data:image/") > 20
+    assert "http://" not in page.split("Make it again")[0].replace("http://cv.iptc.org", "")
+    assert found["again"]["identical"]
+    assert not found["swap"]["failed"]
+    assert found["by_hand"]["did"] == "nothing"
+    assert any(r["trigger"] == "clock" for r in found["runs"])
+    published = found["published"]
+    assert published["added"] == sum(b["accepted"] for b in found["batches"])

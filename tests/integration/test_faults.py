@@ -1,0 +1,81 @@
+"""kill -9, on the real stack: of the worker in a batch, of a Ray worker in training, of the API while a client waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from infra.database import Database
+from services.demo.walk import wait_until
+
+pytestmark = pytest.mark.long
+
+
+def kill(stack, part):
+    pid = json.loads((stack.supervisor.folder / "pids.json").read_text())[part]
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_worker_killed_in_a_batch_finishes_it_with_every_sample_once(stack, cells):
+    job = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "Platelets", "count": 40, "novelty": 0.1, "seed": 3})
+    wait_until(lambda: 0.1 < stack.client.get(f"/v1/jobs/{job['job']}")["progress"] < 0.7, 120, "the middle of the batch")
+    kill(stack, "worker")
+    result = stack.client.wait(job["job"], timeout_s=240)["result"]
+    samples = stack.client.get(f"/v1/batches/{job['batch']}/samples", limit=1000)["items"]
+    assert result["made"] == len(samples) == len({s["id"] for s in samples}) == 40
+    publishing = stack.client.post(f"/v1/batches/{job['batch']}/publish", {})
+    kill(stack, "worker")
+    version = stack.client.wait(publishing["job"], timeout_s=240)["result"]["version"]
+    page = stack.client.get(f"/v1/datasets/{cells}/versions/{version}/samples", limit=1000, origin="synthetic")["items"]
+    accepted = {s["id"] for s in samples if s["state"] == "accepted"}
+    assert sorted(s["id"] for s in page) == sorted(accepted)
+    for sample in page[:5]:
+        assert stack.objects.read(sample["uri"], etag=sample["etag"])
+    numbers = [v["number"] for v in stack.client.get(f"/v1/datasets/{cells}/versions")["items"]]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_a_ray_worker_killed_in_training_is_replaced_and_goes_on(stack, cells):
+    job = stack.client.post("/v1/generators", {"dataset": cells, "classes": ["Platelets"], "budget_s": 40})["job"]
+    wait_until(lambda: stack.client.get(f"/v1/jobs/{job}")["progress"] > 0.6, 200, "the middle of the training")
+    before = images_so_far(stack, job)
+    raylet = json.loads((stack.supervisor.folder / "pids.json").read_text())["ray"]
+    busy = [p for p in psutil.Process(raylet).children(recursive=True) if "ray::call" in " ".join(p.cmdline())]
+    assert busy
+    for process in busy:
+        process.kill()
+    result = stack.client.wait(job, timeout_s=300)["result"]
+    assert result["images"] > before / 2
+    phases = [e["data"]["message"] for e in events_of(stack, job) if "images" in str(e["data"].get("message"))]
+    after_kill = [int(m.rsplit(": ", 1)[1].split(" ")[0]) for m in phases]
+    drop = min((b for a, b in zip(after_kill, after_kill[1:], strict=False) if b < a), default=None)
+    assert drop is None or drop > 0.2 * before  # it went on from its checkpoint, not from the beginning
+
+
+def events_of(stack, job):
+    return Database(stack.settings.database_url).events(job, limit=100_000)
+
+
+def images_so_far(stack, job):
+    found = [e["data"]["message"] for e in events_of(stack, job) if "images" in str(e["data"].get("message"))]
+    return int(found[-1].rsplit(": ", 1)[1].split(" ")[0])
+
+
+def test_an_api_killed_while_a_client_waits_does_not_lose_the_job(stack, cells):
+    job = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "WBC", "count": 12, "novelty": 0.1})["job"]
+    events: list[dict[str, object]] = []
+    follower = threading.Thread(target=lambda: events.extend(stack.client.events(job)))
+    follower.start()
+    time.sleep(1.5)
+    kill(stack, "api")
+    follower.join(200)
+    assert events[-1]["kind"] == "end"
+    assert events[-1]["state"] == "succeeded"
+    seen = [e["at"] for e in events if "at" in e]
+    assert len(seen) == len(events) - 1

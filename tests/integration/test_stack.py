@@ -1,0 +1,91 @@
+"""The embedded stack itself: one at a time, its data found again, its children ended, a part that dies started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.embedded import Stack, free_ports, is_free, running_pid
+from infra.objects import Objects
+from infra.settings import Settings
+from longtail.errors import Conflict
+
+pytestmark = pytest.mark.long
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "services.cli.main", "up", "--state", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_up(folder: Path, process: subprocess.Popen[bytes]) -> Settings:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys,httpx,pathlib,json;"
+             "s=json.loads((pathlib.Path(sys.argv[1])/'stack.json').read_text());httpx.get(s['api_url']+'/health/ready',timeout=15).raise_for_status()", str(folder)],
+            capture_output=True,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return Settings.of_running_stack(folder)
+        time.sleep(0.5)
+    raise TimeoutError("the stack did not come up")
+
+
+def test_ctrl_c_ends_every_child_and_a_second_start_finds_the_data(tmp_path):
+    first = start(tmp_path)
+    settings = wait_up(tmp_path, first)
+    Objects(settings).write("s3://longtail/kept.txt", b"kept")
+    assert running_pid(tmp_path) == first.pid
+    children = psutil.Process(first.pid).children(recursive=True)
+    started = time.monotonic()
+    first.send_signal(signal.SIGINT)
+    first.wait(15)
+    assert time.monotonic() - started < 10
+    gone, alive = psutil.wait_procs(children, timeout=2)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    second = start(tmp_path)
+    try:
+        again = wait_up(tmp_path, second)
+        assert again.api_key == settings.api_key
+        assert Objects(again).read("s3://longtail/kept.txt") == b"kept"
+        with pytest.raises(Conflict, match="running already"):
+            Stack(tmp_path).start()
+    finally:
+        second.send_signal(signal.SIGTERM)
+        second.wait(15)
+
+
+def test_a_part_that_keeps_dying_is_named_after_three_restarts(tmp_path):
+    process = start(tmp_path)
+    try:
+        wait_up(tmp_path, process)
+        for _ in range(4):
+            victim = _pid_of(tmp_path, "worker")
+            os.kill(victim, signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline and process.poll() is None and _pid_of(tmp_path, "worker") == victim:
+                time.sleep(0.1)
+        assert process.wait(30) != 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+def _pid_of(folder: Path, part: str) -> int:
+    return int(json.loads((folder / "pids.json").read_text())[part])
+
+
+def test_ports_found_are_free_with_their_twins():
+    ports = free_ports(("a", "b"), start=24_000)
+    assert len(set(ports.values())) == 2
+    assert all(is_free(p) and is_free(p + 10_000) for p in ports.values())
