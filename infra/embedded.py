@@ -74,7 +74,10 @@ class Stack:
                     self.settings, port=ports["mlflow"], backend=f"sqlite:///{self.folder / 'mlflow.db'}", encryption_key=secret["encryption_key"]
                 )
             )
-            self._start(parts.ray(port=ports["ray"], num_cpus=self.num_cpus, folder=self._short_folder()))
+            self._start(parts.ray(
+                    port=ports["ray"], client_port=ports["ray_client"], agent_port=ports["ray_agent"], num_cpus=self.num_cpus,
+                    folder=self._short_folder(),
+                ))
             for name in ("ray", "mlflow"):
                 self._wait(name)
             self._start(parts.worker())
@@ -134,7 +137,7 @@ class Stack:
             file.touch(mode=0o600)
             file.write_text(json.dumps(made))
         secret: dict[str, str] = json.loads(file.read_text())
-        self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray"))
+        self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray", "ray_client", "ray_agent"))
         api_port = self.api_port or free_ports(("api",), start=8080)["api"]
         if self.api_port and not is_free(self.api_port):
             raise Conflict(f"port {self.api_port} is taken; choose another with --port")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -45,22 +44,14 @@ def binary(name: str) -> str:
 
 
 def s3(settings: Settings, *, ports: dict[str, int], folder: Path) -> Part:
-    """SeaweedFS, all in one process, telemetry off, bound to loopback."""
-    folder.mkdir(parents=True, exist_ok=True)
-    identity = {
-        "name": "longtail",
-        "credentials": [{"accessKey": settings.s3_access_key, "secretKey": settings.s3_secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
-    config.chmod(0o600)
+    """SeaweedFS, all in one process, telemetry off, bound to loopback; its one identity comes from its environment."""
     command = (
         binary("weed"), "-logtostderr=true", "-v=0", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-master.telemetry=false", f"-master.port={ports['master']}", "-master.volumeSizeLimitMB=1024", f"-volume.port={ports['volume']}",
-        "-volume.max=0", "-filer", f"-filer.port={ports['filer']}", "-s3", f"-s3.port={ports['s3']}", f"-s3.config={config}",
+        "-volume.max=0", "-filer", f"-filer.port={ports['filer']}", "-s3", f"-s3.port={ports['s3']}", "-s3.port.iceberg=0", "-s3.port.lance=0",
     )
-    return Part("s3", command, url=f"http://127.0.0.1:{ports['s3']}/healthz", port=ports["s3"])
+    identity = {"AWS_ACCESS_KEY_ID": settings.s3_access_key, "AWS_SECRET_ACCESS_KEY": settings.s3_secret_key}
+    return Part("s3", command, url=f"http://127.0.0.1:{ports['s3']}/healthz", port=ports["s3"], environment=identity)
 
 
 def mlflow(settings: Settings, *, port: int, backend: str, encryption_key: str) -> Part:
@@ -79,11 +70,12 @@ def mlflow(settings: Settings, *, port: int, backend: str, encryption_key: str) 
     return Part("mlflow", command, url=f"http://127.0.0.1:{port}/health", port=port, environment=environment)
 
 
-def ray(*, port: int, num_cpus: int, folder: Path) -> Part:
-    """A Ray head on loopback, with no dashboard."""
+def ray(*, port: int, client_port: int, agent_port: int, num_cpus: int, folder: Path) -> Part:
+    """A Ray head on loopback, with no dashboard; every fixed port is given, so that two stacks can live side by side."""
     command = (
         binary("ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={num_cpus}",
         "--include-dashboard=false", "--disable-usage-stats", "--object-store-memory=500000000", f"--temp-dir={folder}",
+        f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}",
     )
     return Part("ray", command, port=port)
 

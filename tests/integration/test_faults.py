@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -54,7 +55,7 @@ def test_a_ray_worker_killed_in_training_is_replaced_and_goes_on(stack, cells):
     assert result["images"] > before / 2
     phases = [e["data"]["message"] for e in events_of(stack, job) if "images" in str(e["data"].get("message"))]
     after_kill = [int(m.rsplit(": ", 1)[1].split(" ")[0]) for m in phases]
-    drop = min((b for a, b in zip(after_kill, after_kill[1:], strict=False) if b < a), default=None)
+    drop = min((b for a, b in itertools.pairwise(after_kill) if b < a), default=None)
     assert drop is None or drop > 0.2 * before  # it went on from its checkpoint, not from the beginning
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -30,14 +31,12 @@ def wait_up(folder: Path, process: subprocess.Popen[bytes]) -> Settings:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None
-        done = subprocess.run(
-            [sys.executable, "-c", "import sys,httpx,pathlib,json;"
-             "s=json.loads((pathlib.Path(sys.argv[1])/'stack.json').read_text());httpx.get(s['api_url']+'/health/ready',timeout=15).raise_for_status()", str(folder)],
-            capture_output=True,
-        )  # fmt: skip
-        if done.returncode == 0:
-            return Settings.of_running_stack(folder)
-        time.sleep(0.5)
+        settings = Settings.of_running_stack(folder)
+        try:
+            httpx.get(f"{settings.api_url}/health/ready", timeout=15).raise_for_status()
+            return settings
+        except httpx.HTTPError:
+            time.sleep(0.5)
     raise TimeoutError("the stack did not come up")
 
 
@@ -51,7 +50,7 @@ def test_ctrl_c_ends_every_child_and_a_second_start_finds_the_data(tmp_path):
     first.send_signal(signal.SIGINT)
     first.wait(15)
     assert time.monotonic() - started < 10
-    gone, alive = psutil.wait_procs(children, timeout=2)
+    _, alive = psutil.wait_procs(children, timeout=2)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     second = start(tmp_path)
     try:
