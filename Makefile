@@ -6,7 +6,8 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo up test test-long check bench foundation clean
+
+.PHONY: demo up test test-long postgres check bench foundation clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Longtail needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -24,7 +25,12 @@ up: .venv/ready
 test: .venv/ready
 	$(RUN) pytest -m "not long"
 
-test-long: .venv/ready
+# The test of PostgreSQL wants a server: Debian's, if it is not there and we may install it.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } || echo "no PostgreSQL: its test is skipped"
+
+test-long: .venv/ready postgres
 	$(RUN) pytest -m long
 
 check: .venv/ready

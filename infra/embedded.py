@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from infra import parts
 from infra.objects import Objects
 from infra.parts import Part
@@ -41,10 +43,16 @@ class Running:
 class Stack:
     """Supervises the parts. State, logs and addresses lie under one directory, found again by a second start."""
 
-    def __init__(self, state_dir: Path, *, api_port: int | None = None, num_cpus: int | None = None, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, state_dir: Path, *, api_port: int | None = None, num_cpus: int | None = None, database: str | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:  # fmt: skip
+        """`database` is the start of a PostgreSQL url (postgresql+psycopg://user:password@host:port) with the databases
+        longtail, durable and mlflow; SQLite files in the state directory without it."""
         self.folder = state_dir.resolve()
         self.say = say
         self.api_port = api_port
+        self.database = database
         self.num_cpus = num_cpus or os.cpu_count() or 1
         self.running: dict[str, Running] = {}
         self.failed: str | None = None
@@ -71,7 +79,7 @@ class Stack:
             self._bucket()
             self._start(
                 parts.mlflow(
-                    self.settings, port=ports["mlflow"], backend=f"sqlite:///{self.folder / 'mlflow.db'}", encryption_key=secret["encryption_key"]
+                    self.settings, port=ports["mlflow"], backend=self._database("mlflow"), encryption_key=secret["encryption_key"]
                 )
             )
             self._start(parts.ray(
@@ -106,6 +114,7 @@ class Stack:
     def stop(self) -> None:
         """Ends every child and its children: politely first, then by force, within ten seconds."""
         self.stopping.set()
+        below = [child for running in self.running.values() for child in descendants(running.process.pid)]
         for name in ("api", "worker", "ray", "mlflow", "s3"):
             if name in self.running:
                 _signal_group(self.running[name].process, signal.SIGTERM)
@@ -118,6 +127,10 @@ class Stack:
         for running in self.running.values():
             _signal_group(running.process, signal.SIGKILL)
             running.process.wait()
+        for child in below:  # Ray's workers lead process groups of their own
+            if child.is_running():
+                child.kill()
+        psutil.wait_procs(below, timeout=1)
         self.running.clear()
         (self.folder / "stack.pid").unlink(missing_ok=True)
 
@@ -127,6 +140,7 @@ class Stack:
         pid_file = self.folder / "stack.pid"
         if (pid := running_pid(self.folder)) is not None:
             raise Conflict(f"a stack with this state directory is running already (pid {pid}); stop it with `longtail down`")
+        end_leftovers(self.folder)
         pid_file.write_text(str(os.getpid()))
 
     def _settings(self) -> tuple[Settings, dict[str, str]]:
@@ -146,8 +160,8 @@ class Stack:
             s3_endpoint=f"127.0.0.1:{self.ports['s3']}",
             s3_access_key=secret["s3_access_key"],
             s3_secret_key=secret["s3_secret_key"],
-            database_url=f"sqlite:///{self.folder / 'longtail.db'}",
-            durable_url=f"sqlite:///{self.folder / 'durable.db'}",
+            database_url=self._database("longtail"),
+            durable_url=self._database("durable"),
             mlflow_url=f"http://127.0.0.1:{self.ports['mlflow']}",
             ray_address=f"127.0.0.1:{self.ports['ray']}",
             api_port=api_port,
@@ -159,6 +173,9 @@ class Stack:
         stack.touch(mode=0o600)
         stack.write_text(settings.model_dump_json(indent=2))
         return settings, secret
+
+    def _database(self, name: str) -> str:
+        return f"{self.database}/{name}" if self.database else f"sqlite:///{self.folder / name}.db"
 
     def _short_folder(self) -> Path:
         """Ray's sockets need a short path, so its scratch lies in /tmp, named after the state directory."""
@@ -218,6 +235,30 @@ def running_pid(folder: Path) -> int | None:
         return pid if alive and pid != os.getpid() else None
     except (ProcessLookupError, ValueError):
         return None
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def end_leftovers(folder: Path) -> None:
+    """Kills the parts of a supervisor that was itself killed: two servers must never share one data directory."""
+    file = folder / "pids.json"
+    if not file.exists():
+        return
+    for pid in json.loads(file.read_text()).values():
+        try:
+            command = psutil.Process(pid).cmdline()
+        except psutil.Error:
+            continue
+        if any(word in " ".join(command) for word in ("weed", "mlflow", "ray", "services.")):
+            for process in (*descendants(pid), psutil.Process(pid)):
+                if process.is_running():
+                    process.kill()
+    file.unlink()
 
 
 def healthy(part: Part) -> bool:

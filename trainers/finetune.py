@@ -18,6 +18,7 @@ from longtail.errors import InvalidRequest, NotFound
 from longtail.recipes import Recipe, tiny_finetune
 from trainers import weights
 from trainers.dataset import DatasetView
+from trainers.device import as_tensor
 from trainers.gating import Judge
 from trainers.grids import grid
 from trainers.loop import Progress as LoopProgress
@@ -107,7 +108,7 @@ def cut(instances: list[Instance], resolution: int, count: int, seed: int, whole
     """Windows around boxes, or each whole image squeezed to a square where the image itself is the object."""
     if not whole:
         return cut_windows(instances, resolution=resolution, per_instance=count, seed=seed, fixed=fixed)
-    images = torch.from_numpy(np.stack([resize(i.image, resolution) for i in instances])).permute(0, 3, 1, 2).contiguous()
+    images = as_tensor(np.stack([resize(i.image, resolution) for i in instances])).permute(0, 3, 1, 2).contiguous()
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(instances), 1)
     return Windows(images, boxes, torch.tensor([i.label for i in instances]), torch.arange(len(instances)))
 

@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from longtail.recipes import tiny_foundation
+from trainers.device import as_tensor, best_device
 from trainers.grids import grid
 from trainers.loop import train
 from trainers.shapes import KINDS, draw_instance
@@ -58,11 +59,11 @@ def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
     for i in range(len(images)):
         image = images[i].float()
         if rng.random() < 0.5:
-            image = image[torch.from_numpy(rng.permutation(3))]
+            image = image[as_tensor(rng.permutation(3))]
         if rng.random() < 0.25:
             image = 255 - image
         gain, offset = rng.uniform(0.6, 1.15, (3, 1, 1)), rng.uniform(-20, 60, (3, 1, 1))
-        images[i] = (image * torch.from_numpy(gain) + torch.from_numpy(offset)).clamp(0, 255).byte()
+        images[i] = (image * as_tensor(gain) + as_tensor(offset)).clamp(0, 255).byte()
     return Windows(images, windows.boxes, windows.labels, windows.instances)
 
 
@@ -81,6 +82,11 @@ def foundation_windows(nuclei: Path | None, *, resolution: int, seed: int) -> tu
 
 
 def main() -> None:
+    with best_device():
+        run()
+
+
+def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nuclei", type=Path, required=True)
     parser.add_argument("--exclude-nuclei", action="store_true")

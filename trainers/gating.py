@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from longtail.gates import CONSISTENCY_SHARE, COPY_EXCESS, COVERAGE_SHARE, DEFAULT_NOVELTY, KID_FLOOR, KID_RATIO, Gate, judge
 from trainers.compose import Warp, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
+from trainers.device import random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
 from trainers.quality.consistency import cross_fitted_agreement, fit
@@ -27,7 +28,7 @@ def samples_of(
     generator: Generator, train: Windows, contexts: Windows, label: int, *, count: int, novelty: float, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(images [N,3,R,R], boxes [N,4], exemplar index [N] in `train`): the class painted into contexts of its own."""
-    random = torch.Generator().manual_seed(seed)
+    random = random_stream(seed)
     mine, places = train.by_class()[label], contexts.by_class().get(label, train.by_class()[label])
     source = contexts if label in contexts.by_class() else train
     at = places[torch.randint(len(places), (count,), generator=random)]

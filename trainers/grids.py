@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.compose import Warp, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar
+from trainers.device import random_stream
 from trainers.sampling import Scene, complete
 from trainers.scenes import draw_indices
 from trainers.state import TrainState
@@ -22,7 +23,7 @@ NOVELTIES = (0.0, 0.3, 0.6, 1.0)
 @torch.no_grad()
 def grid(state: TrainState, windows: Windows, *, columns: int = 12, seed: int = 0) -> NDArray[np.uint8]:
     """Rows: real window, the exemplar as pasted, the output at each of `NOVELTIES`; columns: instances of all classes."""
-    random = torch.Generator().manual_seed(seed)
+    random = random_stream(seed)
     draw = draw_indices(windows, columns, random)
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
     size = image.shape[-1]
@@ -49,5 +50,5 @@ def tile(rows: list[Tensor]) -> NDArray[np.uint8]:
 
 def to_uint8(image_3HW: Tensor) -> NDArray[np.uint8]:
     """[3,H,W] in [-1, 1] to HxWx3 uint8."""
-    pixels: NDArray[np.uint8] = ((image_3HW.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
+    pixels: NDArray[np.uint8] = ((image_3HW.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
     return pixels

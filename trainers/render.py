@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from longtail.boxes import BoxXyxy
 from longtail.samples import Mode
 from trainers.compose import Warp, base_image, box_map, composite, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
+from trainers.device import as_tensor, random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
 from trainers.sampling import Scene, residual
@@ -60,7 +61,7 @@ class Rendered:
 @torch.no_grad()
 def render(generator: Generator | None, order: Order) -> Rendered:
     """Makes one sample; `generator` may be None for copy-paste alone."""
-    random = torch.Generator().manual_seed(order.seed % (2**63))
+    random = random_stream(order.seed % (2**63))
     if order.mode == "synthesis":
         return synthesise(generator, order, random)
     assert order.background is not None
@@ -71,7 +72,7 @@ def render(generator: Generator | None, order: Order) -> Rendered:
     mask, soft = mask_map(box, side, side)
     finished = paint(generator, order, window, box, mask, soft, random)
     pixels = order.background.copy()
-    paste(pixels, to_uint8(finished[0]), soft[0, 0].numpy() > 0, left, top)
+    paste(pixels, to_uint8(finished[0]), soft[0, 0].cpu().numpy() > 0, left, top)
     change, overlap = visibility(order.background, pixels, order.box_xyxy)
     return Rendered(pixels, order.box_xyxy, change, overlap)
 
@@ -146,7 +147,7 @@ def scale(x: Tensor, size: int) -> Tensor:
 
 def to_float(pixels: Pixels) -> Tensor:
     """HxWx3 uint8 to [1,3,H,W] in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
+    return as_tensor(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
 
 
 def fractions(box_xyxy: BoxXyxy, left: int, top: int, side: int) -> Tensor:

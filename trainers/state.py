@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from longtail.recipes import Recipe
+from trainers.device import random_stream
 from trainers.ema import Ema
 from trainers.networks import Discriminator, Encoder, Generator
 
@@ -56,7 +57,7 @@ class TrainState:
                 [*generator.parameters(), *encoder.parameters()], lr=recipe.rate_warm, betas=(0.0, 0.99), foreach=True
             ),
             optimizer_d=torch.optim.Adam(discriminator.parameters(), lr=recipe.rate_discriminator, betas=(0.0, 0.99), foreach=True),
-            random=torch.Generator().manual_seed(recipe.seed),
+            random=random_stream(recipe.seed),
         )
 
     @staticmethod
@@ -97,7 +98,10 @@ class TrainState:
         meta = metadata(data)
         state = cls.fresh(Recipe.from_json(json.loads(meta["recipe"])), num_classes=int(meta["num_classes"]))
         tensors = load(data)
-        state.random.set_state(tensors["random"])
+        try:
+            state.random.set_state(tensors["random"])
+        except RuntimeError:  # a checkpoint of a GPU goes on on a CPU, or the other way round, with a new stream
+            state.random = random_stream(state.recipe.seed + 1)
         with torch.no_grad():
             for name, module in state.modules().items():
                 for key, value in module.state_dict().items():

@@ -20,6 +20,7 @@ from longtail.samples import Provenance, Sample
 from trainers import weights
 from trainers.bank import build_bank, crop
 from trainers.dataset import DatasetView
+from trainers.device import best_device
 from trainers.filters import Candidate, judge_batch
 from trainers.finetune import run_finetune
 from trainers.planning import Model, plan
@@ -71,7 +72,7 @@ def store_weights(catalogue: Catalogue, state: TrainState, dataset: str, classes
 
 def finetune(*, job: str, dataset: str, version: int, classes: list[str], budget_s: float, seed: int) -> dict[str, Any]:
     """Trains, resuming from the job's own checkpoint if there is one; see `trainers.finetune`."""
-    with at_work(os.cpu_count() or 1) as catalogue:
+    with at_work(os.cpu_count() or 1) as catalogue, best_device():
         view = view_of(catalogue, dataset, version)
         report = Progress(catalogue.database, job, low=0.05, high=0.95)
         return run_finetune(catalogue, view, job=job, classes=classes, budget_s=budget_s, seed=seed, report=report)

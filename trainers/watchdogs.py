@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainers.device import random_stream
 from trainers.losses import ring_loss
 from trainers.sampling import complete
 from trainers.scenes import Draw, draw_indices, transplant_scene
@@ -39,7 +40,7 @@ class Finding:
 @torch.no_grad()
 def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Finding]:
     """Every watchdog's reading on the averaged generator, from a random stream of its own so that training is unmoved."""
-    random = torch.Generator().manual_seed(state.step)
+    random = random_stream(state.step)
     draw = draw_indices(train, 16, random)
     scene = transplant_scene(train, draw, 0.0, random)
     invented = scene.__class__(**{**scene.__dict__, "validity_B1RR": torch.zeros_like(scene.validity_B1RR)})

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from trainers.device import as_tensor
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -89,7 +91,7 @@ def cut_windows(instances: Sequence[Instance], *, resolution: int, per_instance:
             boxes.append([(x0 - left) / side, (y0 - top) / side, (x1 - left) / side, (y1 - top) / side])
             labels.append(instance.label)
             owners.append(owner)
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    stacked = as_tensor(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return Windows(stacked, torch.tensor(boxes, dtype=torch.float32).clamp(0, 1), torch.tensor(labels), torch.tensor(owners))
 
 

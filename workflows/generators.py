@@ -39,6 +39,9 @@ def enter(
     verdict = summary(gates)
     tags = {
         "longtail.weights": uri,
+        "longtail.job": job,
+        "longtail.dataset_version": str(stack.catalogue.database.version(dataset)["number"]),
+        "longtail.recipe": json.dumps(recipe),
         "longtail.gates": verdict,
         "longtail.source": source,
         "longtail.classes": json.dumps(classes),

@@ -33,9 +33,10 @@ def up(
     state: StateDir = DEFAULT_STATE,
     port: Annotated[int | None, typer.Option(help="port of the API; a free one from 8080 by default")] = None,
     cpus: Annotated[int | None, typer.Option(help="cores that Ray may use; all by default")] = None,
+    database: Annotated[str | None, typer.Option(help="postgresql+psycopg://user:password@host:port; SQLite by default")] = None,
 ) -> None:
     """Starts the whole stack in the foreground; Ctrl-C ends it."""
-    stack = Stack(state, api_port=port, num_cpus=cpus, say=console.print)
+    stack = Stack(state, api_port=port, num_cpus=cpus, database=database, say=console.print)
     signal.signal(signal.SIGTERM, lambda *_: stack.stopping.set())
     with refusals():
         try:

@@ -50,7 +50,7 @@ def test_ctrl_c_ends_every_child_and_a_second_start_finds_the_data(tmp_path):
     first.send_signal(signal.SIGINT)
     first.wait(15)
     assert time.monotonic() - started < 10
-    _, alive = psutil.wait_procs(children, timeout=2)
+    _, alive = psutil.wait_procs(children, timeout=1)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     second = start(tmp_path)
     try:
@@ -59,6 +59,24 @@ def test_ctrl_c_ends_every_child_and_a_second_start_finds_the_data(tmp_path):
         assert Objects(again).read("s3://longtail/kept.txt") == b"kept"
         with pytest.raises(Conflict, match="running already"):
             Stack(tmp_path).start()
+    finally:
+        second.send_signal(signal.SIGTERM)
+        second.wait(15)
+
+
+def test_a_killed_supervisor_leaves_nothing_that_the_next_start_trips_over(tmp_path):
+    first = start(tmp_path)
+    settings = wait_up(tmp_path, first)
+    Objects(settings).write("s3://longtail/kept.txt", b"kept")
+    left = psutil.Process(_pid_of(tmp_path, "s3"))
+    first.kill()
+    first.wait(10)
+    assert left.is_running()
+    second = start(tmp_path)
+    try:
+        again = wait_up(tmp_path, second)
+        assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+        assert Objects(again).read("s3://longtail/kept.txt") == b"kept"
     finally:
         second.send_signal(signal.SIGTERM)
         second.wait(15)

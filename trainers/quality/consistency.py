@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from trainers.device import as_tensor
+
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
@@ -24,15 +26,15 @@ class Classifier:
 
     def probabilities(self, features_ND: Floats) -> Floats:
         """[N, classes], rows summing to 1."""
-        x = (torch.from_numpy(np.asarray(features_ND, dtype=np.float32)) - self.mean) / self.scale
-        found: Floats = (x @ self.weight + self.bias).softmax(1).numpy()
+        x = (as_tensor(np.asarray(features_ND, dtype=np.float32)) - self.mean) / self.scale
+        found: Floats = (x @ self.weight + self.bias).softmax(1).cpu().numpy()
         return found
 
 
 def fit(features_ND: Floats, labels_N: Labels, *, classes: int, decay: float = 1e-2) -> Classifier:
     """Class-balanced logistic regression, by L-BFGS; deterministic."""
-    x = torch.from_numpy(np.asarray(features_ND, dtype=np.float32))
-    y = torch.from_numpy(np.asarray(labels_N))
+    x = as_tensor(np.asarray(features_ND, dtype=np.float32))
+    y = as_tensor(np.asarray(labels_N))
     mean, scale = x.mean(0), x.std(0).clamp_min(1e-4) * x.shape[1] ** 0.5
     x = (x - mean) / scale
     counts = torch.bincount(y, minlength=classes).float()

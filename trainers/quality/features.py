@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from trainers.device import as_tensor
+
 Floats = NDArray[np.float32]
 SIZE_PX = 128
 BATCH = 16
@@ -47,8 +49,8 @@ def features(images: Sequence[NDArray[np.uint8]], *, size_px: int = SIZE_PX) -> 
     found = []
     for start in range(0, len(images), BATCH):
         squares = [np.asarray(Image.fromarray(i).resize((size_px, size_px), Image.Resampling.BILINEAR)) for i in images[start : start + BATCH]]
-        batch = normalise(torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
+        batch = normalise(as_tensor(np.stack(squares)).permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
         maps = backbone().extract_features(batch)  # type: ignore[operator]
         found.append(maps.mean((2, 3)))
     joined = torch.cat(found)
-    return (joined / joined.norm(dim=1, keepdim=True).clamp_min(1e-6)).numpy()
+    return (joined / joined.norm(dim=1, keepdim=True).clamp_min(1e-6)).cpu().numpy()

@@ -1,0 +1,24 @@
+"""Where tensors live: everything in training follows torch's default device, chosen once at the entry point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def best_device() -> torch.device:
+    """The GPU that Ray gave this worker, else the CPU. Use as a context: `with best_device():`."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def random_stream(seed: int) -> torch.Generator:
+    """A seeded random stream on the default device."""
+    return torch.Generator(device=torch.get_default_device()).manual_seed(seed)
+
+
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """The array on the default device; shares memory with it on the CPU."""
+    return torch.from_numpy(array).to(torch.get_default_device())
