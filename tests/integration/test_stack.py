@@ -31,6 +31,9 @@ def wait_up(folder: Path, process: subprocess.Popen[bytes]) -> Settings:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None
+        if running_pid(folder) != process.pid:  # the addresses that lie there are an older stack's
+            time.sleep(0.1)
+            continue
         settings = Settings.of_running_stack(folder)
         try:
             httpx.get(f"{settings.api_url}/health/ready", timeout=15).raise_for_status()
