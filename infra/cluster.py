@@ -1,16 +1,19 @@
-"""Ray: torch work by name. The caller never imports torch; the Ray worker imports what the name says."""
+"""Ray: torch work by name. The caller never imports torch; the Ray worker imports what the name says.
+
+Ray itself is imported where it is used, so that a process that only might need it starts without waiting for it.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
-
-import ray
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from typing import TYPE_CHECKING, Any
 
 from infra.settings import Settings
 from longtail.errors import Cancelled, LongtailError, NotReady
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from ray.exceptions import RayTaskError
 
 NAMESPACE = "longtail"
 SERVER = "generators"
@@ -23,6 +26,8 @@ class Cluster:
         self.settings = settings
 
     def connect(self) -> None:
+        import ray
+
         if not ray.is_initialized():
             ray.init(
                 address=self.settings.ray_address,
@@ -38,6 +43,9 @@ class Cluster:
         `name` is "module:function". A GPU is asked for where `use_gpu` and the cluster has one. Raises the function's
         own LongtailError.
         """
+        import ray
+        from ray.exceptions import RayTaskError
+
         self.connect()
         gpus = 1 if use_gpu and ray.cluster_resources().get("GPU", 0) >= 1 else 0
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=False)(call)
@@ -48,6 +56,8 @@ class Cluster:
 
     def start_server(self, name: str) -> None:
         """Has one actor of the named class serve generators, restarted by Ray whenever it dies."""
+        import ray
+
         self.connect()
         module, _, attribute = name.partition(":")
         options = {"name": SERVER, "lifetime": "detached", "get_if_exists": True, "max_restarts": -1, "max_task_retries": 3, "num_cpus": 0}
@@ -56,6 +66,9 @@ class Cluster:
 
     def ask_server(self, method: str, payload: dict[str, Any], *, timeout_s: float = 60) -> Any:
         """What the serving actor's method answers. Raises NotReady where it is not up, or its own LongtailError."""
+        import ray
+        from ray.exceptions import RayActorError, RayError, RayTaskError
+
         try:
             self.connect()
             actor: ActorHandle[Any] = ray.get_actor(SERVER, namespace=NAMESPACE)

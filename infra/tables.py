@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import lance
 import pyarrow as pa
 
 from infra.settings import Settings
@@ -55,6 +54,8 @@ class Tables:
 
     def merge(self, uri: str, samples: Iterable[Sample], *, tenant: str) -> int:
         """Adds the rows whose ids are not there yet; returns the table's Lance version. Doing it twice changes nothing."""
+        import lance  # here, since it costs an API that only lists datasets a second to start
+
         rows = pa.Table.from_pylist([to_row(s, tenant) for s in samples], schema=SCHEMA)
         try:
             table = lance.dataset(uri, storage_options=self.options)
@@ -69,6 +70,8 @@ class Tables:
 
     def tag(self, uri: str, name: str, version: int) -> None:
         """Pins a Lance version under a name; naming it again is harmless."""
+        import lance
+
         table = lance.dataset(uri, storage_options=self.options)
         if name in table.tags.list():
             table.tags.update(name, version)
@@ -79,6 +82,8 @@ class Tables:
         self, uri: str, *, version: int, batches: Sequence[str], split: str | None = None, ids: Sequence[str] | None = None
     ) -> Iterator[Sample]:
         """The samples of those batches at that Lance version, in order of path and id."""
+        import lance
+
         table = lance.dataset(uri, version=version, storage_options=self.options)
         clauses = [f"batch IN ({', '.join(quote(b) for b in batches)})"]
         if split:
