@@ -62,6 +62,11 @@ def opened(data: bytes, *, what: str, max_pixels: int) -> Image.Image:
     return image
 
 
+def gray(data: bytes, *, what: str, max_pixels: int) -> Pixels:
+    """HxW uint8, orientation applied: a mask. Raises BrokenImage."""
+    return np.asarray(ImageOps.exif_transpose(opened(data, what=what, max_pixels=max_pixels)).convert("L"))
+
+
 def size_of(data: bytes, *, what: str, max_pixels: int) -> tuple[int, int]:
     """(width, height) as a viewer sees them, after decoding the whole image."""
     image = opened(data, what=what, max_pixels=max_pixels)

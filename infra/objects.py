@@ -19,6 +19,7 @@ from longtail.errors import NotFound, SourceChanged, StorageUnavailable
 from longtail.names import split_uri
 
 T = TypeVar("T")
+PART_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,17 @@ class Objects:
         )
         return (result.etag or "").strip('"')
 
+    def write_stream(self, uri: str, chunks: Iterator[bytes], *, content_type: str = "application/x-tar") -> str:
+        """Stores what the chunks add up to, a part at a time, and returns its etag."""
+        bucket, key = split_uri(uri)
+        result = self._call(
+            uri,
+            lambda: self.client.put_object(
+                bucket_name=bucket, object_name=key, data=Chunks(chunks), length=-1, part_size=PART_BYTES, content_type=content_type  # type: ignore[arg-type]
+            ),
+        )
+        return (result.etag or "").strip('"')
+
     def write_addressed(self, prefix_uri: str, data: bytes, *, suffix: str, content_type: str) -> tuple[str, str]:
         """Stores the bytes under a name that is their hash; returns (uri, etag). Writing the same twice is harmless."""
         digest = hashlib.sha256(data).hexdigest()
@@ -122,3 +134,24 @@ class Objects:
             raise StorageUnavailable(f"{what}: {self.endpoint} answered {error.code}: {error.message}") from error
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
             raise StorageUnavailable(f"{what}: the S3 server at {self.endpoint} did not answer ({type(error).__name__})") from error
+
+
+class Chunks:
+    """What an iterator of bytes gives, as a file to read from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.chunks, self.rest = chunks, b""
+
+    def read(self, size: int = -1) -> bytes:
+        found = [self.rest]
+        have = len(self.rest)
+        while size < 0 or have < size:
+            chunk = next(self.chunks, None)
+            if chunk is None:
+                break
+            found.append(chunk)
+            have += len(chunk)
+        data = b"".join(found)
+        size = have if size < 0 else size
+        self.rest = data[size:]
+        return data[:size]

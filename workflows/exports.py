@@ -6,7 +6,8 @@ from typing import Any
 
 from infra.database import DATASETS
 from infra.durable import step
-from infra.formats.export import layout
+from infra.formats.export import archive, layout, shards
+from infra.formats.webdataset import SHARD_IMAGES
 from workflows.stack import Stack
 
 
@@ -20,12 +21,22 @@ def write(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     row = catalogue.database.get(DATASETS, dataset)
     version = catalogue.database.version(dataset, request["version"])
     samples = list(catalogue.samples(dataset, version))
-    files, images = layout(request["format"], samples, catalogue.classes(dataset).names, row["meta"], task=row["task"])
+    classes, root = catalogue.classes(dataset).names, request["destination"].rstrip("/")
     progress = stack.progress(job)
-    root = request["destination"].rstrip("/")
-    for i, (path, sample) in enumerate(images):
-        catalogue.objects.copy(sample.uri, f"{root}/{path}", etag=sample.etag)
-        progress((i + 1) / len(images), f"copied {i + 1} of {len(images)} images")
-    for path, data in files.items():
-        catalogue.objects.write(f"{root}/{path}", data)
-    return {"uri": root, "images": len(images), "files": sorted(files)}
+    if request["format"] == "webdataset":
+        names = []
+        for name, entries in shards(samples, classes):
+            catalogue.objects.write_stream(f"{root}/{name}", archive(entries, lambda s: catalogue.objects.read(s.uri, etag=s.etag)))
+            names.append(name)
+            progress(min(1.0, len(names) * SHARD_IMAGES / len(samples)), f"wrote {name}")
+        return {"uri": root, "images": len(samples), "files": names}
+    entries = layout(request["format"], samples, classes, row["meta"], task=row["task"])
+    files = []
+    for i, (path, content) in enumerate(entries):
+        if isinstance(content, bytes):
+            catalogue.objects.write(f"{root}/{path}", content)
+            files.append(path)
+        else:
+            catalogue.objects.copy(content.uri, f"{root}/{path}", etag=content.etag)
+        progress((i + 1) / len(entries), f"wrote {i + 1} of {len(entries)} files")
+    return {"uri": root, "images": len(samples), "files": sorted(files)}

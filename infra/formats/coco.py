@@ -24,7 +24,7 @@ def looks_like(objects: list[ObjectInfo]) -> bool:
 
 
 def is_annotation_file(path: str) -> bool:
-    return path.endswith(".json") and path.count("/") <= 1 and "summary" not in path
+    return path.endswith(".json") and path.count("/") <= 1 and path not in ("summary.json", "longtail.json")
 
 
 def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDataset:
@@ -44,7 +44,7 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
             name = classes.setdefault(category["id"], category["name"])
             if name != category["name"]:
                 problems.append(f"{path}: category {category['id']} is {category['name']!r} here and {name!r} in another file")
-        samples += read_file(path, body, split, known, classes, problems)  # type: ignore[arg-type]
+        samples += read_file(path, body, split, known, classes, problems)
     return SourceDataset("detection", classes, tuple(samples), tuple(problems), meta)
 
 

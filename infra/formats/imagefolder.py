@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from infra.formats.listing import SourceDataset, split_of
-from infra.objects import ObjectInfo
-from longtail.samples import Annotation, Sample
-from longtail.seeds import derive_id
+from collections.abc import Callable
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+from infra.formats.listing import SourceDataset, bare_sample, is_image, split_of
+from infra.objects import ObjectInfo
+from longtail.samples import Annotation, Split
 
 
 def looks_like(objects: list[ObjectInfo]) -> bool:
-    return any("/" in o.path and o.path.lower().endswith(IMAGE_SUFFIXES) for o in objects)
+    return any("/" in o.path and is_image(o.path) for o in objects)
 
 
-def read(objects: list[ObjectInfo]) -> SourceDataset:
+def read(objects: list[ObjectInfo], _load: Callable[[str], bytes] | None = None) -> SourceDataset:
     """CLASS/NAME, all of it train, or SPLIT/CLASS/NAME; classes are numbered in order of name."""
-    found: list[tuple[ObjectInfo, str, str]] = []
+    found: list[tuple[ObjectInfo, str, Split]] = []
     problems: list[str] = []
     for item in objects:
-        if not item.path.lower().endswith(IMAGE_SUFFIXES):
+        if not is_image(item.path):
             continue
         parts = item.path.split("/")
         split = split_of(parts[0]) if len(parts) > 2 else None
@@ -29,18 +28,5 @@ def read(objects: list[ObjectInfo]) -> SourceDataset:
         found.append((item, parts[1] if split else parts[0], split or "train"))
     names = sorted({name for _, name, _ in found})
     ids = {name: i for i, name in enumerate(names)}
-    samples = tuple(
-        Sample(
-            id=derive_id("real", item.path),
-            path=item.path,
-            uri=item.uri,
-            etag=item.etag,
-            size_bytes=item.size_bytes,
-            width=0,
-            height=0,
-            split=split,  # type: ignore[arg-type]
-            annotations=(Annotation(category_id=ids[name]),),
-        )
-        for item, name, split in found
-    )
+    samples = tuple(bare_sample(item, split, annotations=(Annotation(category_id=ids[name]),)) for item, name, split in found)
     return SourceDataset("classification", dict(enumerate(names)), samples, tuple(problems))

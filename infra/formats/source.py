@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
 
-from infra.formats import coco, imagefolder
+from infra.formats import coco, imagefolder, masks, voc, yolo
 from infra.formats.listing import SourceDataset
 from infra.images import size_of
 from infra.objects import ObjectInfo, Objects
 from longtail.errors import BrokenDataset, LongtailError
 from longtail.samples import Sample
 
-SourceFormat = Literal["auto", "coco", "imagefolder"]
+SourceFormat = Literal["auto", "coco", "yolo", "voc", "masks", "imagefolder"]
 READERS = 8
 
 
@@ -22,18 +22,31 @@ def read_source(objects: Objects, uri: str, *, format: SourceFormat) -> tuple[So
     """(what lies below the prefix, its format); images are not read yet. Raises NotFound, BrokenDataset."""
     listed = list(objects.list(uri))
     found = format if format != "auto" else detect(listed, uri)
-    source = coco.read(listed, objects.read) if found == "coco" else imagefolder.read(listed)
+    source = READ[found](listed, objects.read)
     if not source.samples and not source.problems:
         raise BrokenDataset(f"{uri}: holds no image that is laid out as {found}")
     return source, found
 
 
+READ: dict[str, Callable[[list[ObjectInfo], Callable[[str], bytes]], SourceDataset]] = {
+    "yolo": yolo.read, "coco": coco.read, "voc": voc.read, "masks": masks.read, "imagefolder": imagefolder.read,
+}  # fmt: skip
+LOOKS: dict[str, tuple[Callable[[list[ObjectInfo]], bool], str]] = {
+    "yolo": (yolo.looks_like, "YOLO (a data.yaml at the prefix or one folder down)"),
+    "coco": (coco.looks_like, "COCO (a .json at the prefix or one folder down)"),
+    "voc": (voc.looks_like, "VOC (Annotations/*.xml)"),
+    "masks": (masks.looks_like, "image + mask pairs (NAME.jpg beside NAME.png, or images/ and masks/)"),
+    "imagefolder": (imagefolder.looks_like, "ImageFolder (CLASS/IMAGE)"),
+}
+"""In the order in which they are looked for: the first that fits is taken."""
+
+
 def detect(listed: list[ObjectInfo], uri: str) -> str:
-    if coco.looks_like(listed):
-        return "coco"
-    if imagefolder.looks_like(listed):
-        return "imagefolder"
-    raise BrokenDataset(f"{uri}: neither COCO (a .json at the prefix or one folder down) nor ImageFolder (CLASS/IMAGE) was found")
+    """The format's name. Raises BrokenDataset where none fits."""
+    for name, (looks_like, _) in LOOKS.items():
+        if looks_like(listed):
+            return name
+    raise BrokenDataset(f"{uri}: found none of " + ", ".join(said for _, said in LOOKS.values()))
 
 
 def check_images(
@@ -48,7 +61,10 @@ def check_images(
             return str(error)
         if sample.width and (sample.width, sample.height) != (width, height):
             return f"{sample.path}: the annotations say {sample.width}x{sample.height}, the image is {width}x{height}"
-        return replace(sample, width=width, height=height)
+        try:
+            return source.place(replace(sample, width=width, height=height))
+        except LongtailError as error:
+            return str(error)
 
     good: list[Sample] = []
     problems: list[str] = []

@@ -22,7 +22,7 @@ class RegisterDataset(Body):
 
     name: Name
     uri: str = Field(description="s3://bucket/prefix")
-    format: Literal["auto", "coco", "imagefolder"] = "auto"
+    format: Literal["auto", "coco", "yolo", "voc", "masks", "imagefolder"] = "auto"
     on_problem: Literal["fail", "skip"] = "fail"
 
 
@@ -80,7 +80,7 @@ class MoveLatest(Body):
 
 
 class Export(Body):
-    format: Literal["coco", "yolo", "imagefolder"]
+    format: Literal["coco", "yolo", "voc", "imagefolder", "webdataset"]
     destination: str | None = Field(default=None, description="s3://bucket/prefix; a prefix of ours by default")
 
 

@@ -8,6 +8,7 @@ import re
 import tarfile
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,9 +122,9 @@ def test_a_synthetic_image_gets_free_ids_and_its_mark_in_coco():
 def test_yolo_lines_by_hand():
     """Box [1.5, 2, 30, 40] in 100x50: centre (16.5, 22) -> 0.165, 0.44; size 0.3, 0.8. Class 7 is the second id of (3, 7)."""
     source = read(dataset(), "a b.jpg")
-    files = yolo.write([*source.samples, synthetic()], source.classes)
+    files = yolo.write([*source.samples, synthetic()], source.classes, source.meta)
     assert files["labels/train/a b.txt"] == b"1 0.165 0.44 0.3 0.8\n"
-    assert b'0: "Pl\xc3\xa4ttchen"\n  1: "white cell"' in files["data.yaml"]
+    assert yaml.safe_load(files["data.yaml"]) == {"path": ".", "train": "images/train", "names": {0: "Plättchen", 1: "white cell"}}
     assert "images/train/longtail/b/syn-1.jpg" in json.loads(files["longtail.json"])["synthetic"]
 
 
@@ -131,7 +132,7 @@ def test_an_image_without_a_box_has_an_empty_label_file():
     body = dataset()
     body["annotations"] = []
     source = read(body, "a b.jpg")
-    assert yolo.write(source.samples, source.classes)["labels/train/a b.txt"] == b""
+    assert yolo.write(source.samples, source.classes, source.meta)["labels/train/a b.txt"] == b""
 
 
 def test_imagefolder_keeps_names_and_splits():
@@ -147,13 +148,13 @@ def test_an_imagefolder_without_splits_is_all_train():
 
 def test_an_archive_is_a_tar_with_every_file_once():
     source = read(dataset(), "a b.jpg")
-    files, images = layout("yolo", source.samples, source.classes, source.meta, task="detection")
-    data = b"".join(archive(files, images, lambda s: b"pixels of " + s.id.encode()))
+    entries = layout("yolo", source.samples, source.classes, source.meta, task="detection")
+    data = b"".join(archive(entries, lambda s: b"pixels of " + s.id.encode()))
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         names = tar.getnames()
         inside = tar.extractfile("images/train/a b.jpg")
         assert inside is not None and inside.read().startswith(b"pixels of real-")
-    assert sorted(names) == sorted([*files, "images/train/a b.jpg"])
+    assert sorted(names) == sorted(path for path, _ in entries)
 
 
 def test_a_task_in_a_format_that_cannot_hold_it_is_refused():

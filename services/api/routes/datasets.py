@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from infra.database import DATASETS, PROMOTIONS, VERSIONS, Row
-from infra.formats.export import archive, layout
-from longtail.errors import Conflict, InvalidRequest
+from infra.formats.export import Format, archive, check_fits, layout
+from longtail.errors import Conflict
 from longtail.names import check_name, split_uri
 from longtail.samples import Sample
 from longtail.seeds import derive_id
@@ -119,7 +119,7 @@ def promotions(name: str, served: Served) -> dict[str, Any]:
 def export(name: str, number: int, body: Export, served: Served, key: IdempotencyKey = None) -> JSONResponse:
     """Writes the version as a prefix in the bucket."""
     served.catalogue.database.version(name, number)
-    refuse_format(served, name, body.format)
+    check_fits(body.format, served.catalogue.database.get(DATASETS, name)["task"])
     job = job_id("export", key, f"export/{name}/{number}", body.model_dump(), served)
     place = body.destination or f"s3://{served.settings.bucket}/tenants/default/{name}/exports/v{number}-{body.format}"
     split_uri(place)
@@ -127,19 +127,13 @@ def export(name: str, number: int, body: Export, served: Served, key: Idempotenc
     return accepted(served.asking.ask("export", request, job=job or derive_id("job", place, number, body.format)), destination=place)
 
 
-def refuse_format(served: Served, name: str, format: str) -> None:
-    task = served.catalogue.database.get(DATASETS, name)["task"]
-    if (task == "classification") != (format == "imagefolder"):
-        raise InvalidRequest(f"a {task} dataset cannot be exported as {format}")
-
-
 @router.get("/{name}/versions/{number}/archive")
-def stream(name: str, number: int, served: Served, format: Literal["coco", "yolo", "imagefolder"] = "coco") -> StreamingResponse:
+def stream(name: str, number: int, served: Served, format: Format = "coco") -> StreamingResponse:
     """The version as a tar, streamed: one image in memory at a time."""
     catalogue = served.catalogue
     row = catalogue.database.get(DATASETS, name)
     found = list(catalogue.samples(name, catalogue.database.version(name, number)))
-    files, images = layout(format, found, catalogue.classes(name).names, row["meta"], task=row["task"])
-    chunks = archive(files, images, lambda s: catalogue.objects.read(s.uri, etag=s.etag))
+    entries = layout(format, found, catalogue.classes(name).names, row["meta"], task=row["task"])
+    chunks = archive(entries, lambda s: catalogue.objects.read(s.uri, etag=s.etag))
     headers = {"Content-Disposition": f'attachment; filename="{name}-v{number}-{format}.tar"'}
     return StreamingResponse(chunks, media_type="application/x-tar", headers=headers)
