@@ -166,7 +166,8 @@ SPLIT_LAYOUTS = [
 
 @pytest.mark.parametrize(("config", "images"), SPLIT_LAYOUTS)
 def test_each_way_to_lay_out_splits_in_yolo_is_read_and_written_back(config, images):
-    files = {"data.yaml": f"{config}\nnames: [ölfleck]\nnc: 1\nroboflow: {{version: 3}}", **{p: b"" for p in images}, **{yolo.label_path(p): LINE for p in images}}
+    files = {"data.yaml": f"{config}\nnames: [ölfleck]\nnc: 1\nroboflow: {{version: 3}}", **dict.fromkeys(images, b"")}
+    files |= {yolo.label_path(p): LINE for p in images}
     if ".txt" in config:
         files |= {"t.txt": "./images/a.jpg\n", "v.txt": "/abs/images/b.jpg\n"}
     source, samples = read_yolo(files)
@@ -237,7 +238,8 @@ def read_voc(files):
 
 
 def test_voc_keeps_what_it_does_not_use():
-    files = {"Annotations/a.xml": XML.encode(), "JPEGImages/a.jpg": b"", "JPEGImages/empty.png": b"", "ImageSets/Main/train.txt": b"a\n", "ImageSets/Main/val.txt": b"empty\n"}
+    lists = {"ImageSets/Main/train.txt": b"a\n", "ImageSets/Main/val.txt": b"empty\n"}
+    files = {"Annotations/a.xml": XML.encode(), "JPEGImages/a.jpg": b"", "JPEGImages/empty.png": b"", **lists}
     source = read_voc(files)
     assert source.problems == ()
     assert [(s.path, s.split, len(s.annotations)) for s in source.samples] == [("JPEGImages/a.jpg", "train", 1), ("JPEGImages/empty.png", "val", 0)]
