@@ -41,9 +41,11 @@ check: .venv/ready
 bench: .venv/ready
 	$(RUN) benchmarks.$(or $(NAME),demo) $(if $(QUICK),--quick)
 
-# NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/)
+# NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/). The shipped file took two
+# runs, the second with START=FIRST; see docs/lab, 3 and 6.
 foundation: .venv/ready
-	$(RUN) trainers.foundation --nuclei $(NUCLEI) --minutes $(or $(MINUTES),60) --out trainers/checkpoints/tiny.safetensors
+	$(RUN) trainers.foundation --nuclei $(NUCLEI) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
+	  --out trainers/checkpoints/tiny.safetensors
 
 clean:
 	rm -rf .venv .longtail out

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from benchmarks.report import Figure, save
+from benchmarks.report import README, Figure, save, write_between
 from infra.embedded import Stack
 from longtail.client import Client
 
@@ -28,12 +30,23 @@ create_app(Settings())
 print(time.perf_counter() - started, "torch" in sys.modules)
 """
 PREVIEWS = 15
+KEPT = Path("out") / "bench-demo"
+"""Where the measured run's report stays."""
 
 
 def main() -> None:
     quick = "--quick" in sys.argv
     figures = [*measure_import(), *measure_demo(quick)]
     save("demo", figures, quick=quick)
+    if not quick:
+        write_between(README, "figures", "\n".join(["| what | figure |", "| --- | --- |", *map(row, figures)]))
+
+
+def row(figure: Figure) -> str:
+    """A line of the README's table."""
+    spread = f", {figure.spread[0]:+.3f} to {figure.spread[1]:+.3f}" if figure.spread else ""
+    target = f" (target {figure.target})" if figure.target else ""
+    return f"| {figure.name.replace('_', ' ')} | {figure.value:.3g} {figure.unit}{spread}{target} |"
 
 
 def measure_import() -> list[Figure]:
@@ -62,14 +75,22 @@ def measure_demo(quick: bool) -> list[Figure]:
         peak.stop()
         if code:
             raise SystemExit(f"the demo ended with code {code}")
-        steps = json.loads((out / "report.json").read_text())["seconds"]
-        previews = measure_previews(Path(folder) / "state", json.loads((out / "report.json").read_text())["name"])
+        shutil.copytree(out, KEPT, dirs_exist_ok=True)
+        report = json.loads((out / "report.json").read_text())
+        previews = measure_previews(Path(folder) / "state", report["name"])
     figures = [
         Figure("demo", seconds, "s", "<= 480", seconds <= 480),
         Figure("peak_memory_pss", peak.gigabytes, "GB", "< 6", peak.gigabytes < 6),
         Figure("previews_8_at_64px_warm", previews[len(previews) // 2], "s", "< 1", previews[len(previews) // 2] < 1, (previews[0], previews[-1])),
     ]
-    return figures + [Figure(f"step: {name}", value, "s") for name, value in steps.items()]
+    return [*figures, *map(uplift, report["uplift"]["table"]), *(Figure(f"step: {name}", value, "s") for name, value in report["seconds"].items())]
+
+
+def uplift(line: dict[str, Any]) -> Figure:
+    """What the addition did to one figure of the quick detector: the difference of means with its 95 % interval."""
+    real, grown = line["real"], line["real + longtail"]
+    name = f"uplift of {line['figure']} (quick detector, {real:.3f} without, {grown:.3f} with): {line['says']}"
+    return Figure(name, grown - real, "", spread=(line["interval"][0], line["interval"][1]))
 
 
 def measure_previews(state: Path, dataset: str) -> list[float]:

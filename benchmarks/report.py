@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,12 @@ def save(name: str, figures: list[Figure], *, quick: bool) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}{'-quick' if quick else ''}.json").write_text(json.dumps(body, indent=1) + "\n")
+
+
+def write_between(page: Path, name: str, body: str) -> None:
+    """Puts what was measured between a page's <!-- name --> and <!-- /name -->."""
+    before, _, rest = page.read_text().partition(f"<!-- {name} -->")
+    _, found, after = rest.partition(f"<!-- /{name} -->")
+    if not found:
+        raise ValueError(f"{page.name} has no <!-- {name} --> ... <!-- /{name} -->")
+    page.write_text(f"{before}<!-- {name} -->\n{body}\n<!-- /{name} -->{after}")

@@ -32,11 +32,11 @@ class Recipe:
     adversarial_s: float = 120.0
     rate_warm: float = 7e-4
     rate_generator: float = 2e-4
-    rate_discriminator: float = 1e-3
+    rate_discriminator: float = 5e-4
     reconstruction_weight: float = 10.0
-    kl_weight: float = 3e-5
+    kl_weight: float = 3e-4
     adversarial_weight: float = 1.0
-    penalty_weight: float = 0.3
+    penalty_weight: float = 0.1
     penalty_every: int = 4
     ema_half_life_images: float = 2000.0
     projection_fade_steps: int = 300

@@ -7,19 +7,33 @@ Shape legend: B batch, N channels, H W pixels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def augment(image_B3HW: Tensor, maps_BNHW: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(image, maps) after random flips, turns by 90 degrees, shifts, colour and erasing; strength in [0, 1].
+@dataclass(frozen=True)
+class Plan:
+    """Which augmentation each image of a batch gets: uniform draws [11, B], so that real and fake can get the same."""
+
+    draws: Tensor
+    strength: float
+
+    @classmethod
+    def draw(cls, count: int, strength: float, generator: torch.Generator) -> Plan:
+        """A plan for `count` images; strength in [0, 1]."""
+        return cls(torch.rand(11, count, generator=generator), strength)
+
+
+def augment(image_B3HW: Tensor, maps_BNHW: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """(image, maps) after random flips, turns by 90 degrees, shifts, colour and erasing.
 
     Geometry moves the maps with the image. Flips, turns and small shifts are always on: they leave any real image real.
     """
     both = torch.cat([image_B3HW, maps_BNHW], 1)
-    count, channels = both.shape[0], image_B3HW.shape[1]
-    u = torch.rand(9, count, generator=generator)
+    channels, u, strength = image_B3HW.shape[1], plan.draws, plan.strength
     both = torch.where((u[0] < 0.5)[:, None, None, None], both.flip(3), both)
     both = torch.where((u[1] < 0.5)[:, None, None, None], both.transpose(2, 3), both)
     reach = 0.06 + 0.12 * strength
@@ -31,7 +45,7 @@ def augment(image_B3HW: Tensor, maps_BNHW: Tensor, strength: float, generator: t
     image = torch.lerp(image, mean + (image - mean) * (0.7 + 0.6 * u[6, :, None, None, None]), on)
     gray = image.mean(1, keepdim=True)
     image = torch.lerp(image, gray + (image - gray) * (2 * u[7, :, None, None, None]), on)
-    return erase(image, (u[8] < strength * 0.5), generator), maps
+    return erase(image, u[8] < strength * 0.5, u[9:]), maps
 
 
 def shift(x_BNHW: Tensor, fraction_x_B: Tensor, fraction_y_B: Tensor) -> Tensor:
@@ -49,10 +63,10 @@ def reflect(index: Tensor, size: int) -> Tensor:
     return torch.where(folded > size - 1, 2 * (size - 1) - folded, folded)
 
 
-def erase(image_B3HW: Tensor, on_B: Tensor, generator: torch.Generator) -> Tensor:
-    """A square of a third of the side set to zero, where `on_B`."""
-    count, _, height, width = image_B3HW.shape
-    corner = torch.rand(2, count, generator=generator) * 2 / 3
+def erase(image_B3HW: Tensor, on_B: Tensor, corner_2B: Tensor) -> Tensor:
+    """A square of a third of the side set to zero, where `on_B`; `corner_2B` in [0, 1] says where."""
+    height, width = image_B3HW.shape[-2:]
+    corner = corner_2B * 2 / 3
     y, x = torch.arange(height) / height, torch.arange(width) / width
     inside_y = (y[None] >= corner[0, :, None]) & (y[None] < corner[0, :, None] + 1 / 3)
     inside_x = (x[None] >= corner[1, :, None]) & (x[None] < corner[1, :, None] + 1 / 3)

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from longtail.recipes import tiny_foundation
+from longtail.recipes import Recipe, tiny_foundation
 from trainers.device import as_tensor, best_device
 from trainers.grids import grid
 from trainers.loop import train
@@ -54,9 +54,9 @@ def nuclei_instances(root: Path, rng: np.random.Generator) -> list[Instance]:
 
 
 def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
-    """Channels permuted, inverted and scaled at random, one way a window, so that no stain or lamp is taken for granted."""
+    """Half of the windows with channels permuted, inverted and scaled at random, so that no stain or lamp is taken for granted."""
     images = windows.images.clone()
-    for i in range(len(images)):
+    for i in range(0, len(images), 2):
         image = images[i].float()
         if rng.random() < 0.5:
             image = image[as_tensor(rng.permutation(3))]
@@ -90,6 +90,7 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nuclei", type=Path, required=True)
     parser.add_argument("--exclude-nuclei", action="store_true")
+    parser.add_argument("--start", type=Path, help="weights of an earlier foundation on the same diet to go on from")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, help="folder for a picture grid at each evaluation")
@@ -99,8 +100,7 @@ def run() -> None:
         None if arguments.exclude_nuclei else arguments.nuclei, resolution=recipe.network.resolution_px, seed=recipe.seed
     )
     working = arguments.out.with_suffix(".training.safetensors")
-    fresh = not working.exists()
-    state = TrainState.fresh(recipe, num_classes=num_classes) if fresh else TrainState.from_bytes(working.read_bytes())
+    state = open_state(working, recipe, num_classes, arguments.start)
     held = torch.arange(len(windows)) % 20 == 0
     saved = 0.0
     for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, report_every_s=20):
@@ -115,6 +115,16 @@ def run() -> None:
             saved = at.elapsed_s
             working.write_bytes(state.to_bytes())
     save_foundation(state, arguments.out)
+
+
+def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | None) -> TrainState:
+    """An interrupted run's own state, or a fresh one, with the weights of `start` where it is given."""
+    if working.exists():
+        return TrainState.from_bytes(working.read_bytes())
+    state = TrainState.fresh(recipe, num_classes=num_classes)
+    if start is not None:
+        state.adopt(load_file(start), same_classes=True)
+    return state
 
 
 def save_foundation(state: TrainState, out: Path) -> None:

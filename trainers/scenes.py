@@ -18,7 +18,7 @@ from trainers.compose import Warp, box_grid, box_map, degrade, fill_color, mask_
 from trainers.sampling import Scene
 from trainers.windows import Windows
 
-FULL_NOVELTY_SHARE = 0.3
+FULL_NOVELTY_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def choose(group: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def draw_novelty(count: int, generator: torch.Generator) -> Tensor:
-    """Novelty uniform in [0, 1], and exactly 1 (no exemplar at all) for three in ten."""
+    """Novelty uniform in [0, 1], and exactly 1 (no exemplar at all) for four in ten."""
     u = torch.rand(2, count, generator=generator)
     return torch.where(u[0] < FULL_NOVELTY_SHARE, torch.ones(count), u[1])
 

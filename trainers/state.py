@@ -65,13 +65,13 @@ class TrainState:
         """The recipe recorded in a checkpoint's metadata."""
         return Recipe.from_json(json.loads(meta["recipe"]))
 
-    def adopt(self, weights: dict[str, Tensor]) -> None:
-        """Start from a foundation's weights; class embeddings, whose classes are others, begin at their mean."""
+    def adopt(self, weights: dict[str, Tensor], *, same_classes: bool = False) -> None:
+        """Start from a foundation's weights; class embeddings begin at their mean, unless the classes are the same."""
         for name, module in self.modules().items():
             own = module.state_dict()
             for key, value in own.items():
                 found = weights[f"{'ema' if name == 'generator' else name}.{key}"].float()
-                if key == "embed.weight":
+                if key == "embed.weight" and not same_classes:
                     found = found.mean(0, keepdim=True).expand_as(value) + 0.1 * found.std() * value.sign()
                 value.copy_(found)
 

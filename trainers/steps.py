@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainers.augment import augment
-from trainers.compose import box_map, mask_map
+from trainers.augment import Plan, augment
 from trainers.losses import gradient_penalty, kl_to_prior, masked_l1, relativistic_loss, ring_loss
 from trainers.sampling import Scene, complete
 from trainers.scenes import draw_indices, reconstruction_scene, transplant_scene
@@ -54,16 +53,14 @@ def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bo
     latent = torch.randn(half, recipe.network.latent, generator=state.random)
     with torch.set_grad_enabled(train_generator):
         fake = complete(state.generator, scene, latent)
-    real_draw = draw_indices(windows, half, state.random)
-    real = match_labels(windows, scene.label_B, real_draw.target, state.random)
     fade = min(1.0, state.adversarial_steps / max(1, recipe.projection_fade_steps))
-    figures = discriminator_update(state, scene, windows, real, fake.detach(), fade)
+    figures = discriminator_update(state, scene, fake.detach(), fade)
     if train_generator:
         trainable = [p for p in state.discriminator.parameters() if p.requires_grad]
         for p in trainable:
             p.requires_grad_(False)
-        real_logits, fake_logits = judge(state, scene, windows, real, fake, fade)
-        adversarial = relativistic_loss(fake_logits, real_logits.detach())
+        real_logits, fake_logits = judge(state, scene, fake, fade)
+        adversarial = relativistic_loss(fake_logits, real_logits)
         loss, more = reconstruct(state, windows, half)
         ring = ring_loss(fake, scene.image_B3RR, scene.mask_B1RR)
         for p in trainable:
@@ -75,12 +72,12 @@ def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bo
     return figures
 
 
-def discriminator_update(
-    state: TrainState, scene: Scene, windows: Windows, real: Tensor, fake: Tensor, fade: float
-) -> dict[str, float]:
+def discriminator_update(state: TrainState, scene: Scene, fake: Tensor, fade: float) -> dict[str, float]:
     recipe = state.recipe
     penalise = state.step % recipe.penalty_every == 0
-    real_logits, fake_logits, penalty = judge_with_penalty(state, scene, windows, real, fake, fade, penalise)
+    images = torch.cat([scene.image_B3RR, fake])
+    logits, penalty = judged(state, scene, images, fade, penalise)
+    real_logits, fake_logits = logits.chunk(2)
     loss = relativistic_loss(real_logits, fake_logits)
     total = loss + penalty * (recipe.penalty_weight / 2 * recipe.penalty_every)
     apply(total, state.optimizer_d, recipe.rate_discriminator, clip=10.0)
@@ -88,40 +85,26 @@ def discriminator_update(
     return figures | ({"penalty": float(penalty.detach())} if penalise else {})
 
 
-def judge(state: TrainState, scene: Scene, windows: Windows, real: Tensor, fake: Tensor, fade: float) -> tuple[Tensor, Tensor]:
-    """Logits of real and of fake windows, both augmented alike."""
-    real_logits, fake_logits, _ = judge_with_penalty(state, scene, windows, real, fake, fade, False)
+def judge(state: TrainState, scene: Scene, fake: Tensor, fade: float) -> tuple[Tensor, Tensor]:
+    """Logits of the real windows and of the fakes that were painted into them."""
+    real_logits, fake_logits = judged(state, scene, torch.cat([scene.image_B3RR, fake]), fade, False)[0].chunk(2)
     return real_logits, fake_logits
 
 
-def judge_with_penalty(
-    state: TrainState, scene: Scene, windows: Windows, real: Tensor, fake: Tensor, fade: float, penalise: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(real logits, fake logits, R1 + R2); real windows carry the mask they would have been given."""
-    size = fake.shape[-1]
-    real_box = windows.boxes[real]
-    whole = (scene.mask_B1RR.amin((2, 3), keepdim=True) > 0).float()
-    real_maps = torch.cat([box_map(real_box, size, size), torch.maximum(mask_map(real_box, size, size)[0], whole)], 1)
-    fake_maps = torch.cat([scene.box_B1RR, scene.mask_B1RR], 1)
-    sides = []
-    for image, maps in ((windows.floats(real), real_maps), (fake, fake_maps)):
-        image, maps = augment(image, maps, state.strength, state.random)
-        image = image.contiguous(memory_format=torch.channels_last)
-        if penalise:
-            image = image.detach().requires_grad_(True)
-        logits = state.discriminator(image, maps[:, :1], maps[:, 1:], scene.label_B, fade)
-        sides.append((logits, gradient_penalty(logits, image) if penalise else torch.zeros(())))
-    return sides[0][0], sides[1][0], sides[0][1] + sides[1][1]
+def judged(state: TrainState, scene: Scene, real_and_fake: Tensor, fade: float, penalise: bool) -> tuple[Tensor, Tensor]:
+    """(logits [2B], R1 + R2) of real windows followed by the fakes that were painted into them.
 
-
-def match_labels(windows: Windows, label_B: Tensor, fallback_B: Tensor, random: torch.Generator) -> Tensor:
-    """A real window of each label asked for: relativistic pairs share a class."""
-    groups = windows.by_class()
-    picked = fallback_B.clone()
-    for i, label in enumerate(label_B.tolist()):
-        group = groups[label]
-        picked[i] = group[torch.randint(len(group), (), generator=random)]
-    return picked
+    A pair shares window, mask, class and augmentation: it differs in the object alone, so its difference has little noise.
+    """
+    plan = Plan.draw(len(scene.label_B), state.strength, state.random)
+    maps = torch.cat([scene.box_B1RR, scene.mask_B1RR], 1)
+    sides = [augment(image, maps, plan) for image in real_and_fake.chunk(2)]
+    image = torch.cat([side[0] for side in sides]).contiguous(memory_format=torch.channels_last)
+    maps = torch.cat([side[1] for side in sides])
+    if penalise:
+        image = image.detach().requires_grad_(True)
+    logits = state.discriminator(image, maps[:, :1], maps[:, 1:], scene.label_B.repeat(2), fade)
+    return logits, 2 * gradient_penalty(logits, image) if penalise else torch.zeros(())
 
 
 def apply(loss: Tensor, optimizer: torch.optim.Adam, rate: float, *, clip: float = 1.0) -> None:

@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from infra.formats import coco, imagefolder, masks, voc, yolo
 from infra.formats.listing import SourceDataset
 from infra.images import size_of
 from infra.objects import ObjectInfo, Objects
-from longtail.errors import BrokenDataset, LongtailError
-from longtail.samples import Sample
+from longtail.datasets import ClassMap
+from longtail.errors import BrokenDataset, InvalidRequest, LongtailError
+from longtail.samples import Provenance, Sample
 
 SourceFormat = Literal["auto", "coco", "yolo", "voc", "masks", "imagefolder"]
 READERS = 8
+SIDECAR, MARK = "longtail.json", "longtail"
+"""Where exports mark synthetic images: a file of its own, or a field of COCO's image record."""
 
 
 def read_source(objects: Objects, uri: str, *, format: SourceFormat) -> tuple[SourceDataset, str]:
     """(what lies below the prefix, its format); images are not read yet. Raises NotFound, BrokenDataset."""
     listed = list(objects.list(uri))
     found = format if format != "auto" else detect(listed, uri)
-    source = READ[found](listed, objects.read)
+    source = with_marks(READ[found](listed, objects.read), sidecar(listed, objects))
     if not source.samples and not source.problems:
         raise BrokenDataset(f"{uri}: holds no image that is laid out as {found}")
     return source, found
+
+
+def sidecar(listed: list[ObjectInfo], objects: Objects) -> dict[str, Any]:
+    """{path: {"id", "provenance"}} of an earlier export's synthetic images, from its longtail.json. Raises BrokenDataset."""
+    item = next((o for o in listed if o.path == SIDECAR), None)
+    if item is None:
+        return {}
+    try:
+        return dict(json.loads(objects.read(item.uri))["synthetic"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenDataset(f"{SIDECAR}: not readable as what an export writes, so its synthetic images cannot be told from real ones: {error}") from error
+
+
+def with_marks(source: SourceDataset, marks: dict[str, Any]) -> SourceDataset:
+    """What was exported as synthetic comes back as synthetic, with its id and its provenance."""
+    problems = list(source.problems)
+    samples = []
+    for sample in source.samples:
+        fields = dict(sample.extra.get("fields", {}))
+        mark = fields.pop(MARK, None) or marks.get(sample.path)
+        if mark is not None:
+            try:
+                record = Provenance.from_json(mark["provenance"])
+                ClassMap(source.classes).id_of(record.class_name)
+            except (KeyError, TypeError, IndexError, InvalidRequest) as error:
+                problems.append(f"{sample.path}: is marked as synthetic, and its provenance cannot be read: {error!r}")
+                continue
+            extra = {**sample.extra, "fields": fields} if fields or "fields" in sample.extra else sample.extra
+            sample = replace(sample, id=mark["id"], origin="synthetic", provenance=record, extra=extra)
+        samples.append(sample)
+    return replace(source, samples=tuple(samples), problems=tuple(problems))
 
 
 READ: dict[str, Callable[[list[ObjectInfo], Callable[[str], bytes]], SourceDataset]] = {
