@@ -30,6 +30,7 @@ create_app(Settings())
 print(time.perf_counter() - started, "torch" in sys.modules)
 """
 PREVIEWS = 15
+UPLIFT = "uplift of"
 KEPT = Path("out") / "bench-demo"
 """Where the measured run's report stays."""
 
@@ -39,14 +40,16 @@ def main() -> None:
     figures = [*measure_import(), *measure_demo(quick)]
     save("demo", figures, quick=quick)
     if not quick:
-        write_between(README, "figures", "\n".join(["| what | figure |", "| --- | --- |", *map(row, figures)]))
+        shown = [row(f) for f in figures if not f.name.startswith("step: ")]
+        write_between(README, "figures", "\n".join(["| what | figure |", "| --- | --- |", *shown]))
 
 
 def row(figure: Figure) -> str:
     """A line of the README's table."""
-    spread = f", {figure.spread[0]:+.3f} to {figure.spread[1]:+.3f}" if figure.spread else ""
+    sign = "+" if figure.name.startswith(UPLIFT) else ""
+    spread = f", {figure.spread[0]:{sign}.2f} to {figure.spread[1]:{sign}.2f}" if figure.spread else ""
     target = f" (target {figure.target})" if figure.target else ""
-    return f"| {figure.name.replace('_', ' ')} | {figure.value:.3g} {figure.unit}{spread}{target} |"
+    return f"| {figure.name.replace('_', ' ')} | {figure.value:{sign}.3g} {figure.unit}{spread}{target} |".replace(" ,", ",")
 
 
 def measure_import() -> list[Figure]:
@@ -89,7 +92,7 @@ def measure_demo(quick: bool) -> list[Figure]:
 def uplift(line: dict[str, Any]) -> Figure:
     """What the addition did to one figure of the quick detector: the difference of means with its 95 % interval."""
     real, grown = line["real"], line["real + longtail"]
-    name = f"uplift of {line['figure']} (quick detector, {real:.3f} without, {grown:.3f} with): {line['says']}"
+    name = f"{UPLIFT} {line['figure']}: {real:.3f} without, {grown:.3f} with; **{line['says']}**"
     return Figure(name, grown - real, "", spread=(line["interval"][0], line["interval"][1]))
 
 
