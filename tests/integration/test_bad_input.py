@@ -40,7 +40,7 @@ BROKEN = [
     pytest.param({"train.json": coco(), "a.jpg": bomb()}, "broken-dataset", "a.jpg: 30000x30000 is more than", id="decompression_bomb"),
     pytest.param({"train.json": coco(), "a.jpg": jpeg((50, 30))}, "broken-dataset", "annotations say 40x30, the image is 50x30", id="wrong_size"),
     pytest.param({"train.json": coco()}, "broken-dataset", "'a.jpg' is not below the prefix", id="image_missing"),
-    pytest.param({"notes.txt": b"hello"}, "broken-dataset", "neither COCO", id="no_dataset"),
+    pytest.param({"notes.txt": b"hello"}, "broken-dataset", "found none of YOLO", id="no_dataset"),
     pytest.param({"train.json": coco().replace(b"a.jpg", b"../a.jpg"), "a.jpg": jpeg()}, "broken-dataset", "without '..'", id="path_climbs"),
 ]
 
