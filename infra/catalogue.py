@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
-from infra.database import DATASETS, VERSIONS, Database, Row
+from infra.database import CHECKING, DATASETS, READY, VERSIONS, Database, Row
 from infra.objects import Objects
 from infra.settings import Settings
 from infra.tables import Tables
-from longtail.datasets import ClassMap
+from longtail.datasets import ClassMap, Tally, health
 from longtail.errors import Conflict
 from longtail.jobs import TENANT
 from longtail.samples import Sample
@@ -24,6 +25,7 @@ class Catalogue:
     database: Database
     tables: Tables
     objects: Objects
+    removals: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> Catalogue:
@@ -33,34 +35,98 @@ class Catalogue:
         return ClassMap({int(k): v for k, v in self.database.get(DATASETS, dataset)["classes"].items()})
 
     def samples(self, dataset: str, version: Row, *, split: str | None = None, ids: Sequence[str] | None = None) -> Iterator[Sample]:
-        """The samples of a version, in order of path."""
-        uri = self.database.get(DATASETS, dataset)["table_uri"]
-        return self.tables.read(uri, version=version["lance_version"], batches=version["batches"], split=split, ids=ids)
+        """The samples of a version as a stream, in the order in which they were added."""
+        gone = self.removed(version)
+        found = self.tables.read(self._table(dataset), version=version["lance_version"], batches=version["batches"], split=split, ids=ids)
+        return (s for s in found if s.id not in gone) if gone else found
 
-    def publish(self, dataset: str, *, job: str, parent: Row | None, batches: Sequence[str], lance_version: int, note: str) -> Row:
-        """The version that holds the parent's batches and these: made now, or found if this job made it already.
+    def page(
+        self, dataset: str, version: Row, *, after: int, limit: int, class_name: str | None = None, **fits: str | None
+    ) -> tuple[list[Sample], int | None]:
+        """(at most `limit` of a version's samples that fit a class, split or origin, where to go on), from `after` on."""
+        class_id = self.classes(dataset).id_of(class_name) if class_name is not None else None
+        gone, table = self.removed(version), self._table(dataset)
+        found: list[tuple[int, Sample]] = []
+        while True:
+            wanted = limit + 1 - len(found)
+            rows = self.tables.page(
+                table, version=version["lance_version"], batches=version["batches"], after=after, limit=wanted, class_id=class_id, **fits
+            )
+            found += [(after + i, row) for i, row in enumerate(rows) if row.id not in gone]
+            after += len(rows)
+            if len(rows) < wanted or len(found) > limit:
+                return [row for _, row in found[:limit]], found[limit][0] if len(found) > limit else None
+
+    def count(self, version: Row) -> int:
+        """How many samples a version has."""
+        return sum(version["tally"]["samples"].values())
+
+    def removed(self, version: Row) -> frozenset[str]:
+        """Ids of rows that its batches brought and that this version goes without."""
+        return self._ids(version["removed"]) if version["removed"] else frozenset()
+
+    def _ids(self, uri: str) -> frozenset[str]:
+        if uri not in self.removals:
+            self.removals[uri] = frozenset(json.loads(self.objects.read(uri)))
+        return self.removals[uri]
+
+    def _table(self, dataset: str) -> str:
+        return str(self.database.get(DATASETS, dataset)["table_uri"])
+
+    def without(self, dataset: str, ids: frozenset[str]) -> str | None:
+        """Where a list of removed ids is kept, under its hash; None for none."""
+        if not ids:
+            return None
+        prefix = f"s3://{self.settings.bucket}/tenants/{TENANT}/{dataset}/removed"
+        return self.objects.write_addressed(prefix, json.dumps(sorted(ids)).encode(), suffix=".json", content_type="application/json")[0]
+
+    def tally(self, dataset: str, *, parent: Row | None, batches: Sequence[str], removed: frozenset[str], lance_version: int) -> Tally:
+        """What a version holds: what its parent does, what those batches bring, less what is removed. Costs what the change costs."""
+        table = self._table(dataset)
+        added = Tally.of(s for s in self.tables.read(table, version=lance_version, batches=batches) if s.id not in removed)
+        if parent is None:
+            return added
+        left = self.samples(dataset, parent, ids=sorted(removed)) if removed else ()
+        return Tally.from_json(parent["tally"]) + added - Tally.of(left)
+
+    def begin(self, dataset: str, *, job: str, tally: Tally) -> None:
+        """Version 1 as its annotations claim it: to be seen, not to be used, until this job publishes it."""
+        row: Row = {
+            "id": derive_id("version", TENANT, dataset, job), "dataset": dataset, "number": 1, "parent": None, "lance_version": 0, "batches": [],
+            "tally": tally.to_json(), "health": asdict(health(tally, self.classes(dataset))), "state": CHECKING, "proof": "none", "note": "",
+        }  # fmt: skip
+        self.database.insert(VERSIONS, row)
+
+    def publish(
+        self, dataset: str, *, job: str, parent: Row | None, batches: Sequence[str], lance_version: int, note: str,
+        removed: frozenset[str] = frozenset(),
+    ) -> Row:  # fmt: skip
+        """The version that holds the parent's batches and these, without `removed`, counted: made now, or found if made already.
 
         Readers see it whole or not at all: one row in the database names all of its batches.
         """
         key = derive_id("version", TENANT, dataset, job)
+        tally = self.tally(dataset, parent=parent, batches=batches, removed=removed, lance_version=lance_version)
+        gone = (self.removed(parent) if parent else frozenset()) | removed
+        counted: Row = {
+            "lance_version": lance_version, "batches": [*(parent["batches"] if parent else []), *batches], "tally": tally.to_json(),
+            "removed": self.without(dataset, gone), "health": asdict(health(tally, self.classes(dataset))), "state": READY, "note": note,
+        }  # fmt: skip
         for _ in range(50):
             made = self.database.find(VERSIONS, key)
+            if made is not None and made["state"] == CHECKING:
+                self._pin(dataset, made["number"], lance_version)
+                self.database.update(VERSIONS, key, **counted)
+                return self.database.get(VERSIONS, key)
             if made is not None:
                 return made
             numbers = [v["number"] for v in self.database.select(VERSIONS, dataset=dataset)]
-            row: Row = {
-                "id": key,
-                "dataset": dataset,
-                "number": max(numbers, default=0) + 1,
-                "parent": parent["number"] if parent else None,
-                "lance_version": lance_version,
-                "batches": [*(parent["batches"] if parent else []), *batches],
-                "health": None,
-                "proof": "none",
-                "note": note,
-            }
+            number, before = max(numbers, default=0) + 1, parent["number"] if parent else None
+            row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
             if self.database.insert(VERSIONS, row):  # another publisher may have taken the number: then look again
-                uri = self.database.get(DATASETS, dataset)["table_uri"]
-                self.tables.tag(uri, f"v{row['number']}", lance_version)
+                self._pin(dataset, number, lance_version)
                 return self.database.get(VERSIONS, key)
         raise Conflict(f"dataset {dataset!r}: fifty other publications came first; try again")
+
+    def _pin(self, dataset: str, number: int, lance_version: int) -> None:
+        self.tables.tag(self._table(dataset), f"v{number}", lance_version)

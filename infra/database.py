@@ -14,6 +14,8 @@ from longtail.errors import Conflict, NotFound
 from longtail.jobs import FINAL_STATES, TENANT
 
 Row = dict[str, Any]
+CHECKING, READY = "checking", "ready"
+"""A version's state: its images are still being read, or it may be used."""
 META = sa.MetaData()
 
 
@@ -47,11 +49,12 @@ DATASETS = _table(
 )
 GENERATORS = _table(
     "generators", _text("dataset", index=True), _int("version"), _text("uri"), _text("run"), _json("classes"), _json("gates"), _json("recipe"),
-    _text("source"), _text("job"),
+    _text("source"), _text("job"), _int("dataset_version"), _text("withdrawn"),
 )
 VERSIONS = _table(
-    "versions", _text("dataset", index=True), _int("number"), _int("parent"), _int("lance_version"), _json("batches"), _json("health"),
-    _text("proof"), sa.Column("accepted_unproven", sa.Boolean, default=False), _text("note"),
+    "versions", _text("dataset", index=True), _int("number"), _int("parent"), _int("lance_version"), _json("batches"), _text("removed"),
+    _json("tally"), _json("health"),
+    _text("state"), _text("proof"), sa.Column("accepted_unproven", sa.Boolean, default=False), _text("note"),
 )
 VERSIONS.append_constraint(sa.UniqueConstraint("tenant", "dataset", "number"))
 JOBS = _table(
@@ -68,6 +71,7 @@ RUNS = _table("expansion_runs", _text("expansion", index=True), _text("trigger")
 PROMOTIONS = _table(
     "promotions", _text("model", index=True), _text("alias"), _int("before"), _int("after"), _text("who"), _text("why"), _text("outcome"),
 )
+WITHDRAWALS = _table("withdrawals", _text("dataset", index=True), _text("reason"), _json("samples"), _json("paths"), _json("outcome"))
 EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
 ANSWERS = _table("answers", _text("fingerprint"), _int("status"), _json("body"), _json("headers"))
 EVENTS = sa.Table(
@@ -77,7 +81,7 @@ EVENTS = sa.Table(
 
 NOUNS = {
     "datasets": "dataset", "versions": "version", "jobs": "job", "batches": "batch", "samples": "sample", "expansions": "expansion",
-    "generators": "generator", "evaluations": "evaluation",
+    "generators": "generator", "withdrawals": "withdrawal", "evaluations": "evaluation",
 }  # fmt: skip
 
 
@@ -98,10 +102,21 @@ class Database:
         for attempt in range(3):
             try:
                 META.create_all(self.engine)
+                self._add_missing_columns()
                 return
             except sa.exc.DBAPIError:  # two processes of a new stack may create them at the same time
                 if attempt == 2:
                     raise
+
+    def _add_missing_columns(self) -> None:
+        """An older stack's tables get the columns that came since; all of those may be null."""
+        found = sa.inspect(self.engine)
+        for table in META.sorted_tables:
+            there = {c["name"] for c in found.get_columns(table.name)}
+            for column in (c for c in table.columns if c.name not in there):
+                kind = column.type.compile(self.engine.dialect)
+                with self.transaction() as connection:
+                    connection.execute(sa.text(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {kind}'))
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -194,15 +209,25 @@ class Database:
 
     # datasets
 
-    def version(self, dataset: str, number: int | None = None) -> Row:
-        """The numbered version, or the latest."""
+    def version(self, dataset: str, number: int | None = None, *, checking: bool = False) -> Row:
+        """The numbered version, or the latest. One that is still `checking` is refused, unless that is asked for."""
         wanted = number if number is not None else self.get(DATASETS, dataset)["latest"]
         if wanted is None:
-            raise Conflict(f"dataset {dataset!r} is not registered yet; wait for its job")
+            raise Conflict(f"dataset {dataset!r} is being registered; wait for its job")
         found = self.select(VERSIONS, dataset=dataset, number=wanted)
         if not found:
             raise NotFound(f"dataset {dataset!r} has no version {wanted}")
+        if found[0]["state"] == CHECKING and not checking:
+            raise Conflict(f"version {wanted} of dataset {dataset!r} is being checked; wait for its job")
         return found[0]
+
+    def delete(self, table: sa.Table, **where: Any) -> int:
+        """Removes the rows that equal `where`; returns how many."""
+        query = table.delete()
+        for name, value in where.items():
+            query = query.where(table.c[name] == value)
+        with self.transaction() as connection:
+            return connection.execute(query).rowcount
 
 
 def _plain(values: Mapping[str, Any]) -> Row:

@@ -70,13 +70,9 @@ class Stack:
 
     def start(self) -> Settings:
         """Starts each part and waits for it; returns where everything is."""
-        self._claim()
-        self.settings, secret = self._settings()
-        ports = self.ports
+        secret, ports = self._begin(), self.ports
         try:
-            self._start(parts.s3(self.settings, ports=ports, folder=self.folder / "s3"))
-            self._wait("s3")
-            self._bucket()
+            self._storage()
             self._start(
                 parts.mlflow(
                     self.settings, port=ports["mlflow"], backend=self._database("mlflow"), encryption_key=secret["encryption_key"]
@@ -96,6 +92,26 @@ class Stack:
             self.stop()
             raise
         return self.settings
+
+    def start_storage(self) -> Settings:
+        """Starts the S3 server alone, for what needs no more."""
+        self._begin()
+        try:
+            self._storage()
+        except BaseException:
+            self.stop()
+            raise
+        return self.settings
+
+    def _begin(self) -> dict[str, str]:
+        self._claim()
+        self.settings, secret = self._settings()
+        return secret
+
+    def _storage(self) -> None:
+        self._start(parts.s3(self.settings, ports=self.ports, folder=self.folder / "s3"))
+        self._wait("s3")
+        self._bucket()
 
     def watch(self) -> None:
         """Restarts parts that die, three times each; returns when asked to stop."""

@@ -19,6 +19,9 @@ from longtail.samples import DIGITAL_SOURCE_TYPES, Provenance
 
 Pixels = NDArray[np.uint8]
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked below, before a pixel is decoded
+ORIENTATION = 0x0112
+END_OF_FILE = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+"""What the last bytes of a whole file hold, for the formats that end with a mark."""
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
@@ -52,8 +55,7 @@ def decode(data: bytes, *, what: str, max_pixels: int) -> tuple[Pixels, Codec]:
 def opened(data: bytes, *, what: str, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(BytesIO(data))
-        if image.width * image.height > max_pixels:
-            raise BrokenImage(f"{what}: {image.width}x{image.height} is more than the {max_pixels} pixels allowed")
+        check_kind(image, what=what, max_pixels=max_pixels)
         image.load()
     except BrokenImage:
         raise
@@ -67,11 +69,42 @@ def gray(data: bytes, *, what: str, max_pixels: int) -> Pixels:
     return np.asarray(ImageOps.exif_transpose(opened(data, what=what, max_pixels=max_pixels)).convert("L"))
 
 
+def peek(head: bytes, tail: bytes, *, what: str, max_pixels: int) -> tuple[int, int] | None:
+    """(width, height) as a viewer sees them, from a file's first and last bytes; None where only the whole file can tell.
+
+    Raises BrokenImage for an image that is too large or of a kind that we cannot write back.
+    """
+    try:
+        image = Image.open(BytesIO(head))
+        exif = image.getexif()
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError):
+        return None
+    check_kind(image, what=what, max_pixels=max_pixels)
+    if END_OF_FILE.get(image.format or "", b"no end is known") not in tail:
+        return None
+    return upright_size(image, exif)
+
+
+def check_kind(image: Image.Image, *, what: str, max_pixels: int) -> None:
+    """Raises BrokenImage for an image that is too large to decode, or whose depth or colours we would not give back."""
+    if image.width * image.height > max_pixels:
+        raise BrokenImage(f"{what}: {image.width}x{image.height} is more than the {max_pixels} pixels allowed")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        raise BrokenImage(f"{what}: has more than 8 bits a channel (mode {image.mode}), which is not supported; convert it to 8 bits")
+    if image.mode in ("LAB", "HSV"):
+        raise BrokenImage(f"{what}: has {image.mode} colours, which are not supported; convert it to RGB")
+    if getattr(image, "n_frames", 1) > 1:
+        raise BrokenImage(f"{what}: has {getattr(image, 'n_frames', 0)} frames; expected a single image")
+
+
+def upright_size(image: Image.Image, exif: Image.Exif) -> tuple[int, int]:
+    return (image.height, image.width) if exif.get(ORIENTATION, 1) in (5, 6, 7, 8) else image.size
+
+
 def size_of(data: bytes, *, what: str, max_pixels: int) -> tuple[int, int]:
     """(width, height) as a viewer sees them, after decoding the whole image."""
     image = opened(data, what=what, max_pixels=max_pixels)
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (image.height, image.width) if turned else (image.width, image.height)
+    return upright_size(image, image.getexif())
 
 
 def encode(pixels: Pixels, codec: Codec, *, provenance: Provenance | None, sample_id: str) -> bytes:
@@ -80,8 +113,8 @@ def encode(pixels: Pixels, codec: Codec, *, provenance: Provenance | None, sampl
     options: dict[str, Any] = {}
     source_type = DIGITAL_SOURCE_TYPES[provenance.mode] if provenance else None
     if codec.format == "JPEG":
-        if codec.mode == "L":
-            image = image.convert("L")
+        if codec.mode in ("L", "CMYK"):
+            image = image.convert(codec.mode)
         options = {"qtables": codec.quantization, "subsampling": codec.subsampling if codec.subsampling in (0, 1, 2) else 0}
         if codec.mode == "L":
             options.pop("subsampling")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
+from pathlib import Path
 from typing import TypeVar
 
 import urllib3
@@ -54,10 +55,20 @@ class Objects:
 
     def read(self, uri: str, *, etag: str | None = None) -> bytes:
         """The object's bytes. With `etag`, raises SourceChanged if it is not the one that was registered."""
+        return self._read(uri, etag, 0, 0)
+
+    def read_ends(self, uri: str, *, etag: str, size_bytes: int, head: int, tail: int) -> tuple[bytes, bytes]:
+        """(first `head` bytes, last `tail` bytes); one request where the object is not much longer than both."""
+        if size_bytes <= 4 * (head + tail):
+            data = self._read(uri, etag, 0, 0)
+            return data, data[-tail:]
+        return self._read(uri, etag, 0, head), self._read(uri, etag, size_bytes - tail, tail)
+
+    def _read(self, uri: str, etag: str | None, offset: int, length: int) -> bytes:
         bucket, key = split_uri(uri)
 
         def get() -> bytes:
-            response = self.client.get_object(bucket_name=bucket, object_name=key)
+            response = self.client.get_object(bucket_name=bucket, object_name=key, offset=offset, length=length)
             try:
                 found = response.headers.get("ETag", "").strip('"')
                 if etag and found and found != etag:
@@ -79,6 +90,11 @@ class Objects:
             ),
         )
         return (result.etag or "").strip('"')
+
+    def write_file(self, uri: str, path: Path, *, content_type: str = "application/octet-stream") -> None:
+        """Stores a file, a part at a time."""
+        bucket, key = split_uri(uri)
+        self._call(uri, lambda: self.client.fput_object(bucket_name=bucket, object_name=key, file_path=str(path), content_type=content_type))
 
     def write_stream(self, uri: str, chunks: Iterator[bytes], *, content_type: str = "application/x-tar") -> str:
         """Stores what the chunks add up to, a part at a time, and returns its etag."""
@@ -118,6 +134,20 @@ class Objects:
         if etag and (found.etag or "").strip('"') != etag:
             raise SourceChanged(f"{source}: changed since it was registered; register the dataset again")
         self._call(target, lambda: self.client.copy_object(bucket_name=to_bucket, object_name=to_key, source=CopySource(bucket_name=bucket, object_name=key)))
+
+    def remove_below(self, uri: str) -> int:
+        """Deletes every object below the prefix; returns how many. Nothing there is no error."""
+        bucket, prefix = split_uri(uri)
+        if not prefix:
+            raise ValueError(f"{uri}: a whole bucket is never emptied")
+
+        def remove() -> int:
+            found = [o.object_name or "" for o in self.client.list_objects(bucket_name=bucket, prefix=f"{prefix}/", recursive=True)]
+            for key in found:
+                self.client.remove_object(bucket_name=bucket, object_name=key)
+            return len(found)
+
+        return self._call(uri, remove)
 
     def presign(self, uri: str, *, hours: float = 1) -> str:
         bucket, key = split_uri(uri)

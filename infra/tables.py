@@ -8,14 +8,23 @@ repeated, interrupted or raced: nothing shows until a version names it. See docs
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from itertools import islice
+from threading import Lock
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from infra.settings import Settings
 from longtail.samples import Annotation, Provenance, Sample
 
+T = TypeVar("T")
+PART_ROWS = 20_000
+"""Rows that are in memory at a time while a large dataset is staged."""
+INDEX_FROM_ROWS = 10_000
+INDICES = {"id": "BTREE", "batch": "BITMAP", "class_ids": "LABEL_LIST"}
+KEPT_OPEN = 16
 SCHEMA = pa.schema(
     [
         pa.field(
@@ -48,15 +57,26 @@ class Tables:
     def __init__(self, settings: Settings) -> None:
         self.root = settings.tables_root
         self.options = settings.lance_options
+        self.opened: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self.lock = Lock()
 
     def uri(self, tenant: str, dataset: str) -> str:
         return f"{self.root}/{tenant}/{dataset}.lance"
 
     def merge(self, uri: str, samples: Iterable[Sample], *, tenant: str) -> int:
-        """Adds the rows whose ids are not there yet; returns the table's Lance version. Doing it twice changes nothing."""
+        """Adds the rows whose ids are not there yet, a part at a time; returns the table's Lance version.
+
+        Doing it twice changes nothing.
+        """
         import lance  # here, since it costs an API that only lists datasets a second to start
 
-        rows = pa.Table.from_pylist([to_row(s, tenant) for s in samples], schema=SCHEMA)
+        version = None
+        for part in batched(samples, PART_ROWS):
+            rows = pa.Table.from_pylist([to_row(s, tenant) for s in part], schema=SCHEMA)
+            version = self._merge(lance, uri, rows)
+        return version if version is not None else int(lance.dataset(uri, storage_options=self.options).version)
+
+    def _merge(self, lance: Any, uri: str, rows: pa.Table) -> int:
         try:
             table = lance.dataset(uri, storage_options=self.options)
         except ValueError:
@@ -64,8 +84,24 @@ class Tables:
                 return int(lance.write_dataset(rows, uri, mode="create", storage_options=self.options).version)
             except OSError:  # another process created it meanwhile
                 table = lance.dataset(uri, storage_options=self.options)
-        if rows.num_rows:
-            table.merge_insert("id").when_not_matched_insert_all().conflict_retries(50).execute(rows)
+        table.merge_insert("id").when_not_matched_insert_all().conflict_retries(50).execute(rows)
+        return int(lance.dataset(uri, storage_options=self.options).version)
+
+    def index(self, uri: str) -> int:
+        """Indices of ids, batches and class ids, made or brought up to date where a table is large enough to need them.
+
+        Returns the Lance version that has them; rows added later are found too, by a scan of those rows alone.
+        """
+        import lance
+
+        table = lance.dataset(uri, storage_options=self.options)
+        if table.count_rows() >= INDEX_FROM_ROWS:
+            there = {i.name for i in table.describe_indices()}
+            for column, kind in INDICES.items():
+                if f"{column}_idx" not in there:
+                    table.create_scalar_index(column, kind)
+            if there:
+                table.optimize.optimize_indices()
         return int(lance.dataset(uri, storage_options=self.options).version)
 
     def tag(self, uri: str, name: str, version: int) -> None:
@@ -78,22 +114,76 @@ class Tables:
         else:
             table.tags.create(name, version)
 
+    def at(self, uri: str, version: int) -> Any:
+        """The table at a Lance version; what never changes is opened once."""
+        import lance
+
+        key = (uri, version)
+        with self.lock:
+            if key in self.opened:
+                self.opened.move_to_end(key)
+                return self.opened[key]
+        table = lance.dataset(uri, version=version, storage_options=self.options)
+        with self.lock:
+            self.opened[key] = table
+            while len(self.opened) > KEPT_OPEN:
+                self.opened.popitem(last=False)
+        return table
+
     def read(
         self, uri: str, *, version: int, batches: Sequence[str], split: str | None = None, ids: Sequence[str] | None = None
     ) -> Iterator[Sample]:
-        """The samples of those batches at that Lance version, in order of path and id."""
-        import lance
+        """The samples of those batches at that Lance version, in the order in which they were added; never all in memory."""
+        table = self.at(uri, version)
+        for part in [None] if ids is None else batched(ids, 1000):
+            scanner = table.scanner(filter=where(batches, split=split, ids=part), batch_size=1024)
+            for batch in scanner.to_batches():
+                for row in batch.to_pylist():
+                    yield from_row(row)
 
-        table = lance.dataset(uri, version=version, storage_options=self.options)
-        clauses = [f"batch IN ({', '.join(quote(b) for b in batches)})"]
-        if split:
-            clauses.append(f"split = {quote(split)}")
-        if ids is not None:
-            clauses.append(f"id IN ({', '.join(quote(i) for i in ids)})")
-        rows = table.to_table(filter=" AND ".join(clauses)).sort_by([("path", "ascending"), ("id", "ascending")])
-        for batch in rows.to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                yield from_row(row)
+    def page(
+        self, uri: str, *, version: int, batches: Sequence[str], after: int, limit: int, split: str | None = None, class_id: int | None = None,
+        origin: str | None = None,
+    ) -> list[Sample]:
+        """At most `limit` samples that fit, after so many that fit, in the order in which they were added."""
+        condition = where(batches, split=split, class_id=class_id, origin=origin)
+        rows = self.at(uri, version).scanner(filter=condition, limit=limit, offset=after).to_table()
+        return [from_row(row) for row in rows.to_pylist()]
+
+
+def where(
+    batches: Sequence[str], *, split: str | None = None, ids: Sequence[str] | None = None, class_id: int | None = None, origin: str | None = None
+) -> str:
+    clauses = [f"batch IN ({', '.join(quote(b) for b in batches)})"]
+    if split:
+        clauses.append(f"split = {quote(split)}")
+    if origin:
+        clauses.append(f"origin = {quote(origin)}")
+    if class_id is not None:
+        clauses.append(f"array_has(class_ids, {int(class_id)})")
+    if ids is not None:
+        clauses.append(f"id IN ({', '.join(quote(i) for i in ids)})")
+    return " AND ".join(clauses)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size` items, in order; none of nothing."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def pack(samples: Iterable[Sample], *, tenant: str) -> bytes:
+    """Rows as a file of their own, for keeping them between two steps."""
+    rows = pa.Table.from_pylist([to_row(s, tenant) for s in samples], schema=SCHEMA)
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_file(out, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(rows)
+    return bytes(out.getvalue())
+
+
+def unpack(data: bytes) -> list[Sample]:
+    return [from_row(row) for row in pa.ipc.open_file(data).read_all().to_pylist()]
 
 
 def quote(value: str) -> str:

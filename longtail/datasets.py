@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from longtail.errors import InvalidRequest
 from longtail.samples import SPLITS, Sample
 
 RARE_SHARE = 0.34
 """A class is rare when it has fewer than this share of the largest class's training instances."""
+TINY_PX = 8
+"""A box whose longer side is smaller than this has too few pixels to learn from."""
+TRAINABLE = 5
+"""With fewer training instances than this, a class can only be copied, not learned."""
+GRID = 8
+"""Box centres are counted on a grid of GRID x GRID cells of the image."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +37,104 @@ class ClassMap:
         return sorted(self.names).index(category_id)
 
 
+@dataclass
+class Tally:
+    """Counts that add up: what a version holds is what its parent holds and what its batches bring.
+
+    `instances` and `images` are keyed by (class id, split); `sides` by (class id, longer side of the box in whole pixels);
+    `centres` by (class id, row, column) of a grid over the image.
+    """
+
+    samples: Counter[str] = field(default_factory=Counter)
+    synthetic: Counter[str] = field(default_factory=Counter)
+    unlabelled: int = 0
+    instances: Counter[tuple[int, str]] = field(default_factory=Counter)
+    images: Counter[tuple[int, str]] = field(default_factory=Counter)
+    sides: Counter[tuple[int, int]] = field(default_factory=Counter)
+    centres: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> Self:
+        """One pass of the samples."""
+        tally = cls()
+        for sample in samples:
+            tally.add(sample)
+        return tally
+
+    def add(self, sample: Sample) -> None:
+        split = sample.split
+        self.samples[split] += 1
+        self.unlabelled += not sample.annotations
+        for a in sample.annotations:
+            self.instances[a.category_id, split] += 1
+            if a.bbox_xywh is not None and sample.width:
+                x, y, w, h = a.bbox_xywh
+                self.sides[a.category_id, round(max(w, h))] += 1
+                row, column = ((y + h / 2) / sample.height, (x + w / 2) / sample.width)
+                self.centres[a.category_id, cell(row), cell(column)] += 1
+        for category_id in {a.category_id for a in sample.annotations}:
+            self.images[category_id, split] += 1
+        if sample.provenance is not None:
+            self.synthetic[sample.provenance.class_name] += 1
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.samples + other.samples, self.synthetic + other.synthetic, self.unlabelled + other.unlabelled, self.instances + other.instances,
+            self.images + other.images, self.sides + other.sides, self.centres + other.centres,
+        )  # fmt: skip
+
+    def __sub__(self, other: Tally) -> Tally:
+        """What is left when samples that were counted are taken away."""
+        return Tally(
+            self.samples - other.samples, self.synthetic - other.synthetic, self.unlabelled - other.unlabelled, self.instances - other.instances,
+            self.images - other.images, self.sides - other.sides, self.centres - other.centres,
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Counters with keys of several parts become lists of [part, ..., count]."""
+        lists = {n: [[*key, count] for key, count in sorted(getattr(self, n).items())] for n in ("instances", "images", "sides", "centres")}
+        return {"samples": dict(self.samples), "synthetic": dict(self.synthetic), "unlabelled": self.unlabelled, **lists}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        lists = {n: Counter({tuple(row[:-1]): row[-1] for row in body[n]}) for n in ("instances", "images", "sides", "centres")}
+        return cls(samples=Counter(body["samples"]), synthetic=Counter(body["synthetic"]), unlabelled=body["unlabelled"], **lists)
+
+
+def cell(share: float) -> int:
+    return min(GRID - 1, max(0, int(share * GRID)))
+
+
 @dataclass(frozen=True)
 class ClassHealth:
-    """Counts of one class. Sizes are of boxes, longer side in pixels; None where there are no boxes."""
+    """Counts of one class. Sizes are of boxes, longer side in whole pixels; None where there are no boxes.
+
+    `lacking` is how many training instances an expansion to the threshold of rarity would add.
+    """
 
     name: str
     instances: Mapping[str, int]
     images: Mapping[str, int]
     synthetic: int
     rare: bool
+    trainable: bool
+    lacking: int
     median_side_px: float | None
     smallest_side_px: float | None
+    largest_side_px: float | None
+    tiny: int
+    sides_px: Mapping[int, int]
+    centres: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Health:
-    """What a version holds, per class and split."""
+    """What a version holds, per class and split. `imbalance` is the largest class's training instances over the smallest's."""
 
     images: Mapping[str, int]
     synthetic_images: int
     unlabelled_images: int
+    imbalance: float | None
     classes: tuple[ClassHealth, ...]
 
     @property
@@ -57,41 +142,46 @@ class Health:
         return tuple(c.name for c in self.classes if c.rare)
 
 
-def health(samples: Iterable[Sample], classes: ClassMap) -> Health:
-    """Counts over one pass of the samples."""
-    images: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    instances: dict[int, dict[str, int]] = {c: dict.fromkeys(SPLITS, 0) for c in classes.names}
-    holding: dict[int, dict[str, int]] = {c: dict.fromkeys(SPLITS, 0) for c in classes.names}
-    synthetic = dict.fromkeys(classes.names, 0)
-    sides: dict[int, list[float]] = {c: [] for c in classes.names}
-    made = unlabelled = 0
-    for sample in samples:
-        images[sample.split] += 1
-        made += sample.origin == "synthetic"
-        unlabelled += not sample.annotations
-        for annotation in sample.annotations:
-            instances[annotation.category_id][sample.split] += 1
-            if annotation.bbox_xywh is not None:
-                sides[annotation.category_id].append(max(annotation.bbox_xywh[2:]))
-        for category_id in {a.category_id for a in sample.annotations}:
-            holding[category_id][sample.split] += 1
-        if sample.provenance is not None:
-            synthetic[classes.id_of(sample.provenance.class_name)] += 1
-    largest = max((counts["train"] for counts in instances.values()), default=0)
+def health(tally: Tally, classes: ClassMap) -> Health:
+    """What a person wants to know of the counts."""
+    train = {c: tally.instances[c, "train"] for c in classes.names}
+    largest, smallest = max(train.values(), default=0), min(train.values(), default=0)
     return Health(
-        images=images,
-        synthetic_images=made,
-        unlabelled_images=unlabelled,
-        classes=tuple(
-            ClassHealth(
-                name=name,
-                instances=instances[c],
-                images=holding[c],
-                synthetic=synthetic[c],
-                rare=instances[c]["train"] < RARE_SHARE * largest,
-                median_side_px=median(sides[c]) if sides[c] else None,
-                smallest_side_px=min(sides[c]) if sides[c] else None,
-            )
-            for c, name in sorted(classes.names.items())
-        ),
+        images={split: tally.samples[split] for split in SPLITS},
+        synthetic_images=sum(tally.synthetic.values()),
+        unlabelled_images=tally.unlabelled,
+        imbalance=largest / smallest if smallest else None,
+        classes=tuple(class_health(tally, c, name, largest) for c, name in sorted(classes.names.items())),
     )
+
+
+def class_health(tally: Tally, category_id: int, name: str, largest: int) -> ClassHealth:
+    sides = {side: count for (c, side), count in sorted(tally.sides.items()) if c == category_id}
+    train = tally.instances[category_id, "train"]
+    wanted = -int(-RARE_SHARE * largest // 1)
+    return ClassHealth(
+        name=name,
+        instances={split: tally.instances[category_id, split] for split in SPLITS},
+        images={split: tally.images[category_id, split] for split in SPLITS},
+        synthetic=tally.synthetic[name],
+        rare=train < RARE_SHARE * largest,
+        trainable=train >= TRAINABLE,
+        lacking=max(0, wanted - train),
+        median_side_px=median_of(sides),
+        smallest_side_px=min(sides, default=None),
+        largest_side_px=max(sides, default=None),
+        tiny=sum(count for side, count in sides.items() if side < TINY_PX),
+        sides_px=sides,
+        centres=tuple(tuple(tally.centres[category_id, row, column] for column in range(GRID)) for row in range(GRID)),
+    )
+
+
+def median_of(counts: Mapping[int, int]) -> float | None:
+    """The median of values counted in ascending order of value; None of none."""
+    total = sum(counts.values())
+    middle = [(total - 1) // 2, total // 2]
+    found, seen = [], 0
+    for value, count in counts.items():
+        found += [value for m in middle if seen <= m < seen + count]
+        seen += count
+    return sum(found) / 2 if found else None

@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from infra.database import DATASETS
+from infra.database import DATASETS, Row
 from infra.durable import step
-from infra.formats.export import archive, layout, shards
-from infra.formats.webdataset import SHARD_IMAGES
+from infra.formats import webdataset
+from infra.formats.export import archive, check_fits, layout
+from infra.formats.listing import Entry
+from infra.objects import Objects
+from infra.tables import batched
+from longtail.samples import SPLITS
 from workflows.stack import Stack
+
+WRITERS = 8
 
 
 def export(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """{"uri", "images", "files"}. Images go first and annotations last, so that a whole set of files means a whole export."""
+    """{"uri", "images", "files"}. What ties the files together is written last, so that a whole set means a whole export."""
     return step("export", lambda: write(stack, job, request))
 
 
 def write(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     catalogue, dataset = stack.catalogue, request["dataset"]
-    row = catalogue.database.get(DATASETS, dataset)
-    version = catalogue.database.version(dataset, request["version"])
-    samples = list(catalogue.samples(dataset, version))
-    classes, root = catalogue.classes(dataset).names, request["destination"].rstrip("/")
-    progress = stack.progress(job)
+    row, version = catalogue.database.get(DATASETS, dataset), catalogue.database.version(dataset, request["version"])
+    check_fits(request["format"], row["task"])
+    root = request["destination"].rstrip("/")
     if request["format"] == "webdataset":
-        names = []
-        for name, entries in shards(samples, classes):
-            catalogue.objects.write_stream(f"{root}/{name}", archive(entries, lambda s: catalogue.objects.read(s.uri, etag=s.etag)))
+        return write_shards(stack, job, dataset, version, root)
+    total, done, files = catalogue.count(version), 0, []
+    progress = stack.progress(job)
+    with ThreadPoolExecutor(WRITERS) as pool, TemporaryDirectory(prefix="longtail-export-") as scratch:
+        samples, classes = catalogue.samples(dataset, version), catalogue.classes(dataset).names
+        entries = layout(request["format"], samples, classes, row["meta"], task=row["task"], scratch=Path(scratch))
+        for part in batched(entries, 32 * WRITERS):
+            files += [path for path in pool.map(lambda entry: write_entry(catalogue.objects, root, entry), part) if path]
+            done += sum(not isinstance(content, bytes | Path) for _, content in part)
+            progress(done / total, f"wrote {done} of {total} images")
+    return {"uri": root, "images": done, "files": sorted(files)[:1000]}
+
+
+def write_entry(objects: Objects, root: str, entry: Entry) -> str | None:
+    """Puts one file in its place; its path unless it is an image."""
+    path, content = entry
+    if isinstance(content, bytes):
+        objects.write(f"{root}/{path}", content)
+    elif isinstance(content, Path):
+        objects.write_file(f"{root}/{path}", content)
+    else:
+        objects.copy(content.uri, f"{root}/{path}", etag=content.etag)
+        return None
+    return path
+
+
+def write_shards(stack: Stack, job: str, dataset: str, version: Row, root: str) -> dict[str, Any]:
+    catalogue = stack.catalogue
+    progress, total, names = stack.progress(job), catalogue.count(version), []
+    for split in SPLITS:
+        entries = webdataset.write(catalogue.samples(dataset, version, split=split), catalogue.classes(dataset).names)
+        for name, members in webdataset.shards(split, entries):
+            catalogue.objects.write_stream(f"{root}/{name}", archive(members, lambda s: catalogue.objects.read(s.uri, etag=s.etag)))
             names.append(name)
-            progress(min(1.0, len(names) * SHARD_IMAGES / len(samples)), f"wrote {name}")
-        return {"uri": root, "images": len(samples), "files": names}
-    entries = layout(request["format"], samples, classes, row["meta"], task=row["task"])
-    files = []
-    for i, (path, content) in enumerate(entries):
-        if isinstance(content, bytes):
-            catalogue.objects.write(f"{root}/{path}", content)
-            files.append(path)
-        else:
-            catalogue.objects.copy(content.uri, f"{root}/{path}", etag=content.etag)
-        progress((i + 1) / len(entries), f"wrote {i + 1} of {len(entries)} files")
-    return {"uri": root, "images": len(samples), "files": sorted(files)}
+            progress(min(1.0, len(names) * webdataset.SHARD_IMAGES / total), f"wrote {name}")
+    return {"uri": root, "images": total, "files": names}

@@ -2,50 +2,127 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from infra.database import DATASETS
+from infra.database import DATASETS, VERSIONS, Row
 from infra.durable import step
 from infra.formats.source import check_images, read_source
+from infra.tables import batched, pack, unpack
+from longtail.datasets import Tally
 from longtail.errors import BrokenDataset, Conflict
 from longtail.jobs import TENANT
-from longtail.samples import SOURCE_BATCH
+from longtail.samples import SOURCE_BATCH, Sample
+from longtail.seeds import derive_id
 from workflows.generators import register_foundation
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
+PART = 2000
+"""Images a step: what is read again at most when a worker is killed."""
+
 
 def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """All or nothing, unless `on_problem` is "skip": then what was skipped is listed in the result."""
+    """All or nothing, unless `on_problem` is "skip": then what was skipped is listed in the result.
+
+    Version 1 can be seen as `checking` once the annotations are read; it can be used when every image has been looked at.
+    """
     name = request["name"]
-    staged = step("read and stage", lambda: stage(stack, job, request))
+    try:
+        read = step("read annotations", lambda: read_annotations(stack, job, request))
+        problems: list[str] = read["problems"]
+        for part in range(read["parts"]):
+            problems += step(f"check images {part}", check_part, stack, job, request, read, part)
+        staged = step("stage", lambda: stage(stack, job, request, read, problems))
+    except Exception:
+        step("undo", lambda: undo(stack, job, name))
+        raise
     published = publish_version(
         stack, name, job=job, parent=None, batches=[SOURCE_BATCH], lance_version=staged["lance_version"], note="as registered",
         make_latest=True, accepted_unproven=False,
     )  # fmt: skip
+    step("clean up", lambda: stack.catalogue.objects.remove_below(parts_uri(stack, job, name)))
     generator = register_foundation(stack, job, name)
-    return {"dataset": name, **published, "images": staged["images"], "skipped": staged["skipped"], "generator": generator}
+    return {"dataset": name, **published, "images": staged["images"], "skipped": problems, "generator": generator}
 
 
-def stage(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Reads and checks everything; only then writes the dataset's row and its samples."""
+def read_annotations(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Reads the listing and the annotations, and keeps what they say in parts; the version can be seen from here on."""
     catalogue, name = stack.catalogue, request["name"]
-    progress = stack.progress(job, high=0.8)
-    progress(0.0, "listing the prefix")
+    stack.progress(job)(0.0, "listing the prefix and reading its annotations")
     source, found = read_source(catalogue.objects, request["uri"], format=request["format"])
-    samples, broken = check_images(source, catalogue.objects, max_pixels=catalogue.settings.max_image_pixels, report=progress)
-    problems = [*source.problems, *broken]
-    if problems and request.get("on_problem") != "skip":
-        shown = "; ".join(problems[:3])
-        raise BrokenDataset(f"{request['uri']}: {len(problems)} problem(s): {shown}", problems)
-    if not samples:
-        raise BrokenDataset(f"{request['uri']}: no usable image is left", problems)
-    table = catalogue.tables.uri(TENANT, name)
-    row = {
+    refuse(request, list(source.problems))
+    parts = 0
+    for part in batched(source.samples, PART):
+        catalogue.objects.write(part_uri(stack, job, name, "read", parts), pack(part, tenant=TENANT))
+        parts += 1
+    row: Row = {
         "id": name, "uri": request["uri"], "format": found, "task": source.task, "classes": {str(k): v for k, v in source.classes.items()},
-        "meta": {**source.meta, "job": job}, "table_uri": table, "latest": None, "serving": None,
+        "meta": {**source.meta, "job": job}, "table_uri": catalogue.tables.uri(TENANT, name), "latest": None, "serving": None,
     }  # fmt: skip
     if not catalogue.database.insert(DATASETS, row) and catalogue.database.get(DATASETS, name)["meta"].get("job") != job:
         raise Conflict(f"dataset {name!r} was registered by another job meanwhile")
-    version = catalogue.tables.merge(table, samples, tenant=TENANT)
-    return {"lance_version": version, "images": len(samples), "skipped": problems}
+    catalogue.objects.remove_below(row["table_uri"])  # rows that an earlier attempt may have left
+    catalogue.begin(name, job=job, tally=Tally.of(source.samples))
+    return {"format": found, "parts": parts, "images": len(source.samples), "problems": list(source.problems)}
+
+
+def refuse(request: dict[str, Any], problems: list[str]) -> None:
+    """Raises BrokenDataset with every problem, unless what has one is to be skipped."""
+    if problems and request.get("on_problem") != "skip":
+        shown = "; ".join(problems[:3])
+        raise BrokenDataset(f"{request['uri']}: {len(problems)} problem(s): {shown}", problems)
+
+
+def part_uri(stack: Stack, job: str, name: str, what: str, part: int) -> str:
+    return f"{parts_uri(stack, job, name)}/{what}-{part:06d}.arrow"
+
+
+def parts_uri(stack: Stack, job: str, name: str) -> str:
+    return f"s3://{stack.catalogue.settings.bucket}/tenants/{TENANT}/{name}/registrations/{job}"
+
+
+def check_part(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any], part: int) -> list[str]:
+    """Looks at every image of a part and keeps its finished samples; returns the problems found."""
+    objects, name = stack.catalogue.objects, request["name"]
+    progress = stack.progress(job, high=0.8)
+    done = part * PART
+
+    def report(count: int) -> None:
+        progress((done + count) / read["images"], f"checked {done + count} of {read['images']} images")
+
+    samples = unpack(objects.read(part_uri(stack, job, name, "read", part)))
+    good, problems = check_images(read["format"], samples, objects, max_pixels=stack.catalogue.settings.max_image_pixels, report=report)
+    objects.write(part_uri(stack, job, name, "checked", part), pack(good, tenant=TENANT))
+    return problems
+
+
+def stage(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Writes the rows of all parts, once every image is known to be good or may be skipped."""
+    catalogue, name = stack.catalogue, request["name"]
+    refuse(request, problems)
+    counted = 0
+
+    def rows() -> Iterator[Sample]:
+        nonlocal counted
+        for part in range(read["parts"]):
+            found = unpack(catalogue.objects.read(part_uri(stack, job, name, "checked", part)))
+            counted += len(found)
+            yield from found
+
+    table = catalogue.tables.uri(TENANT, name)
+    catalogue.tables.merge(table, rows(), tenant=TENANT)
+    if not counted:
+        raise BrokenDataset(f"{request['uri']}: no usable image is left", problems)
+    return {"lance_version": catalogue.tables.index(table), "images": counted}
+
+
+def undo(stack: Stack, job: str, name: str) -> None:
+    """Nothing is half-registered: what this job had entered is taken away again."""
+    database = stack.catalogue.database
+    row = database.find(DATASETS, name)
+    if row is not None and row["meta"].get("job") == job:
+        database.delete(VERSIONS, id=derive_id("version", TENANT, name, job))
+        database.delete(DATASETS, id=name)
+        stack.catalogue.objects.remove_below(row["table_uri"])
+    stack.catalogue.objects.remove_below(parts_uri(stack, job, name))

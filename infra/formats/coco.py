@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
 
-from infra.formats.listing import SourceDataset, by_path, split_of
+from infra.formats.listing import Entry, SourceDataset, by_path, split_of
 from infra.objects import ObjectInfo
 from longtail.boxes import check_inside, xywh_to_xyxy
-from longtail.errors import BrokenDataset, InvalidRequest
+from longtail.errors import InvalidRequest
 from longtail.names import check_relative
 from longtail.samples import SPLITS, Annotation, Sample, Split
 from longtail.seeds import derive_id
@@ -45,7 +47,14 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
             if name != category["name"]:
                 problems.append(f"{path}: category {category['id']} is {category['name']!r} here and {name!r} in another file")
         samples += read_file(path, body, split, known, classes, problems)
+    meta["next_image_id"] = next_free(s.extra["source_id"] for s in samples)
+    meta["next_annotation_id"] = next_free(a.extra.get("id") for s in samples for a in s.annotations)
     return SourceDataset("detection", classes, tuple(samples), tuple(problems), meta)
+
+
+def next_free(ids: Iterable[Any]) -> int:
+    """One more than the largest whole number among the ids."""
+    return 1 + max((i for i in ids if isinstance(i, int)), default=0)
 
 
 def parse(path: str, data: bytes, problems: list[str]) -> dict[str, Any] | None:
@@ -142,36 +151,75 @@ def read_annotation(
     return Annotation(category_id=record["category_id"], bbox_xywh=(box[0], box[1], box[2], box[3]), extra=extra)
 
 
-def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any]) -> dict[str, bytes]:
-    """annotations/instances_{split}.json for each split that has images; file names as at the source.
+def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], scratch: Path) -> Iterator[Entry]:
+    """Each image where it lay, then annotations/instances_{split}.json for each split that has images.
 
-    Source ids stay; synthetic images and their annotations get the next free ones.
+    Source ids and file names stay; synthetic images and their annotations get ids that the source has not used. Records
+    are spooled to `scratch`, so that a dataset of any size fits.
     """
-    samples = list(samples)
-    next_image = 1 + max((int(s.extra["source_id"]) for s in samples if isinstance(s.extra.get("source_id"), int)), default=0)
-    taken = [a.extra["id"] for s in samples for a in s.annotations if isinstance(a.extra.get("id"), int)]
-    next_annotation = 1 + max(taken, default=0)
-    files: dict[str, bytes] = {}
-    for split in SPLITS:
-        images, annotations = [], []
-        for sample in (s for s in samples if s.split == split):
-            image_id = sample.extra.get("source_id")
-            if image_id is None:
-                image_id, next_image = next_image, next_image + 1
-            images.append(image_record(sample, image_id))
+    numbers = {"image": meta.get("next_image_id", 1), "annotation": meta.get("next_annotation_id", 1)}
+    spools: dict[str, Spool] = {}
+    try:
+        for sample in samples:
+            if sample.split not in spools:
+                spools[sample.split] = Spool(scratch / sample.split)
+            spool = spools[sample.split]
+            image_id = sample.extra["source_id"] if "source_id" in sample.extra else take(numbers, "image")
+            spool.images.write(image_record(sample, image_id))
             for a in sample.annotations:
                 record: dict[str, Any] = {**a.extra, "image_id": image_id, "category_id": a.category_id, "bbox": list(a.bbox_xywh or ())}
                 if "id" not in record:
-                    record, next_annotation = {"id": next_annotation, "iscrowd": 0, **record}, next_annotation + 1
+                    record = {"id": take(numbers, "annotation"), "iscrowd": 0, **record}
                     record.setdefault("area", record["bbox"][2] * record["bbox"][3])
-                annotations.append(record)
-        if images:
-            categories = [{"id": c, "name": n} for c, n in sorted(classes.items())]
+                spool.annotations.write(record)
+            yield sample.path, sample
+        categories = [{"id": c, "name": n} for c, n in sorted(classes.items())]
+        for split in (s for s in SPLITS if s in spools):
             head = {"categories": categories, **meta.get("files", {}).get(split, {})}
-            files[f"annotations/instances_{split}.json"] = json.dumps({**head, "images": images, "annotations": annotations}).encode()
-    if not files:
-        raise BrokenDataset("this version holds no image to export")
-    return files
+            yield f"annotations/instances_{split}.json", spools[split].finish(head, scratch / f"{split}.json")
+    finally:
+        for spool in spools.values():
+            spool.close()
+
+
+def take(numbers: dict[str, int], what: str) -> int:
+    numbers[what] += 1
+    return numbers[what] - 1
+
+
+class Spool:
+    """The images and annotations of one split, on their way to one JSON file."""
+
+    def __init__(self, stem: Path) -> None:
+        self.images, self.annotations = Records(stem.with_suffix(".images")), Records(stem.with_suffix(".annotations"))
+
+    def finish(self, head: Mapping[str, Any], target: Path) -> Path:
+        """Writes {head..., "images": [...], "annotations": [...]} and returns its place."""
+        with target.open("wb") as out:
+            out.write(json.dumps(head).encode().removesuffix(b"}") + b', "images": [')
+            self.images.pour(out)
+            out.write(b'], "annotations": [')
+            self.annotations.pour(out)
+            out.write(b"]}")
+        return target
+
+    def close(self) -> None:
+        self.images.file.close()
+        self.annotations.file.close()
+
+
+class Records:
+    """JSON records in a file, a comma between each two."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w+b")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        self.file.write((b",\n" if self.file.tell() else b"") + json.dumps(record).encode())
+
+    def pour(self, out: IO[bytes]) -> None:
+        self.file.seek(0)
+        shutil.copyfileobj(self.file, out, 1 << 20)
 
 
 def image_record(sample: Sample, image_id: Any) -> dict[str, Any]:

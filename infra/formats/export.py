@@ -1,20 +1,22 @@
-"""A version in a format: what is written, under which path, and as a stream of tar chunks."""
+"""A version in a format: what is written, under which path, and as a stream of tar chunks. Never all in memory."""
 
 from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from infra.formats import coco, voc, webdataset, yolo
-from longtail.errors import InvalidRequest
-from longtail.samples import SPLITS, Sample, Task
+from infra.formats.listing import Entry
+from longtail.errors import BrokenDataset, InvalidRequest
+from longtail.samples import Sample, Task
 
 Format = Literal["coco", "yolo", "voc", "imagefolder", "webdataset"]
-Entry = tuple[str, bytes | Sample]
-"""A path and what lies there: bytes, or the image of a sample."""
 FITS: dict[Task, tuple[Format, ...]] = {"detection": ("coco", "yolo", "voc", "webdataset"), "classification": ("imagefolder", "webdataset")}
+READ_BYTES = 1 << 20
 
 
 def check_fits(format: Format, task: Task) -> None:
@@ -23,46 +25,70 @@ def check_fits(format: Format, task: Task) -> None:
         raise InvalidRequest(f"a {task} dataset cannot be exported as {format}; use {' or '.join(FITS[task])}")
 
 
-def layout(format: Format, samples: Sequence[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], *, task: Task) -> list[Entry]:
-    """Every file of the version, images first, so that a whole set of annotation files means a whole export."""
+def layout(
+    format: Format, samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], *, task: Task, scratch: Path
+) -> Iterator[Entry]:
+    """Every file of the version as the samples come; what ties them together is last, so that its presence means a whole export.
+
+    Files of ours lie in `scratch` until the caller is done with them. Raises InvalidRequest, BrokenDataset.
+    """
     check_fits(format, task)
-    if format == "webdataset":
-        return [entry for _, shard in shards(samples, classes) for entry in shard]
-    place: Callable[[Sample], str]
+    some = False
+    for entry in write(format, samples, classes, meta, scratch):
+        some = some or isinstance(entry[1], Sample)
+        yield entry
+    if not some:
+        raise BrokenDataset("this version holds no image to export")
+
+
+def tar_of(
+    format: Format, samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], *, task: Task, load: Callable[[Sample], bytes]
+) -> Iterator[bytes]:
+    """The version as a tar, chunk by chunk."""
+    with TemporaryDirectory(prefix="longtail-export-") as scratch:
+        yield from archive(layout(format, samples, classes, meta, task=task, scratch=Path(scratch)), load)
+
+
+def write(format: Format, samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], scratch: Path) -> Iterator[Entry]:
     if format == "coco":
-        files, place = coco.write(samples, classes, meta), lambda s: s.path
-    elif format == "yolo":
-        files, place = yolo.write(samples, classes, meta), lambda s: yolo.image_path(s, meta)
-    elif format == "voc":
-        files, place = voc.write(samples, classes, meta), voc.image_path
-    else:
-        sidecar = {s.path: {"id": s.id, "provenance": s.provenance.to_json()} for s in samples if s.provenance}
-        files, place = {"longtail.json": json.dumps({"synthetic": sidecar}).encode()}, lambda s: s.path
-    return [*((place(s), s) for s in samples), *files.items()]
+        return coco.write(samples, classes, meta, scratch)
+    if format == "yolo":
+        return yolo.write(samples, classes, meta)
+    if format == "voc":
+        return voc.write(samples, classes, meta)
+    if format == "webdataset":
+        return webdataset.write(samples, classes)
+    return imagefolder(samples)
 
 
-def shards(samples: Sequence[Sample], classes: Mapping[int, str]) -> Iterator[tuple[str, list[Entry]]]:
-    """(name, members) of each WebDataset shard: SHARD_IMAGES images of one split, each beside its labels."""
-    for split in SPLITS:
-        own = [s for s in samples if s.split == split]
-        for start in range(0, len(own), webdataset.SHARD_IMAGES):
-            entries: list[Entry] = []
-            for position, sample in enumerate(own[start : start + webdataset.SHARD_IMAGES], start):
-                label_name, label, image_name = webdataset.members(sample, position, classes)
-                entries += [(label_name, label), (image_name, sample)]
-            yield f"{split}-{start // webdataset.SHARD_IMAGES:06d}.tar", entries
+def imagefolder(samples: Iterable[Sample]) -> Iterator[Entry]:
+    """Paths as at the source, and a sidecar of what is synthetic."""
+    marks = {}
+    for sample in samples:
+        if sample.provenance is not None:
+            marks[sample.path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
+        yield sample.path, sample
+    yield "longtail.json", json.dumps({"synthetic": marks}).encode()
 
 
 def archive(entries: Iterable[Entry], load: Callable[[Sample], bytes]) -> Iterator[bytes]:
     """A tar as a stream of chunks; no more than one image is in memory at a time."""
     for path, content in entries:
-        yield from member(path, content if isinstance(content, bytes) else load(content))
+        if isinstance(content, Path):
+            yield from header(path, content.stat().st_size)
+            with content.open("rb") as file:
+                while chunk := file.read(READ_BYTES):
+                    yield chunk
+            yield b"\0" * (-content.stat().st_size % 512)
+            continue
+        data = content if isinstance(content, bytes) else load(content)
+        yield from header(path, len(data))
+        yield data
+        yield b"\0" * (-len(data) % 512)
     yield b"\0" * 1024
 
 
-def member(path: str, data: bytes) -> Iterator[bytes]:
+def header(path: str, size: int) -> Iterator[bytes]:
     info = tarfile.TarInfo(path)
-    info.size = len(data)
+    info.size = size
     yield info.tobuf(tarfile.PAX_FORMAT)
-    yield data
-    yield b"\0" * (-len(data) % 512)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from infra.objects import ObjectInfo
@@ -14,18 +15,15 @@ from longtail.seeds import derive_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 READERS = 16
-
-
-def unchanged(sample: Sample) -> Sample:
-    return sample
+Entry = tuple[str, bytes | Path | Sample]
+"""A path in an export and what lies there: bytes, a file of ours, or the image of a sample."""
 
 
 @dataclass(frozen=True)
 class SourceDataset:
     """Samples without image headers yet: width and height are as the annotations claim, 0 where they claim nothing.
 
-    `problems` is one line each, naming file and sample. `meta` keeps what an export must give back. `place` finishes a
-    sample whose true size is known by then (YOLO's boxes are fractions of it); it raises InvalidRequest where it cannot.
+    `problems` is one line each, naming file and sample. `meta` keeps what an export must give back.
     """
 
     task: Task
@@ -33,7 +31,6 @@ class SourceDataset:
     samples: tuple[Sample, ...]
     problems: tuple[str, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
-    place: Callable[[Sample], Sample] = unchanged
 
 
 def is_image(path: str) -> bool:

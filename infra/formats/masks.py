@@ -18,6 +18,8 @@ from longtail.errors import InvalidRequest
 from longtail.samples import SPLITS, Annotation, Sample, Split
 
 ONLY_CLASS = "object"
+MASK_TIMES = 100
+"""A mask of more pixels than so many times its image's is refused before it is decoded."""
 MERGE_PX = 4
 SMALLEST_PX = 8
 """Parts of a mask nearer than twice MERGE_PX are one object; objects of fewer pixels than SMALLEST_PX are dust."""
@@ -62,11 +64,7 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
             continue
         claim = {"mask": known[found[path]].uri, "category_id": ids[class_of(path)]}
         samples.append(bare_sample(known[path], splits.get(path, "train"), extra=claim))
-
-    def place(sample: Sample) -> Sample:
-        return with_objects(sample, load(sample.extra["mask"]))
-
-    return SourceDataset("detection", dict(enumerate(names)), tuple(samples), tuple(problems), {}, place)
+    return SourceDataset("detection", dict(enumerate(names)), tuple(samples), tuple(problems))
 
 
 def class_of(path: str) -> str:
@@ -91,7 +89,7 @@ def read_splits(known: Mapping[str, ObjectInfo], load: Callable[[str], bytes], p
 def with_objects(sample: Sample, mask_png: bytes) -> Sample:
     """The sample with a box and a run-length mask for each object. Raises BrokenImage, InvalidRequest."""
     what = sample.extra["mask"]
-    mask = gray(mask_png, what=what, max_pixels=sample.width * sample.height + 1) > 127
+    mask = gray(mask_png, what=what, max_pixels=MASK_TIMES * sample.width * sample.height) > 127
     if mask.shape != (sample.height, sample.width):
         raise InvalidRequest(f"{sample.path}: its mask is {mask.shape[1]}x{mask.shape[0]}, the image is {sample.width}x{sample.height}")
     category = sample.extra["category_id"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal
 
 from infra.formats import coco, imagefolder, masks, voc, yolo
 from infra.formats.listing import SourceDataset
-from infra.images import size_of
+from infra.images import peek, size_of
 from infra.objects import ObjectInfo, Objects
 from longtail.datasets import ClassMap
 from longtail.errors import BrokenDataset, InvalidRequest, LongtailError
@@ -18,6 +18,7 @@ from longtail.samples import Provenance, Sample
 
 SourceFormat = Literal["auto", "coco", "yolo", "voc", "masks", "imagefolder"]
 READERS = 8
+HEAD_BYTES, TAIL_BYTES = 65_536, 64
 SIDECAR, MARK = "longtail.json", "longtail"
 """Where exports mark synthetic images: a file of its own, or a field of COCO's image record."""
 
@@ -85,29 +86,47 @@ def detect(listed: list[ObjectInfo], uri: str) -> str:
 
 
 def check_images(
-    source: SourceDataset, objects: Objects, *, max_pixels: int, report: Callable[[float, str], None]
+    format: str, samples: Sequence[Sample], objects: Objects, *, max_pixels: int, report: Callable[[int], None]
 ) -> tuple[list[Sample], list[str]]:
-    """(samples with their true sizes, problems): every image is decoded once, in full."""
+    """(samples finished with their true sizes, problems): every image's header and end is read, once.
+
+    `report` hears how many are done.
+    """
 
     def check(sample: Sample) -> Sample | str:
         try:
-            width, height = size_of(objects.read(sample.uri), what=sample.path, max_pixels=max_pixels)
-        except LongtailError as error:
-            return str(error)
-        if sample.width and (sample.width, sample.height) != (width, height):
-            return f"{sample.path}: the annotations say {sample.width}x{sample.height}, the image is {width}x{height}"
-        try:
-            return source.place(replace(sample, width=width, height=height))
+            return finish(format, sample, true_size(sample, objects, max_pixels=max_pixels), objects)
         except LongtailError as error:
             return str(error)
 
     good: list[Sample] = []
     problems: list[str] = []
     with ThreadPoolExecutor(READERS) as pool:
-        for i, checked in enumerate(pool.map(check, source.samples)):
+        for i, checked in enumerate(pool.map(check, samples)):
             if isinstance(checked, str):
                 problems.append(checked)
             else:
                 good.append(checked)
-            report((i + 1) / len(source.samples), f"checked {i + 1} of {len(source.samples)} images")
+            report(i + 1)
     return good, problems
+
+
+def true_size(sample: Sample, objects: Objects, *, max_pixels: int) -> tuple[int, int]:
+    """(width, height) of the image itself; decoded whole only where its ends do not tell. Raises LongtailError."""
+    head, tail = objects.read_ends(sample.uri, etag=sample.etag, size_bytes=sample.size_bytes, head=HEAD_BYTES, tail=TAIL_BYTES)
+    size = peek(head, tail, what=sample.path, max_pixels=max_pixels)
+    return size or size_of(objects.read(sample.uri, etag=sample.etag), what=sample.path, max_pixels=max_pixels)
+
+
+def finish(format: str, sample: Sample, size: tuple[int, int], objects: Objects) -> Sample:
+    """The sample with its true size, and with the boxes that depend on it. Raises LongtailError where claims and image differ."""
+    if sample.width and (sample.width, sample.height) != size:
+        raise InvalidRequest(f"{sample.path}: the annotations say {sample.width}x{sample.height}, the image is {size[0]}x{size[1]}")
+    sample = replace(sample, width=size[0], height=size[1])
+    if format == "yolo":
+        return yolo.place(sample)
+    if format == "voc":
+        return voc.place(sample)
+    if format == "masks":
+        return masks.with_objects(sample, objects.read(sample.extra["mask"]))
+    return sample

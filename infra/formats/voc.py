@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from infra.formats.listing import SourceDataset, bare_sample, by_path, is_image, load_all
+from infra.formats.listing import Entry, SourceDataset, bare_sample, by_path, is_image, load_all
 from infra.objects import ObjectInfo
 from longtail.boxes import check_inside, xywh_to_xyxy
 from longtail.errors import InvalidRequest
@@ -63,7 +63,7 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
         extra = {"voc": text_of(head)} if head is not None else {}
         sample = bare_sample(known[path], splits.get(stem, "train"), annotations=annotations, extra=extra)
         samples.append(sample if head is None else with_claimed_size(sample, head))
-    return SourceDataset("detection", dict(enumerate(names)), tuple(samples), tuple(problems), {"voc": {"lists": bool(splits)}}, place)
+    return SourceDataset("detection", dict(enumerate(names)), tuple(samples), tuple(problems), {"voc": {"lists": bool(splits)}})
 
 
 def read_splits(known: Mapping[str, ObjectInfo], load: Callable[[str], bytes], problems: list[str]) -> dict[str, Split]:
@@ -155,23 +155,23 @@ def text_of(element: Element) -> str:
     return ElementTree.tostring(copy, encoding="unicode")
 
 
-def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any]) -> dict[str, bytes]:
-    """Annotations/NAME.xml for each image, the lists of ImageSets/Main, and a sidecar of what is synthetic."""
-    files: dict[str, bytes] = {}
+def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any]) -> Iterator[Entry]:
+    """An image and Annotations/NAME.xml for each sample, then a sidecar of what is synthetic and the lists of ImageSets/Main."""
     lists: dict[str, list[str]] = {}
-    sidecar = {}
+    marks: dict[str, Any] = {}
     for sample in samples:
         path = image_path(sample)
         stem = posixpath.splitext(path.removeprefix("JPEGImages/"))[0]
         lists.setdefault(sample.split, []).append(stem)
+        yield path, sample
         if sample.annotations or "voc" in sample.extra or "voc" not in meta:
-            files[f"Annotations/{stem}.xml"] = ElementTree.tostring(element_of(sample, classes), encoding="utf-8")
+            yield f"Annotations/{stem}.xml", ElementTree.tostring(element_of(sample, classes), encoding="utf-8")
         if sample.provenance is not None:
-            sidecar[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
+            marks[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
+    yield "longtail.json", json.dumps({"synthetic": marks}).encode()
     if meta.get("voc", {}).get("lists", True) or len(lists) > 1:
-        files |= {f"ImageSets/Main/{split}.txt": "".join(f"{s}\n" for s in lists[split]).encode() for split in SPLITS if split in lists}
-    files["longtail.json"] = json.dumps({"synthetic": sidecar}).encode()
-    return files
+        for split in (s for s in SPLITS if s in lists):
+            yield f"ImageSets/Main/{split}.txt", "".join(f"{s}\n" for s in lists[split]).encode()
 
 
 def image_path(sample: Sample) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from infra.formats.listing import SourceDataset, bare_sample, by_path, is_image, load_all
+from infra.formats.listing import Entry, SourceDataset, bare_sample, by_path, is_image, load_all
 from infra.objects import ObjectInfo
 from longtail.boxes import BoxXywh, check_inside, xywh_to_xyxy
 from longtail.datasets import ClassMap
@@ -70,7 +70,7 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
     problems += [f"{p}: labels of an image that is in no split" for p in known if "labels/" in p and p.endswith(".txt") and p not in wanted]
     samples = tuple(bare_sample(known[p], split, annotations=labels.get(label_path(p), ())) for p, split in sorted(splits.items()))
     meta = {"yolo": {"splits": entries, "fields": {k: v for k, v in config.items() if k not in OWN_KEYS}}}
-    return SourceDataset("detection", classes, samples, tuple(problems), meta, place)
+    return SourceDataset("detection", classes, samples, tuple(problems), meta)
 
 
 def parse(path: str, data: bytes) -> dict[str, Any]:
@@ -208,41 +208,39 @@ def line_of(annotation: Annotation, sample: Sample) -> str:
     return " ".join(repr(float(v)) for v in values)
 
 
-def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any]) -> dict[str, bytes]:
-    """A label file for each image (empty where it has no box), data.yaml, and a sidecar of what is synthetic.
+def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any]) -> Iterator[Entry]:
+    """A label file (empty where there is no box) and an image for each sample, then a sidecar of what is synthetic and data.yaml.
 
     Classes are counted from 0 in ascending order of id. A split that the source listed in a .txt is listed in one again.
     """
     class_map = ClassMap(classes)
-    files: dict[str, bytes] = {}
-    sidecar = {}
-    images: dict[str, list[str]] = {}
-    for sample in samples:
-        path = image_path(sample, meta)
-        images.setdefault(sample.split, []).append(path)
-        lines = [f"{class_map.index_of(a.category_id)} {line_of(a, sample)}\n" for a in sample.annotations if a.bbox_xywh is not None]
-        files[label_path(path)] = "".join(lines).encode()
-        if sample.provenance is not None:
-            sidecar[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
     source = meta.get("yolo", {})
-    config: dict[str, Any] = {**source.get("fields", {}), "path": "."}
-    for split in (s for s in SPLITS if s in images):
-        entries = source.get("splits", {}).get(split, [])
+    marks: dict[str, Any] = {}
+    used: dict[str, list[str]] = {}
+    listed: dict[str, list[str]] = {}
+    for sample in samples:
+        path, split = image_path(sample, meta), sample.split
+        entries = used.setdefault(split, list(source.get("splits", {}).get(split, [])))
         if any(e.endswith(".txt") for e in entries):
-            files[f"{split}.txt"] = "".join(f"./{p}\n" for p in images[split]).encode()
+            listed.setdefault(split, []).append(path)
+        elif not is_below(path, entries):
+            entries.append(f"images/{split}")
+        lines = [f"{class_map.index_of(a.category_id)} {line_of(a, sample)}\n" for a in sample.annotations if a.bbox_xywh is not None]
+        yield label_path(path), "".join(lines).encode()
+        yield path, sample
+        if sample.provenance is not None:
+            marks[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
+    yield "longtail.json", json.dumps({"synthetic": marks}).encode()
+    config: dict[str, Any] = {**source.get("fields", {}), "path": "."}
+    for split in (s for s in SPLITS if s in used):
+        if split in listed:
+            yield f"{split}.txt", "".join(f"./{p}\n" for p in listed[split]).encode()
             config[split] = f"{split}.txt"
         else:
-            own = [] if entries and all(is_below(p, entries) for p in images[split]) else [f"images/{split}"]
-            config[split] = one_or_list([*entries, *own])
+            config[split] = used[split][0] if len(used[split]) == 1 else used[split]
     config["names"] = {i: classes[c] for i, c in enumerate(sorted(classes))}
-    files["data.yaml"] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
-    files["longtail.json"] = json.dumps({"synthetic": sidecar}).encode()
-    return files
+    yield "data.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
 
 
 def is_below(path: str, folders: Sequence[str]) -> bool:
     return any(folder == "." or path.startswith(f"{folder}/") for folder in folders)
-
-
-def one_or_list(entries: list[str]) -> str | list[str]:
-    return entries[0] if len(entries) == 1 else entries

@@ -14,10 +14,30 @@ from longtail.client import ApiProblem, Client, JobFailed
 from longtail.errors import StorageUnavailable
 
 
-def jpeg(size=(40, 30)):
+def jpeg(size=(40, 30), turned=1):
+    exif = Image.Exif()
+    exif[0x0112] = turned
     out = io.BytesIO()
-    Image.new("RGB", size, (90, 80, 70)).save(out, "JPEG")
+    Image.new("RGB", size, (90, 80, 70)).save(out, "JPEG", exif=exif)
     return out.getvalue()
+
+
+def png(size):
+    out = io.BytesIO()
+    Image.new("L", size, 255).save(out, "PNG")
+    return out.getvalue()
+
+
+def deep():
+    out = io.BytesIO()
+    Image.new("I;16", (40, 30), 900).save(out, "PNG")
+    return out.getvalue()
+
+
+def voc(width=40, xmax=20):
+    box = f"<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>{xmax}</xmax><ymax>20</ymax></bndbox>"
+    size = f"<size><width>{width}</width><height>30</height></size>"
+    return f"<annotation><filename>a.jpg</filename>{size}<object><name>c</name>{box}</object></annotation>".encode()
 
 
 def coco(**changes):
@@ -40,6 +60,21 @@ BROKEN = [
     pytest.param({"train.json": coco(), "a.jpg": bomb()}, "broken-dataset", "a.jpg: 30000x30000 is more than", id="decompression_bomb"),
     pytest.param({"train.json": coco(), "a.jpg": jpeg((50, 30))}, "broken-dataset", "annotations say 40x30, the image is 50x30", id="wrong_size"),
     pytest.param({"train.json": coco()}, "broken-dataset", "'a.jpg' is not below the prefix", id="image_missing"),
+    pytest.param({"train.json": coco(), "a.jpg": deep()}, "broken-dataset", "a.jpg: has more than 8 bits a channel", id="sixteen_bits"),
+    pytest.param({"train.json": coco(), "a.jpg": jpeg(turned=6)}, "broken-dataset", "annotations say 40x30, the image is 30x40", id="turned"),
+    pytest.param({"train.json": coco(), "a.jpg": b""}, "broken-dataset", "a.jpg: cannot be decoded", id="empty_image"),
+    pytest.param({"Crack/a.jpg": jpeg(), "Crack/a.png": png((50, 30))}, "broken-dataset", "its mask is 50x30, the image is 40x30", id="mask_size"),
+    pytest.param({"Crack/a.jpg": jpeg(), "Crack/a.png": b"no"}, "broken-dataset", "a.png: cannot be decoded", id="mask_broken"),
+    pytest.param(
+        {"data.yaml": b"train: images\nnames: [c]", "images/a.jpg": jpeg(), "labels/a.txt": b"0 0.9 0.5 0.4 0.2"}, "broken-dataset",
+        "labels/a.txt: object 1: box .* outside its image of 40x30", id="yolo_outside",
+    ),
+    pytest.param(
+        {"Annotations/a.xml": voc(xmax=90), "JPEGImages/a.jpg": jpeg()}, "broken-dataset", "a.jpg: object 1: box .* outside its image", id="voc_outside"
+    ),
+    pytest.param(
+        {"Annotations/a.xml": voc(width=99), "JPEGImages/a.jpg": jpeg()}, "broken-dataset", "annotations say 99x30, the image is 40x30", id="voc_size"
+    ),
     pytest.param({"notes.txt": b"hello"}, "broken-dataset", "found none of YOLO", id="no_dataset"),
     pytest.param({"train.json": coco().replace(b"a.jpg", b"../a.jpg"), "a.jpg": jpeg()}, "broken-dataset", "without '..'", id="path_climbs"),
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from longtail.boxes import intersection
-from longtail.datasets import ClassMap, health
+from longtail.datasets import ClassMap, Tally, health, median_of
 from longtail.errors import InvalidRequest, TooFewInstances
 from longtail.expansion import missing
 from longtail.gates import check_novelty, judge
@@ -63,12 +65,34 @@ def sample(key, split, *categories, provenance=None):
 def test_health_counts_by_class_and_split_and_names_the_rare():
     """Seven cats and two dogs in train: 2 < 0.34 x 7, so dogs are rare."""
     samples = [sample("a", "train", 1, 1, 1, 1, 1, 1, 1, 2), sample("b", "train", 2), sample("c", "val", 2), sample("d", "test")]
-    found = health(samples, ClassMap({1: "cat", 2: "dog"}))
+    found = health(Tally.of(samples), ClassMap({1: "cat", 2: "dog"}))
     assert found.images == {"train": 2, "val": 1, "test": 1}
     assert found.classes[1].instances == {"train": 2, "val": 1, "test": 0}
     assert found.classes[1].median_side_px == 8
+    assert found.classes[1].lacking == 1  # 0.34 x 7 = 2.38: a third dog would do
+    assert found.imbalance == 3.5
     assert found.rare == ("dog",)
     assert found.unlabelled_images == 1
+
+
+drawn = st.builds(
+    sample, st.text(max_size=3), st.sampled_from(["train", "val", "test"]), st.integers(1, 3), st.integers(1, 3),
+)  # fmt: skip
+
+
+@given(st.lists(drawn, max_size=8), st.lists(drawn, max_size=8))
+def test_tallies_add_up_and_survive_json(first, second):
+    both = Tally.of(first) + Tally.of(second)
+    assert both == Tally.of([*first, *second])
+    assert Tally.from_json(json.loads(json.dumps(both.to_json()))) == both
+    classes = ClassMap({1: "a", 2: "b", 3: "c"})
+    sides = [8] * sum(len(s.annotations) for s in [*first, *second])
+    assert sum(sum(c.sides_px.values()) for c in health(both, classes).classes) == len(sides)
+
+
+@pytest.mark.parametrize(("counts", "middle"), [({}, None), ({4: 1}, 4), ({4: 1, 8: 1}, 6), ({4: 2, 8: 1}, 4), ({1: 1, 5: 5, 9: 2}, 5)])
+def test_the_median_of_counted_values(counts, middle):
+    assert median_of(counts) == middle
 
 
 def test_class_names_are_looked_up_exactly():

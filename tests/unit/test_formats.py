@@ -6,14 +6,16 @@ import io
 import json
 import re
 import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.formats import coco, imagefolder, yolo
-from infra.formats.export import archive, layout
+from infra.formats import coco, imagefolder
+from infra.formats.export import layout, tar_of
 from infra.objects import ObjectInfo
 from longtail.errors import InvalidRequest
 from longtail.samples import Annotation, Provenance, Sample
@@ -36,11 +38,17 @@ def dataset(**changes):
     return {"info": {"x": 1}, "images": [image], "annotations": [{**annotation, **changes}], "categories": CATEGORIES}
 
 
+def export(format, samples, source):
+    with TemporaryDirectory() as scratch:
+        entries = layout(format, samples, source.classes, source.meta, task="detection", scratch=Path(scratch))
+        return {path: content.read_bytes() if isinstance(content, Path) else content for path, content in entries}
+
+
 def test_coco_in_and_out_is_the_identity():
     body = dataset()
     source = read(body, "a b.jpg")
     assert source.problems == ()
-    files = coco.write(source.samples, source.classes, source.meta)
+    files = export("coco", source.samples, source)
     assert json.loads(files["annotations/instances_train.json"]) == body
 
 
@@ -56,7 +64,7 @@ def test_coco_keeps_any_ids_and_boxes(rows, rng):
     body = {"images": images, "annotations": annotations, "categories": CATEGORIES}
     source = read(body, *[f"images/d/{i}.png" for i, _, _ in rows])
     assert source.problems == ()
-    out = json.loads(coco.write(source.samples, source.classes, source.meta)["annotations/instances_train.json"])
+    out = json.loads(export("coco", source.samples, source)["annotations/instances_train.json"])
     assert sorted(out["images"], key=str) == sorted(images, key=str)
     assert sorted(out["annotations"], key=lambda a: a["id"]) == annotations
 
@@ -113,7 +121,7 @@ def synthetic():
 
 def test_a_synthetic_image_gets_free_ids_and_its_mark_in_coco():
     source = read(dataset(), "a b.jpg")
-    out = json.loads(coco.write([*source.samples, synthetic()], source.classes, source.meta)["annotations/instances_train.json"])
+    out = json.loads(export("coco", [*source.samples, synthetic()], source)["annotations/instances_train.json"])
     image, annotation = out["images"][1], out["annotations"][1]
     assert (image["id"], annotation["id"], annotation["image_id"]) == (13, 6, 13)
     assert image["longtail"]["provenance"]["seed"] == 1
@@ -122,7 +130,7 @@ def test_a_synthetic_image_gets_free_ids_and_its_mark_in_coco():
 def test_yolo_lines_by_hand():
     """Box [1.5, 2, 30, 40] in 100x50: centre (16.5, 22) -> 0.165, 0.44; size 0.3, 0.8. Class 7 is the second id of (3, 7)."""
     source = read(dataset(), "a b.jpg")
-    files = yolo.write([*source.samples, synthetic()], source.classes, source.meta)
+    files = export("yolo", [*source.samples, synthetic()], source)
     assert files["labels/train/a b.txt"] == b"1 0.165 0.44 0.3 0.8\n"
     assert yaml.safe_load(files["data.yaml"]) == {"path": ".", "train": "images/train", "names": {0: "Plättchen", 1: "white cell"}}
     assert "images/train/longtail/b/syn-1.jpg" in json.loads(files["longtail.json"])["synthetic"]
@@ -132,7 +140,7 @@ def test_an_image_without_a_box_has_an_empty_label_file():
     body = dataset()
     body["annotations"] = []
     source = read(body, "a b.jpg")
-    assert yolo.write(source.samples, source.classes, source.meta)["labels/train/a b.txt"] == b""
+    assert export("yolo", source.samples, source)["labels/train/a b.txt"] == b""
 
 
 def test_imagefolder_keeps_names_and_splits():
@@ -146,17 +154,26 @@ def test_an_imagefolder_without_splits_is_all_train():
     assert {s.split for s in source.samples} == {"train"}
 
 
-def test_an_archive_is_a_tar_with_every_file_once():
+def test_a_coco_of_many_images_is_whole():
+    """More records than fit in any buffer on their way through the spool."""
+    body = dataset()
+    body["images"] = [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 50, "note": "n" * 200} for i in range(2000)]
+    body["annotations"] = [{"id": i, "image_id": i, "category_id": 7, "bbox": [1.5, 2, 30, 40], "iscrowd": 0} for i in range(2000)]
+    source = read(body, *[f"{i}.jpg" for i in range(2000)])
+    assert json.loads(export("coco", source.samples, source)["annotations/instances_train.json"]) == body
+
+
+@pytest.mark.parametrize("format", ["coco", "yolo", "voc", "webdataset"])
+def test_an_archive_is_a_tar_with_every_file_once(format):
     source = read(dataset(), "a b.jpg")
-    entries = layout("yolo", source.samples, source.classes, source.meta, task="detection")
-    data = b"".join(archive(entries, lambda s: b"pixels of " + s.id.encode()))
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+    chunks = tar_of(format, source.samples, source.classes, source.meta, task="detection", load=lambda s: b"pixels of " + s.id.encode())
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
         names = tar.getnames()
-        inside = tar.extractfile("images/train/a b.jpg")
+        inside = tar.extractfile(next(n for n in names if n.endswith(".jpg")))
         assert inside is not None and inside.read().startswith(b"pixels of real-")
-    assert sorted(names) == sorted(path for path, _ in entries)
+    assert sorted(names) == sorted(export(format, source.samples, source))
 
 
 def test_a_task_in_a_format_that_cannot_hold_it_is_refused():
     with pytest.raises(InvalidRequest, match="use imagefolder"):
-        layout("coco", [], {}, {}, task="classification")
+        next(layout("coco", [], {}, {}, task="classification", scratch=Path()))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infra.images import decode, encode, read_mark, size_of
+from infra.images import decode, encode, peek, read_mark, size_of
 from longtail.errors import BrokenImage
 from longtail.samples import DIGITAL_SOURCE_TYPES, Provenance
 
@@ -54,6 +54,37 @@ def test_every_mode_becomes_three_channels(mode):
     format = "JPEG" if mode == "CMYK" else "PNG"
     pixels, _ = decode(stored(picture(mode=mode), format), what="x", max_pixels=LIMIT)
     assert pixels.shape == (30, 40, 3)
+
+
+def test_cmyk_goes_out_as_cmyk():
+    pixels, codec = decode(stored(picture(mode="CMYK"), "JPEG"), what="x", max_pixels=LIMIT)
+    again, kept = decode(encode(pixels, codec, provenance=record(), sample_id="s"), what="y", max_pixels=LIMIT)
+    assert kept.mode == "CMYK"
+    assert np.abs(again.astype(int) - pixels).mean() < 3
+
+
+def test_more_than_eight_bits_a_channel_is_refused():
+    data = stored(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG")
+    with pytest.raises(BrokenImage, match="more than 8 bits a channel"):
+        decode(data, what="x", max_pixels=LIMIT)
+    with pytest.raises(BrokenImage, match="more than 8 bits a channel"):
+        peek(data, data[-64:], what="x", max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_peek_at_the_ends_tells_the_size_that_decoding_tells(format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = stored(picture(), format, exif=exif)
+    pixels, _ = decode(data, what="x", max_pixels=LIMIT)
+    assert peek(data[:4096], data[-64:], what="x", max_pixels=LIMIT) == (pixels.shape[1], pixels.shape[0])
+
+
+def test_a_peek_at_a_cut_file_leaves_it_to_decoding():
+    for format in ("JPEG", "PNG"):
+        data = stored(picture(), format)[:-20]
+        assert peek(data, data[-64:], what="x", max_pixels=LIMIT) is None
 
 
 def test_transparency_is_laid_on_white():

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from infra.database import DATASETS, PROMOTIONS, VERSIONS, Row
-from infra.formats.export import Format, archive, check_fits, layout
+from infra.formats.export import Format, check_fits, tar_of
 from longtail.errors import Conflict
 from longtail.names import check_name, split_uri
 from longtail.samples import Sample
@@ -53,13 +53,16 @@ def versions(name: str, served: Served) -> dict[str, Any]:
 
 @router.get("/{name}/versions/{number}")
 def version(name: str, number: int, served: Served) -> dict[str, Any]:
-    """One version with its health: counts per class and split, and which classes are rare."""
-    found = served.catalogue.database.version(name, number)
+    """One version with its health: counts per class and split, and which classes are rare.
+
+    While its state is `checking`, the counts are what the annotations claim, and it cannot be used yet.
+    """
+    found = served.catalogue.database.version(name, number, checking=True)
     return {**shown_version(found), "health": found["health"]}
 
 
 def shown_version(row: Row) -> dict[str, Any]:
-    return {k: row[k] for k in ("dataset", "tenant", "number", "parent", "batches", "proof", "accepted_unproven", "note", "created")}
+    return {k: row[k] for k in ("dataset", "tenant", "number", "parent", "batches", "state", "proof", "accepted_unproven", "note", "created")}
 
 
 @router.get("/{name}/health")
@@ -85,19 +88,13 @@ def move_latest(name: str, body: MoveLatest, served: Served) -> dict[str, Any]:
 
 @router.get("/{name}/versions/{number}/samples")
 def samples(
-    name: str, number: int, served: Served, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    origin: Literal["real", "synthetic"] | None = None,
+    name: str, number: int, served: Served, cursor: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    origin: Literal["real", "synthetic"] | None = None, split: Literal["train", "val", "test"] | None = None, class_name: str | None = None,
 ) -> dict[str, Any]:
-    """A page of the version's samples in order of path; `next` is the cursor of the following page."""
-    found = served.catalogue.samples(name, served.catalogue.database.version(name, number))
-    page: list[Sample] = []
-    for sample in found:
-        if (cursor is None or f"{sample.path}\n{sample.id}" > cursor) and (origin is None or sample.origin == origin):
-            page.append(sample)
-            if len(page) > limit:
-                break
-    more = page[limit - 1] if len(page) > limit else None
-    return {"items": [shown_sample(s) for s in page[:limit]], "next": f"{more.path}\n{more.id}" if more else None}
+    """A page of the version's samples in the order in which they were added; `next` is the cursor of the following page."""
+    found = served.catalogue.database.version(name, number)
+    page, following = served.catalogue.page(name, found, after=cursor, limit=limit, origin=origin, split=split, class_name=class_name)
+    return {"items": [shown_sample(s) for s in page], "next": following}
 
 
 def shown_sample(sample: Sample) -> dict[str, Any]:
@@ -132,8 +129,8 @@ def stream(name: str, number: int, served: Served, format: Format = "coco") -> S
     """The version as a tar, streamed: one image in memory at a time."""
     catalogue = served.catalogue
     row = catalogue.database.get(DATASETS, name)
-    found = list(catalogue.samples(name, catalogue.database.version(name, number)))
-    entries = layout(format, found, catalogue.classes(name).names, row["meta"], task=row["task"])
-    chunks = archive(entries, lambda s: catalogue.objects.read(s.uri, etag=s.etag))
+    check_fits(format, row["task"])
+    found, classes = catalogue.samples(name, catalogue.database.version(name, number)), catalogue.classes(name).names
+    chunks = tar_of(format, found, classes, row["meta"], task=row["task"], load=lambda s: catalogue.objects.read(s.uri, etag=s.etag))
     headers = {"Content-Disposition": f'attachment; filename="{name}-v{number}-{format}.tar"'}
     return StreamingResponse(chunks, media_type="application/x-tar", headers=headers)
