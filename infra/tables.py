@@ -154,7 +154,7 @@ class Tables:
 def where(
     batches: Sequence[str], *, split: str | None = None, ids: Sequence[str] | None = None, class_id: int | None = None, origin: str | None = None
 ) -> str:
-    clauses = [f"batch IN ({', '.join(quote(b) for b in batches)})"]
+    clauses = [f"batch IN ({', '.join(quote(b) for b in batches)})" if batches else "false"]
     if split:
         clauses.append(f"split = {quote(split)}")
     if origin:
