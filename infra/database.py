@@ -49,7 +49,7 @@ DATASETS = _table(
 )
 GENERATORS = _table(
     "generators", _text("dataset", index=True), _int("version"), _text("uri"), _text("run"), _json("classes"), _json("gates"), _json("recipe"),
-    _text("source"), _text("job"), _int("dataset_version"), _text("withdrawn"),
+    _text("source"), _text("job"), _int("dataset_version"),
 )
 VERSIONS = _table(
     "versions", _text("dataset", index=True), _int("number"), _int("parent"), _int("lance_version"), _json("batches"), _text("removed"),
@@ -71,7 +71,6 @@ RUNS = _table("expansion_runs", _text("expansion", index=True), _text("trigger")
 PROMOTIONS = _table(
     "promotions", _text("model", index=True), _text("alias"), _int("before"), _int("after"), _text("who"), _text("why"), _text("outcome"),
 )
-WITHDRAWALS = _table("withdrawals", _text("dataset", index=True), _text("reason"), _json("samples"), _json("paths"), _json("outcome"))
 EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
 ANSWERS = _table("answers", _text("fingerprint"), _int("status"), _json("body"), _json("headers"))
 EVENTS = sa.Table(
@@ -81,7 +80,7 @@ EVENTS = sa.Table(
 
 NOUNS = {
     "datasets": "dataset", "versions": "version", "jobs": "job", "batches": "batch", "samples": "sample", "expansions": "expansion",
-    "generators": "generator", "withdrawals": "withdrawal", "evaluations": "evaluation",
+    "generators": "generator", "evaluations": "evaluation",
 }  # fmt: skip
 
 

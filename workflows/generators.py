@@ -25,7 +25,10 @@ def register_foundation(stack: Stack, job: str, dataset: str) -> int:
         run = stack.registry.start_run(experiment=f"longtail-{dataset}", name="foundation", params={}, tags=tags)
         stack.registry.log_file(run, "generator/generator.safetensors", data)
         stack.registry.finish_run(run)
-        return enter(stack, job, dataset, uri=stored["uri"], run=run, classes=classes, gates=[], recipe={}, source="foundation")
+        number = stack.catalogue.database.version(dataset)["number"]
+        return enter(
+            stack, job, dataset, uri=stored["uri"], run=run, classes=classes, gates=[], recipe={}, source="foundation", dataset_version=number
+        )
 
     version = step("register foundation", record)
     step("serve foundation", lambda: promote_now(stack, job, dataset, version, who="longtail", why="first generator", set_alias=True))
@@ -33,14 +36,15 @@ def register_foundation(stack: Stack, job: str, dataset: str) -> int:
 
 
 def enter(
-    stack: Stack, job: str, dataset: str, *, uri: str, run: str, classes: list[str], gates: list[dict[str, Any]], recipe: dict[str, Any], source: str
-) -> int:
+    stack: Stack, job: str, dataset: str, *, uri: str, run: str, classes: list[str], gates: list[dict[str, Any]], recipe: dict[str, Any], source: str,
+    dataset_version: int,
+) -> int:  # fmt: skip
     """Registers a version in MLflow with its lineage and figures, and remembers it here."""
     verdict = summary(gates)
     tags = {
         "longtail.weights": uri,
         "longtail.job": job,
-        "longtail.dataset_version": str(stack.catalogue.database.version(dataset)["number"]),
+        "longtail.dataset_version": str(dataset_version),
         "longtail.recipe": json.dumps(recipe),
         "longtail.gates": verdict,
         "longtail.source": source,
@@ -49,7 +53,7 @@ def enter(
     }
     version = stack.registry.register(dataset, run=run, description=f"{source}; gates {verdict}", tags=tags)
     row = {"id": f"{dataset}:{version}", "dataset": dataset, "version": version, "uri": uri, "run": run, "classes": classes}
-    stack.catalogue.database.insert(GENERATORS, {**row, "gates": gates, "recipe": recipe, "source": source, "job": job})
+    stack.catalogue.database.insert(GENERATORS, {**row, "gates": gates, "recipe": recipe, "source": source, "job": job, "dataset_version": dataset_version})
     return version
 
 
@@ -71,7 +75,7 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     def record() -> int:
         version = enter(
             stack, job, dataset, uri=trained["uri"], run=trained["run"], classes=chosen["classes"], gates=trained["gates"],
-            recipe=trained["recipe"], source="finetune",
+            recipe=trained["recipe"], source="finetune", dataset_version=chosen["version"],
         )  # fmt: skip
         if summary(trained["gates"]) != "failed":
             stack.registry.set_alias(dataset, CHALLENGER, version)
