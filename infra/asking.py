@@ -11,6 +11,8 @@ from infra.durable import Queue
 from longtail.jobs import TENANT, JobKind
 from longtail.seeds import derive_id
 
+ATTEMPTS = 20
+
 
 @dataclass(frozen=True)
 class Asking:
@@ -30,6 +32,16 @@ class Asking:
             self.queue.enqueue(kind, key, request)
         return self.database.get(JOBS, key)
 
+    def attempt(self, key: str) -> str:
+        """The id itself, or, where the job of that id failed or was cancelled, that of the next attempt: ATTEMPTS at most."""
+        tried = key
+        for number in range(1, ATTEMPTS):
+            known = self.database.find(JOBS, tried)
+            if known is None or known["state"] not in ("failed", "cancelled"):
+                break
+            tried = derive_id("job", key, number)
+        return tried
+
     def requeue_orphans(self) -> int:
         """Jobs that were written down but never queued, because the asker was killed between the two, are queued now."""
         orphans = [j for j in self.database.select(JOBS, state="queued") if not self.queue.known(j["id"])]
@@ -42,5 +54,5 @@ class Asking:
         if version == serving:
             return None
         count = len(self.database.select(PROMOTIONS, model=dataset))
-        key = derive_id("job", TENANT, "promote", dataset, version, count)
+        key = self.attempt(derive_id("job", TENANT, "promote", dataset, version, count))
         return self.ask("promote", {"dataset": dataset, "version": version, "who": source, "why": "champion moved in MLflow", "set_alias": False}, job=key)

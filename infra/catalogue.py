@@ -106,6 +106,7 @@ class Catalogue:
         Readers see it whole or not at all: one row in the database names all of its batches.
         """
         key = derive_id("version", TENANT, dataset, job)
+        batches = [b for b in dict.fromkeys(batches) if parent is None or b not in parent["batches"]]
         tally = self.tally(dataset, parent=parent, batches=batches, removed=removed, lance_version=lance_version)
         gone = (self.removed(parent) if parent else frozenset()) | removed
         counted: Row = {
@@ -120,7 +121,7 @@ class Catalogue:
                 return self.database.get(VERSIONS, key)
             if made is not None:
                 return made
-            numbers = [v["number"] for v in self.database.select(VERSIONS, dataset=dataset)]
+            numbers = [v["number"] for v in self.database.select(VERSIONS, dataset=dataset, limit=1_000_000)]
             number, before = max(numbers, default=0) + 1, parent["number"] if parent else None
             row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
             if self.database.insert(VERSIONS, row):  # another publisher may have taken the number: then look again

@@ -125,7 +125,14 @@ class Stack:
                 self.say(f"{name} died with code {code}; starting it again ({running.restarts + 1} of {MAX_RESTARTS})")
                 self._start(running.part, restarts=running.restarts + 1)
                 if name != "worker":
-                    self._wait(name)
+                    self._wait_again(name)
+
+    def _wait_again(self, name: str) -> None:
+        """Waits for a part that was started again; one that dies at once is found dead by the next look, and counted."""
+        try:
+            self._wait(name)
+        except NotReady as error:
+            self.say(str(error))
 
     def stop(self) -> None:
         """Ends every child and its children: politely first, then by force, within ten seconds."""

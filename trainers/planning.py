@@ -44,7 +44,7 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
     used_model = Model() if mode == "copy_paste" else model
     orders: list[tuple[str, Provenance]] = []
     for position in range(count):
-        seed = derive_seed(request.get("seed") or key, name, position)
+        seed = derive_seed(key if request.get("seed") is None else request["seed"], name, position)
         rng = np.random.default_rng(seed)
         chosen, background, box = choose(view, mode, boxes[position] if boxes else None, instances, rng)
         exemplar = None if novelty >= 1 else chosen

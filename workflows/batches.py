@@ -102,10 +102,13 @@ def publish(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     return publish_batches(stack, job, request["dataset"], request["batches"], accept_unproven=request["accept_unproven"])
 
 
-def publish_batches(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool) -> dict[str, Any]:
-    """Stages every accepted sample, then names them in one version. `latest` moves only where unproven is accepted."""
+def publish_batches(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None = None) -> dict[str, Any]:
+    """Stages every accepted sample, then names them in one version: a child of `onto`, or of the latest.
+
+    `latest` moves only where unproven is accepted.
+    """
     staged = step("stage rows", lambda: stage(stack, dataset, keys))
-    parent = step("parent", lambda: stack.catalogue.database.version(dataset)["number"])
+    parent = step("parent", lambda: onto or stack.catalogue.database.version(dataset)["number"])
     published = publish_version(
         stack, dataset, job=job, parent=stack.catalogue.database.version(dataset, parent), batches=keys, lance_version=staged["lance_version"],
         note=f"{staged['added']} synthetic samples", make_latest=accept_unproven, accepted_unproven=accept_unproven,

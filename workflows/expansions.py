@@ -30,17 +30,17 @@ def expand(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[str, Any]:
-    """{"version", "counts", "missing"}: of the latest version, or of this expansion's own unproven child of it."""
+    """{"version", "onto", "counts", "missing"}: of the latest version, or of what this expansion has made of it, unproven yet."""
     database = stack.catalogue.database
     latest = database.version(dataset)
     seen = latest
-    for run in database.select(RUNS, expansion=key):
+    for run in database.select(RUNS, expansion=key, limit=1_000_000):
         number = run["outcome"].get("version")
         if number is not None:
             made = database.select(VERSIONS, dataset=dataset, number=number)[0]
-            seen = made if made["parent"] == latest["number"] else seen
+            seen = made if made["parent"] in (latest["number"], seen["number"]) else seen
     counts = {c["name"]: c["instances"]["train"] for c in seen["health"]["classes"]}
-    return {"version": latest["number"], "counts": counts, "missing": missing(wanted["targets"], counts, budget=wanted["max_images"])}
+    return {"version": latest["number"], "onto": seen["number"], "counts": counts, "missing": missing(wanted["targets"], counts, budget=wanted["max_images"])}
 
 
 def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
         step(f"batch {name}", stack.catalogue.database.insert, BATCHES, row)
         run_batch(stack, job, key, request, low=0.9 * position / len(plan), high=0.9 * (position + 1) / len(plan))
         keys.append(key)
-    published = publish_batches(stack, job, dataset, keys, accept_unproven=wanted["accept_unproven"])
+    published = publish_batches(stack, job, dataset, keys, accept_unproven=wanted["accept_unproven"], onto=counted["onto"])
     return {"did": "expanded", "asked": plan, "batches": keys, **published}
 
 

@@ -34,15 +34,14 @@ def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         for part in range(read["parts"]):
             problems += step(f"check images {part}", check_part, stack, job, request, read, part)
         staged = step("stage", lambda: stage(stack, job, request, read, problems))
+        published = publish_version(
+            stack, name, job=job, parent=None, batches=[SOURCE_BATCH], lance_version=staged["lance_version"], note="as registered", make_latest=True
+        )
+        generator = register_foundation(stack, job, name)
     except Exception:
         step("undo", lambda: undo(stack, job, name))
         raise
-    published = publish_version(
-        stack, name, job=job, parent=None, batches=[SOURCE_BATCH], lance_version=staged["lance_version"], note="as registered",
-        make_latest=True, accepted_unproven=False,
-    )  # fmt: skip
     step("clean up", lambda: stack.catalogue.objects.remove_below(parts_uri(stack, job, name)))
-    generator = register_foundation(stack, job, name)
     return {"dataset": name, **published, "images": staged["images"], "skipped": problems, "generator": generator}
 
 

@@ -51,6 +51,9 @@ def with_marks(source: SourceDataset, marks: dict[str, Any]) -> SourceDataset:
     for sample in source.samples:
         fields = dict(sample.extra.get("fields", {}))
         mark = fields.pop(MARK, None) or marks.get(sample.path)
+        if mark is not None and sample.split != "train":
+            problems.append(f"{sample.path}: is marked as synthetic and lies in {sample.split}; nothing synthetic enters val or test")
+            continue
         if mark is not None:
             try:
                 record = Provenance.from_json(mark["provenance"])

@@ -63,6 +63,7 @@ class Generate(Body):
 
 class Preview(Generate):
     count: int = Field(default=8, ge=1, le=MAX_PREVIEW)
+    boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_PREVIEW)
 
 
 class Batch(Generate):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from infra.asking import Asking
 from infra.catalogue import Catalogue
-from infra.database import DATASETS
+from infra.database import DATASETS, JOBS
 from longtail.datasets import Tally
 from longtail.errors import Conflict
 from longtail.jobs import TENANT
@@ -84,3 +85,21 @@ def test_a_version_that_is_being_checked_can_be_seen_and_not_used(stack):
     assert shown["health"]["images"] == {"train": 2, "val": 1, "test": 0}
     with pytest.raises(Conflict, match="is being checked"):
         catalogue.database.version(name, 1)
+
+
+def test_a_batch_that_is_there_already_is_not_counted_twice(made):
+    catalogue, name, first = made
+    again = catalogue.publish(name, job="two", parent=first, batches=["source", "more", "more"], lance_version=first["lance_version"], note="")
+    assert again["batches"] == ["source", "more"]
+    assert catalogue.count(again) == 35
+
+
+def test_a_job_that_failed_may_be_asked_for_again(stack, made):
+    asking = Asking(Catalogue.of(stack.settings).database, queue=None)
+    key = stack.name("job-attempt")
+    assert asking.attempt(key) == key
+    asking.database.insert(JOBS, {"id": key, "kind": "export", "state": "failed", "progress": 0.0, "message": "", "request": {}})
+    second = asking.attempt(key)
+    assert second != key
+    asking.database.insert(JOBS, {"id": second, "kind": "export", "state": "succeeded", "progress": 1.0, "message": "", "request": {}})
+    assert asking.attempt(key) == second

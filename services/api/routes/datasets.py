@@ -77,7 +77,7 @@ def move_latest(name: str, body: MoveLatest, served: Served) -> dict[str, Any]:
     database = served.catalogue.database
     target = database.version(name, body.version)
     before = database.get(DATASETS, name)["latest"]
-    grows = len(target["batches"]) > len(database.version(name)["batches"])
+    grows = set(target["batches"]) - set(database.version(name)["batches"])
     if grows and target["proof"] != "positive" and not body.accept_unproven:
         raise Conflict(f"version {body.version} has proof {target['proof']!r}; evaluate it, or say accept_unproven: true")
     if body.accept_unproven and target["proof"] != "positive":
@@ -121,7 +121,8 @@ def export(name: str, number: int, body: Export, served: Served, key: Idempotenc
     place = body.destination or f"s3://{served.settings.bucket}/tenants/default/{name}/exports/v{number}-{body.format}"
     split_uri(place)
     request = {"dataset": name, "version": number, "format": body.format, "destination": place}
-    return accepted(served.asking.ask("export", request, job=job or derive_id("job", place, number, body.format)), destination=place)
+    job = job or served.asking.attempt(derive_id("job", place, number, body.format))
+    return accepted(served.asking.ask("export", request, job=job), destination=place)
 
 
 @router.get("/{name}/versions/{number}/archive")

@@ -89,7 +89,7 @@ def publish(name: str, body: Publish, served: Served, key: IdempotencyKey = None
     """Adds the accepted samples as a new version. Asked for twice it is the same version."""
     database = served.catalogue.database
     dataset = database.get(BATCHES, name)["dataset"]
-    names = [name, *body.also]
+    names = list(dict.fromkeys([name, *body.also]))
     for each in names:
         found = database.get(BATCHES, each)
         if found["dataset"] != dataset:
@@ -98,7 +98,8 @@ def publish(name: str, body: Publish, served: Served, key: IdempotencyKey = None
             raise Conflict(f"batch {each!r} is {found['state']!r}; only a ready batch can be published")
     job_id("publish", key, f"publish/{name}", body.model_dump(), served)
     request = {"dataset": dataset, "batches": names, "accept_unproven": body.accept_unproven}
-    return accepted(served.asking.ask("publish", request, job=derive_id("job", TENANT, "publish", *names)), batches=names)
+    job = served.asking.attempt(derive_id("job", TENANT, "publish", *names))
+    return accepted(served.asking.ask("publish", request, job=job), batches=names)
 
 
 @router.post("/batches/{name}/discard")
