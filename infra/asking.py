@@ -44,15 +44,23 @@ class Asking:
 
     def requeue_orphans(self) -> int:
         """Jobs that were written down but never queued, because the asker was killed between the two, are queued now."""
-        orphans = [j for j in self.database.select(JOBS, state="queued") if not self.queue.known(j["id"])]
+        orphans = [j for j in self.database.every(JOBS, state="queued") if not self.queue.known(j["id"])]
         for job in orphans:
             self.queue.enqueue(job["kind"], job["id"], job["request"])
         return len(orphans)
+
+    def bury_dead(self) -> int:
+        """Jobs whose workflow has ended without a word, as when an upgrade changed its steps, are failed; how many."""
+        dead = [j for j in self.database.every(JOBS, state="running") if self.queue.ended(j["id"])]
+        for job in dead:
+            detail = "its workflow ended unexpectedly, perhaps since an upgrade changed its steps; ask for it again"
+            self.database.set_state(job["id"], "failed", message=detail, problem={"code": "internal", "detail": detail})
+        return len(dead)
 
     def promotion_seen(self, dataset: str, version: int, *, serving: int | None, source: str) -> Row | None:
         """Asks for a promotion that somebody made in MLflow, once, however many hear of it; None if it is served already."""
         if version == serving:
             return None
-        count = len(self.database.select(PROMOTIONS, model=dataset))
+        count = self.database.count(PROMOTIONS, model=dataset)
         key = self.attempt(derive_id("job", TENANT, "promote", dataset, version, count))
         return self.ask("promote", {"dataset": dataset, "version": version, "who": source, "why": "champion moved in MLflow", "set_alias": False}, job=key)

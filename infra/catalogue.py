@@ -77,7 +77,7 @@ class Catalogue:
         """Where a list of removed ids is kept, under its hash; None for none."""
         if not ids:
             return None
-        prefix = f"s3://{self.settings.bucket}/tenants/{TENANT}/{dataset}/removed"
+        prefix = self.settings.place(dataset, "removed")
         return self.objects.write_addressed(prefix, json.dumps(sorted(ids)).encode(), suffix=".json", content_type="application/json")[0]
 
     def tally(self, dataset: str, *, parent: Row | None, batches: Sequence[str], removed: frozenset[str], lance_version: int) -> Tally:
@@ -121,7 +121,7 @@ class Catalogue:
                 return self.database.get(VERSIONS, key)
             if made is not None:
                 return made
-            numbers = [v["number"] for v in self.database.select(VERSIONS, dataset=dataset, limit=1_000_000)]
+            numbers = [v["number"] for v in self.database.every(VERSIONS, dataset=dataset)]
             number, before = max(numbers, default=0) + 1, parent["number"] if parent else None
             row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
             if self.database.insert(VERSIONS, row):  # another publisher may have taken the number: then look again

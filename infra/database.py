@@ -74,7 +74,8 @@ PROMOTIONS = _table(
 EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
 ANSWERS = _table("answers", _text("fingerprint"), _int("status"), _json("body"), _json("headers"))
 EVENTS = sa.Table(
-    "events", META, sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True), sa.Column("job", sa.String, index=True),
+    "events", META, sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True), sa.Column("tenant", sa.String, default=TENANT),
+    sa.Column("job", sa.String, index=True),
     sa.Column("kind", sa.String), sa.Column("data", sa.JSON), sa.Column("at", sa.String),
 )
 
@@ -154,16 +155,35 @@ class Database:
         return row
 
     def select(
-        self, table: sa.Table, *, limit: int = 1000, after: tuple[str, str] | None = None, order: str = "created", **where: Any
+        self, table: sa.Table, *, limit: int = 1000, after: tuple[str, str] | None = None, newest: bool = False, **where: Any
     ) -> list[Row]:
-        """Rows that equal `where`, in order of `order` and id, beginning after the given (order value, id)."""
-        query = sa.select(table).order_by(table.c[order], table.c.id).limit(limit)
+        """Rows that equal `where`, oldest or newest first, beginning after the given (created, id)."""
+        columns = (table.c.created, table.c.id)
+        query = sa.select(table).order_by(*((c.desc() for c in columns) if newest else columns)).limit(limit)
         for name, value in where.items():
             query = query.where(table.c[name] == value)
         if after is not None:
-            query = query.where(sa.tuple_(table.c[order], table.c.id) > sa.tuple_(sa.literal(after[0]), sa.literal(after[1])))
+            here, there = sa.tuple_(*columns), sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
+            query = query.where(here < there if newest else here > there)
         with self.engine.connect() as connection:
             return [dict(r) for r in connection.execute(query).mappings()]
+
+    def every(self, table: sa.Table, **where: Any) -> Iterator[Row]:
+        """All rows that equal `where`, oldest first, a thousand at a time."""
+        after: tuple[str, str] | None = None
+        while rows := self.select(table, after=after, **where):
+            yield from rows
+            after = rows[-1]["created"], rows[-1]["id"]
+
+    def count(self, table: sa.Table, *, before: str | None = None, **where: Any) -> int:
+        """How many rows equal `where`, made before a time if one is given."""
+        query = sa.select(sa.func.count()).select_from(table)
+        for name, value in where.items():
+            query = query.where(table.c[name] == value)
+        if before is not None:
+            query = query.where(table.c.created < before)
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def update(self, table: sa.Table, key: str, **values: Any) -> None:
         with self.transaction() as connection:
@@ -178,6 +198,12 @@ class Database:
         if not changed:
             found = self.get(table, key)[column]
             raise Conflict(f"{table.name} {key!r} is {found!r}; it can become {to!r} only from {', '.join(allowed)}")
+
+    def decide(self, sample: str, state: str) -> bool:
+        """Sets a sample's state while its batch is ready, in one step; False if it is not."""
+        ready = sa.select(BATCHES.c.id).where(BATCHES.c.id == SAMPLES.c.batch, BATCHES.c.state == "ready").exists()
+        with self.transaction() as connection:
+            return bool(connection.execute(SAMPLES.update().where(SAMPLES.c.id == sample, ready).values(state=state)).rowcount)
 
     # jobs
 

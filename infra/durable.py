@@ -40,6 +40,11 @@ class Queue:
     def known(self, job: str) -> bool:
         return bool(self.client.list_workflows(workflow_ids=[job]))
 
+    def ended(self, job: str) -> bool:
+        """Whether the job's workflow will do nothing more."""
+        found = self.client.list_workflows(workflow_ids=[job])
+        return bool(found) and found[0].status in ("SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED")
+
     def cancel(self, job: str) -> None:
         self.client.cancel_workflow(job)
 

@@ -37,6 +37,7 @@ class Running:
     part: Part
     process: subprocess.Popen[bytes]
     restarts: int = 0
+    below: list[psutil.Process] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
 
@@ -123,6 +124,9 @@ class Stack:
                 if running.restarts >= MAX_RESTARTS:
                     raise NotReady(f"{name} died {running.restarts + 1} times (last with code {code}); see {self.folder / 'logs' / name}.log")
                 self.say(f"{name} died with code {code}; starting it again ({running.restarts + 1} of {MAX_RESTARTS})")
+                for child in running.below:  # a head that was killed leaves servers behind that hold its ports
+                    if child.is_running():
+                        child.kill()
                 self._start(running.part, restarts=running.restarts + 1)
                 if name != "worker":
                     self._wait_again(name)
@@ -164,7 +168,7 @@ class Stack:
         if (pid := running_pid(self.folder)) is not None:
             raise Conflict(f"a stack with this state directory is running already (pid {pid}); stop it with `longtail down`")
         end_leftovers(self.folder)
-        pid_file.write_text(str(os.getpid()))
+        pid_file.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
 
     def _settings(self) -> tuple[Settings, dict[str, str]]:
         file = self.folder / "secrets.json"
@@ -221,6 +225,7 @@ class Stack:
             if time.monotonic() > deadline:
                 raise NotReady(f"{name} did not answer within {running.part.timeout_s:.0f} s; see {self.folder / 'logs' / name}.log")
             time.sleep(0.1)
+        running.below = descendants(running.process.pid)
         self.say(f"{name:7s} ready after {time.monotonic() - running.started:.1f} s")
 
     def _wait_ready(self) -> None:
@@ -247,16 +252,11 @@ class Stack:
 
 def running_pid(folder: Path) -> int | None:
     """Process id of the supervisor whose state this is, None if it is not running."""
-    file = folder / "stack.pid"
-    if not file.exists():
-        return None
-    pid = int(file.read_text() or 0)
     try:
-        os.kill(pid, 0)
-        command = Path(f"/proc/{pid}/cmdline")
-        alive = not command.exists() or b"longtail" in command.read_bytes() or b"pytest" in command.read_bytes()
-        return pid if alive and pid != os.getpid() else None
-    except (ProcessLookupError, ValueError):
+        claimed = json.loads((folder / "stack.pid").read_text())
+        same = abs(psutil.Process(claimed["pid"]).create_time() - claimed["started"]) < 1  # and not another that got its number
+        return int(claimed["pid"]) if same and claimed["pid"] != os.getpid() else None
+    except (OSError, ValueError, TypeError, KeyError, psutil.Error):
         return None
 
 

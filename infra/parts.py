@@ -9,6 +9,8 @@ from pathlib import Path
 
 from infra.settings import Settings
 
+SERVING_ON_HEAD = '{"serving":1}'
+"""The head alone serves generators; see `infra.cluster`."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -74,7 +76,7 @@ def ray(*, port: int, client_port: int, agent_port: int, num_cpus: int, folder: 
     command = (
         binary("ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={num_cpus}",
         "--include-dashboard=false", "--disable-usage-stats", "--object-store-memory=500000000", f"--temp-dir={folder}",
-        f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}",
+        f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}", f"--resources={SERVING_ON_HEAD}",
     )
     return Part("ray", command, port=port)
 

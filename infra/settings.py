@@ -8,6 +8,8 @@ from typing import Self
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from longtail.jobs import TENANT
+
 
 class Settings(BaseSettings):
     """Addresses, credentials and limits; every field may be set as LONGTAIL_<NAME>."""
@@ -25,6 +27,7 @@ class Settings(BaseSettings):
     durable_url: str = ""
     mlflow_url: str = "http://127.0.0.1:5000"
     ray_address: str = "auto"
+    ray_join: bool = Field(default=False, description="whether this process first joins the cluster as a node of no cores: a container needs it")
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=1, le=65535)
     api_url: str = ""
@@ -33,6 +36,10 @@ class Settings(BaseSettings):
     executor_id: str = "worker-0"
     max_image_pixels: int = Field(default=50_000_000, description="larger images are refused before decoding")
     poll_seconds: float = Field(default=5.0, gt=0, description="how often promotion is looked for in MLflow")
+
+    def place(self, dataset: str, *parts: str) -> str:
+        """Where something of a dataset lies in our own bucket: s3://BUCKET/tenants/TENANT/DATASET/PARTS."""
+        return "/".join((f"s3://{self.bucket}/tenants/{TENANT}", dataset, *parts))
 
     @property
     def tables_root(self) -> str:

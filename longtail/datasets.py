@@ -16,6 +16,7 @@ TINY_PX = 8
 """A box whose longer side is smaller than this has too few pixels to learn from."""
 TRAINABLE = 5
 """With fewer training instances than this, a class can only be copied, not learned."""
+LISTS = ("instances", "images", "sides", "centres", "repeated")
 GRID = 8
 """Box centres are counted on a grid of GRID x GRID cells of the image."""
 
@@ -41,7 +42,7 @@ class ClassMap:
 class Tally:
     """Counts that add up: what a version holds is what its parent holds and what its batches bring.
 
-    `instances` and `images` are keyed by (class id, split); `sides` by (class id, longer side of the box in whole pixels);
+    `instances`, `images` and `repeated` are keyed by (class id, split); `sides` by (class id, longer side of the box in whole pixels);
     `centres` by (class id, row, column) of a grid over the image.
     """
 
@@ -52,6 +53,8 @@ class Tally:
     images: Counter[tuple[int, str]] = field(default_factory=Counter)
     sides: Counter[tuple[int, int]] = field(default_factory=Counter)
     centres: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    repeated: Counter[tuple[int, str]] = field(default_factory=Counter)
+    """Instances that an inpainted image shows again because its background has them; its own comes last."""
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Self:
@@ -76,28 +79,30 @@ class Tally:
             self.images[category_id, split] += 1
         if sample.provenance is not None:
             self.synthetic[sample.provenance.class_name] += 1
+            for a in sample.annotations[:-1]:
+                self.repeated[a.category_id, split] += 1
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.samples + other.samples, self.synthetic + other.synthetic, self.unlabelled + other.unlabelled, self.instances + other.instances,
-            self.images + other.images, self.sides + other.sides, self.centres + other.centres,
+            self.images + other.images, self.sides + other.sides, self.centres + other.centres, self.repeated + other.repeated,
         )  # fmt: skip
 
     def __sub__(self, other: Tally) -> Tally:
         """What is left when samples that were counted are taken away."""
         return Tally(
             self.samples - other.samples, self.synthetic - other.synthetic, self.unlabelled - other.unlabelled, self.instances - other.instances,
-            self.images - other.images, self.sides - other.sides, self.centres - other.centres,
+            self.images - other.images, self.sides - other.sides, self.centres - other.centres, self.repeated - other.repeated,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Counters with keys of several parts become lists of [part, ..., count]."""
-        lists = {n: [[*key, count] for key, count in sorted(getattr(self, n).items())] for n in ("instances", "images", "sides", "centres")}
+        lists = {n: [[*key, count] for key, count in sorted(getattr(self, n).items())] for n in LISTS}
         return {"samples": dict(self.samples), "synthetic": dict(self.synthetic), "unlabelled": self.unlabelled, **lists}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
-        lists = {n: Counter({tuple(row[:-1]): row[-1] for row in body[n]}) for n in ("instances", "images", "sides", "centres")}
+        lists = {n: Counter({tuple(row[:-1]): row[-1] for row in body[n]}) for n in LISTS}
         return cls(samples=Counter(body["samples"]), synthetic=Counter(body["synthetic"]), unlabelled=body["unlabelled"], **lists)
 
 
@@ -109,11 +114,13 @@ def cell(share: float) -> int:
 class ClassHealth:
     """Counts of one class. Sizes are of boxes, longer side in whole pixels; None where there are no boxes.
 
-    `lacking` is how many training instances an expansion to the threshold of rarity would add.
+    `own` is the training instances less those that inpainted images repeat from their backgrounds: what rarity, targets
+    and the floor for invention count. `lacking` is how many an expansion to the threshold of rarity would add.
     """
 
     name: str
     instances: Mapping[str, int]
+    own: int
     images: Mapping[str, int]
     synthetic: int
     rare: bool
@@ -144,7 +151,7 @@ class Health:
 
 def health(tally: Tally, classes: ClassMap) -> Health:
     """What a person wants to know of the counts."""
-    train = {c: tally.instances[c, "train"] for c in classes.names}
+    train = {c: own(tally, c) for c in classes.names}
     largest, smallest = max(train.values(), default=0), min(train.values(), default=0)
     return Health(
         images={split: tally.samples[split] for split in SPLITS},
@@ -155,13 +162,19 @@ def health(tally: Tally, classes: ClassMap) -> Health:
     )
 
 
+def own(tally: Tally, category_id: int) -> int:
+    """Training instances that are not shown again from another image."""
+    return tally.instances[category_id, "train"] - tally.repeated[category_id, "train"]
+
+
 def class_health(tally: Tally, category_id: int, name: str, largest: int) -> ClassHealth:
     sides = {side: count for (c, side), count in sorted(tally.sides.items()) if c == category_id}
-    train = tally.instances[category_id, "train"]
+    train = own(tally, category_id)
     wanted = -int(-RARE_SHARE * largest // 1)
     return ClassHealth(
         name=name,
         instances={split: tally.instances[category_id, split] for split in SPLITS},
+        own=train,
         images={split: tally.images[category_id, split] for split in SPLITS},
         synthetic=tally.synthetic[name],
         rare=train < RARE_SHARE * largest,

@@ -8,7 +8,7 @@ JobKind = Literal[
     "register", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate"
 ]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-BatchState = Literal["queued", "generating", "filtering", "ready", "published", "discarded", "failed", "cancelled"]
+BatchState = Literal["queued", "generating", "filtering", "ready", "publishing", "published", "discarded", "failed", "cancelled"]
 FINAL_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 QUEUES: dict[JobKind, str] = {
     "register": "work",

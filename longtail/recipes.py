@@ -36,6 +36,8 @@ class Recipe:
     reconstruction_weight: float = 10.0
     kl_weight: float = 3e-4
     adversarial_weight: float = 1.0
+    ring_weight: float = 1.0
+    projection_weight: float = 1.0
     penalty_weight: float = 0.1
     penalty_every: int = 4
     ema_half_life_images: float = 2000.0

@@ -14,6 +14,8 @@ from trainers.quality.copying import copy_threshold
 from trainers.quality.features import features
 
 PER_CLASS = 120
+MOST_COMPARED = 3000
+"""Training objects of a class that copies of it are looked for among."""
 GROUND = 80
 CROP_MARGIN = 1.1
 Pixels = NDArray[np.uint8]
@@ -37,8 +39,9 @@ class Bank:
         return [k for k, keep in zip(self.keys, chosen, strict=True) if keep]
 
     def classifier(self) -> Classifier:
-        """Fitted on the training crops alone."""
-        return fit(self.vectors[self.is_train], self.labels[self.is_train], classes=self.num_classes + 1)
+        """Fitted on the training crops alone, at most `PER_CLASS` of a class, so that none outweighs the others."""
+        index = np.concatenate([np.flatnonzero(self.is_train & (self.labels == c))[:PER_CLASS] for c in range(self.num_classes + 1)])
+        return fit(self.vectors[index], self.labels[index], classes=self.num_classes + 1)
 
     def copy_distance(self, label: int) -> float:
         return copy_threshold(self.of(label, train=True), self.of(label, train=False))
@@ -54,8 +57,11 @@ def crop(pixels: Pixels, box_xyxy: BoxXyxy) -> Pixels:
     return pixels[top:bottom, left:right]
 
 
-def build_bank(view: DatasetView, *, seed: int = 0) -> Bank:
-    """Up to `PER_CLASS` objects of each class and split, and crops of ground where no object is."""
+def build_bank(view: DatasetView, *, whole: frozenset[int] = frozenset(), seed: int = 0) -> Bank:
+    """Up to `PER_CLASS` objects of each class and split, and crops of ground where no object is.
+
+    Of the classes in `whole` every training object, up to `MOST_COMPARED`: a copy must not escape by luck.
+    """
     rng = np.random.default_rng(seed)
     crops: list[Pixels] = []
     keys: list[str] = []
@@ -65,7 +71,8 @@ def build_bank(view: DatasetView, *, seed: int = 0) -> Bank:
         found = list(view.objects(split))
         for label in range(len(view.names)):
             mine = [o for o in found if o.label == label]
-            for i in rng.permutation(len(mine))[:PER_CLASS]:
+            most = MOST_COMPARED if split == "train" and label in whole else PER_CLASS
+            for i in sorted(rng.permutation(len(mine))[:most]):
                 crops.append(crop(view.pixels(mine[i].sample)[0], mine[i].box_xyxy))
                 keys.append(mine[i].key)
                 labels.append(label)

@@ -16,7 +16,7 @@ from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.datasets import ClassMap
 from longtail.samples import Sample
 
-CACHED_IMAGES = 200
+CACHED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class DatasetView:
         self.samples: list[Sample] = list(catalogue.samples(dataset, version))
         self.by_id = {s.id: s for s in self.samples}
         self._cache: OrderedDict[str, tuple[NDArray[np.uint8], Codec]] = OrderedDict()
+        self._cached = 0
 
     @property
     def names(self) -> list[str]:
@@ -58,8 +59,9 @@ class DatasetView:
         data = self.catalogue.objects.read(sample.uri, etag=sample.etag)
         found = decode(data, what=sample.uri, max_pixels=self.catalogue.settings.max_image_pixels)
         self._cache[sample.id] = found
-        if len(self._cache) > CACHED_IMAGES:
-            self._cache.popitem(last=False)
+        self._cached += found[0].nbytes
+        while self._cached > CACHED_BYTES and len(self._cache) > 1:
+            self._cached -= self._cache.popitem(last=False)[1][0].nbytes
         return found
 
     def objects(self, split: str, *, classes: Sequence[str] | None = None) -> Iterator[ObjectRef]:

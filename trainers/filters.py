@@ -56,18 +56,21 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
         exemplar = exemplar_key(candidate.record)
         derived = exemplar if exemplar and candidate.record.novelty < DERIVED_BELOW else None
         train, keys = bank.of(candidate.label, train=True), bank.keys_of(candidate.label, train=True)
-        ignored = keys.index(derived) if derived in keys and len(keys) > 1 else None
+        ignored = keys.index(derived) if derived in keys else None
         index, distance = nearest(candidate.vector[None], train, ignore_M=[ignored])
+        compared = len(keys) - (ignored is not None)  # none where the exemplar is the class's only instance
         agreed = float(agreement[i, candidate.label])
         twins = [j for j in range(i) if among[i, j] < TWIN_DISTANCE and verdicts[j].accepted]
         checks: list[tuple[bool, Rejection]] = [
             (candidate.change < MIN_CHANGE or candidate.overlap < OVERLAP_IOU, "no_change"),
             (agreed < MIN_AGREEMENT, "label"),
-            (float(distance[0]) < bank.copy_distance(candidate.label), "copy"),
+            (compared > 0 and float(distance[0]) < bank.copy_distance(candidate.label), "copy"),
             (bool(twins), "near_duplicate"),
         ]
         reasons = tuple(name for bad, name in checks if bad)
-        figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "nearest_distance": float(distance[0])}
+        figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "compared_with": float(compared)}
+        if compared:
+            figures["nearest_distance"] = float(distance[0])
         verdicts.append(Verdict(not reasons, reasons, keys[int(index[0])], derived, figures))
     return verdicts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +16,10 @@ from infra.images import to_png
 from infra.progress import Progress
 from infra.registry import Registry
 from longtail.errors import InvalidRequest, NotFound
+from longtail.gates import MIN_TO_JUDGE
 from longtail.recipes import Recipe, tiny_finetune
 from trainers import weights
-from trainers.dataset import DatasetView
+from trainers.dataset import DatasetView, ObjectRef
 from trainers.device import as_tensor
 from trainers.gating import Judge
 from trainers.grids import grid
@@ -48,7 +50,7 @@ def run_finetune(
         params={f"recipe.{k}": v for k, v in state.recipe.to_json().items()},
         tags={"longtail.job": job, "longtail.dataset": view.dataset, "longtail.dataset_version": str(view.version["number"])},
     )
-    judge = Judge(data.singles, data.val_singles, data.names)
+    judge = Judge(data.singles, data.select, data.judging, data.names)
     saved = state.elapsed_s
     for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
         log_progress(registry, run, state, data, at)
@@ -59,7 +61,7 @@ def run_finetune(
     report(0.92, "measuring the gates")
     gates = [g.to_json() for g in judge.gates(state.ema.module)]
     data_bytes = weights.to_bytes(state.ema.module, classes=view.names)
-    prefix = f"s3://{catalogue.settings.bucket}/tenants/default/{view.dataset}/generators"
+    prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
     registry.log_file(run, "grids/final.png", to_png(grid(state, data.val)))
@@ -77,31 +79,54 @@ def run_finetune(
 
 
 class TrainingData:
-    """Windows of the classes: several an instance to train on, one an instance to judge by, and those held out."""
+    """Windows of the classes: several an instance to train on, one an instance to compare with, and those held out.
 
-    def __init__(self, train: list[Instance], val: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int) -> None:
+    Of the held-out images some choose (checkpoint, augmentation strength) and the others judge.
+    """
+
+    def __init__(
+        self, train: list[Instance], select: list[Instance], judging: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int
+    ) -> None:
         self.names = names
         count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, 4000 // max(1, len(train))))
         self.windows = cut(train, resolution, count, seed, whole)
         self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
-        self.val_singles = cut(val, resolution, 1, seed, whole, fixed=True) if val else self.singles.subset(torch.zeros(0, dtype=torch.long))
-        self.val = cut(val, resolution, 1, seed, whole) if len(val) >= 8 else self.singles
+        none = self.singles.subset(torch.zeros(0, dtype=torch.long))
+        self.select, self.judging = (cut(part, resolution, 1, seed, whole, fixed=True) if part else none for part in (select, judging))
+        self.val = cut(select, resolution, 1, seed, whole) if len(select) >= 8 else self.singles
 
     @classmethod
     def of(cls, view: DatasetView, classes: list[str], *, seed: int) -> TrainingData:
         names = {view.classes.index_of(view.classes.id_of(c)): c for c in classes}
-        parts: dict[str, list[Instance]] = {}
+        held = halve(list(view.objects("val", classes=classes)), seed=seed)
+        parts: dict[str, list[ObjectRef]] = {"train": list(view.objects("train", classes=classes)), "select": held[0], "judging": held[1]}
+        cutouts: dict[str, list[Instance]] = {}
         rng = np.random.default_rng(seed)
         whole = False
-        for split in ("train", "val"):
-            found = list(view.objects(split, classes=classes))
+        for part, found in parts.items():
             whole = whole or any(o.sample.annotations[o.position].bbox_xywh is None for o in found)
             keep = [found[i] for i in sorted(rng.permutation(len(found))[:MOST_INSTANCES])]
-            parts[split] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label) for o in keep]
+            cutouts[part] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label) for o in keep]
         for label, name in names.items():
-            if not any(i.label == label for i in parts["train"]):
+            if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
-        return cls(parts["train"], parts["val"], names, resolution=Recipe().network.resolution_px, whole=whole, seed=seed)
+        return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=Recipe().network.resolution_px, whole=whole, seed=seed)
+
+
+def halve(found: list[ObjectRef], *, seed: int) -> tuple[list[ObjectRef], list[ObjectRef]]:
+    """(objects that choose, objects that judge), no image in both: half of the images judge, or more where a class needs it.
+
+    A class that is too small to be halved judges whole; what chooses is then compared with training objects.
+    """
+    ids = sorted({o.sample.id for o in found})
+    left = Counter({label: min(MIN_TO_JUDGE, count) for label, count in Counter(o.label for o in found).items()})
+    judging: set[str] = set()
+    for i in np.random.default_rng(seed).permutation(len(ids)):
+        if len(judging) >= (len(ids) + 1) // 2 and not +left:
+            break
+        judging.add(ids[i])
+        left.subtract(o.label for o in found if o.sample.id == ids[i])
+    return [o for o in found if o.sample.id not in judging], [o for o in found if o.sample.id in judging]
 
 
 def cut(instances: list[Instance], resolution: int, count: int, seed: int, whole: bool, *, fixed: bool = False) -> Windows:
@@ -115,7 +140,7 @@ def cut(instances: list[Instance], resolution: int, count: int, seed: int, whole
 
 def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe) -> tuple[TrainState, str]:
     """(state, where its checkpoints go): the job's own last checkpoint, or the foundation with new class embeddings."""
-    checkpoint = f"s3://{catalogue.settings.bucket}/tenants/default/{view.dataset}/checkpoints/{job}.safetensors"
+    checkpoint = catalogue.settings.place(view.dataset, "checkpoints", f"{job}.safetensors")
     try:
         return TrainState.from_bytes(catalogue.objects.read(checkpoint)), checkpoint
     except NotFound:

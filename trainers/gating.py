@@ -70,20 +70,24 @@ def window_features(windows: Windows, label: int, *, most: int) -> tuple[Floats,
 
 
 class Judge:
-    """Scores a generator during training and gates it at the end. `train` and `val` have one window an instance."""
+    """Scores a generator during training on `select`, and gates it at the end on `val`, which chose nothing.
 
-    def __init__(self, train: Windows, val: Windows, names: dict[int, str]) -> None:
-        self.train, self.val, self.names = train, val, names
+    All have one window an instance; no image is in both `select` and `val`.
+    """
+
+    def __init__(self, train: Windows, select: Windows, val: Windows, names: dict[int, str]) -> None:
+        self.train, self.select, self.val, self.names = train, select, val, names
         self.real = {c: window_features(train, c, most=150) for c in names}
+        self.chosen_by = {c: window_features(select, c, most=150)[0] for c in names}
         self.held = {c: window_features(val, c, most=150)[0] for c in names}
 
     def score(self, generator: Generator) -> float:
         """Mean KID over the classes at the default novelty, lower is better."""
         values = []
         for c in self.names:
-            images, boxes, _ = samples_of(generator, self.train, self.val, c, count=16, novelty=DEFAULT_NOVELTY, seed=7)
-            invented, more, _ = samples_of(generator, self.train, self.val, c, count=16, novelty=0.8, seed=8)
-            reference = self.held[c] if len(self.held[c]) >= 8 else self.real[c][0]
+            images, boxes, _ = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7)
+            invented, more, _ = samples_of(generator, self.train, self.select, c, count=16, novelty=0.8, seed=8)
+            reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
             fake = features(object_crops(torch.cat([images, invented]), torch.cat([boxes, more])))
             values.append(kid(reference, fake))
         return float(np.mean(values))
@@ -144,6 +148,6 @@ class Judge:
 
     def _copying(self, name: str, real: Floats, held: Floats, fake: Floats, own: list[int | None]) -> Gate:
         limit = copy_threshold(real, held)
-        _, distance = nearest(fake, real, ignore_M=own if DEFAULT_NOVELTY < 0.5 and len(real) > 1 else None)
+        _, distance = nearest(fake, real, ignore_M=own if DEFAULT_NOVELTY < 0.5 else None)
         copies = (distance < limit).astype(np.float32)
         return self._gate("copying", name, copies, f"<= {COPY_EXCESS}", float(copies.mean()) <= COPY_EXCESS, len(held))

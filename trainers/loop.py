@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,8 @@ from trainers.windows import Windows
 
 Phase = Literal["warm", "catch_up", "adversarial", "done"]
 STRENGTH_STEP = 0.1
+MOST_WEIGHT = 8.0
+"""A remedy that doubles a weight stops here: beyond it the weight is the disease."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def train(
     """Runs until the recipe's time is spent, yielding progress; `clock` gives seconds, `score` is lower for better.
 
     The state is changed in place and may be saved at any yield. At the end its average is that of the best evaluation.
-    A step that is not finite puts the last good weights back and halves the rates.
+    A step that is not finite puts the last good weights back and halves the rates; the next evaluation names it.
     """
     recipe = state.recipe
     total = recipe.warm_s + recipe.catch_up_s + recipe.adversarial_s
@@ -62,6 +64,7 @@ def train(
         freeze(state.discriminator.trunk.stem, state.discriminator.trunk.blocks[0])
     good = snapshot(state)
     sums: dict[str, list[float]] = {}
+    faults: list[Finding] = []
     last, reported, evaluated = clock(), state.elapsed_s, state.elapsed_s
     while (phase := phase_at(state)) != "done":
         try:
@@ -77,6 +80,7 @@ def train(
                 rate_warm=state.recipe.rate_warm / 2,
             )
             figures = {"nan": 1.0}
+            faults.append(Finding("nan", float(len(faults) + 1), "finite losses", True, "the last good weights, at half the rates"))
         for name, value in figures.items():
             sums.setdefault(name, []).append(value)
         now = clock()
@@ -89,17 +93,21 @@ def train(
         if state.elapsed_s - evaluated >= recipe.evaluate_every_s or phase_at(state) == "done":
             evaluated = state.elapsed_s
             good = snapshot(state)
-            yield evaluate(state, windows, val, progress(state, phase, total, sums), score)
+            yield evaluate(state, windows, val, progress(state, phase, total, sums), score, faults)
+            faults.clear()
             last = clock()  # evaluation is not training time
     if state.best:
         state.ema.module.load_state_dict(state.best)
 
 
 def evaluate(
-    state: TrainState, windows: Windows, val: Windows | None, at: Progress, score: Callable[[Generator], float] | None
+    state: TrainState, windows: Windows, val: Windows | None, at: Progress, score: Callable[[Generator], float] | None, faults: Sequence[Finding]
 ) -> Progress:
-    """Reads the watchdogs, applies their remedies, and remembers the averaged generator if it is the best so far."""
-    findings = inspect(state, windows, val)
+    """Reads the watchdogs, applies their remedies, and remembers the averaged generator if it is the best so far.
+
+    `faults` are what was found, and remedied, since the last time.
+    """
+    findings = [*faults, *inspect(state, windows, val)]
     for finding in findings:
         apply_remedy(state, finding)
     value = score(state.ema.module) if score else None
@@ -120,6 +128,10 @@ def apply_remedy(state: TrainState, finding: Finding) -> None:
         state.recipe = replace(state.recipe, rate_discriminator=state.recipe.rate_discriminator / 2)
     elif finding.name == "latent_ignored":
         state.recipe = replace(state.recipe, kl_weight=state.recipe.kl_weight / 2)
+    elif finding.name == "seams":
+        state.recipe = replace(state.recipe, ring_weight=min(MOST_WEIGHT, state.recipe.ring_weight * 2))
+    elif finding.name == "class_ignored":
+        state.recipe = replace(state.recipe, projection_weight=min(MOST_WEIGHT, state.recipe.projection_weight * 2))
     elif finding.name == "class_collapse" and state.best:
         state.generator.load_state_dict(state.best)
 

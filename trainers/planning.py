@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from longtail.boxes import BoxXyxy, area, check_inside, xywh_to_xyxy
+from longtail.boxes import BoxXyxy, area, check_inside, dilate, intersection, xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
 from longtail.placement import place
 from longtail.samples import Mode, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed
+from trainers.compose import MASK_DILATION
 from trainers.dataset import DatasetView, ObjectRef
 from trainers.render import SYNTHESIS_MARGIN
 
 TRIES = 12
 EXEMPLARS = 8
+MOST_HIDDEN = 0.5
+"""Share of an annotated object that a caller's box may cover; its label stays, so it must still be seen."""
 
 
 @dataclass(frozen=True)
@@ -125,4 +128,11 @@ def asked_place(view: DatasetView, asked: Mapping[str, Any]) -> tuple[Sample, Bo
     check_inside(xyxy, found.width, found.height, what=f"boxes: image {wanted!r}")
     if min(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1]) < 4:
         raise InvalidRequest(f"boxes: image {wanted!r}: box {list(xyxy)} is under 4 px; nothing can be made so small")
+    for i, a in enumerate(found.annotations):
+        there = xywh_to_xyxy(a.bbox_xywh) if a.bbox_xywh is not None else None
+        if there is not None and intersection(there, dilate(xyxy, MASK_DILATION)) > MOST_HIDDEN * area(there):
+            raise InvalidRequest(
+                f"boxes: image {wanted!r}: box {list(xyxy)} would hide annotated object {i} at {[round(v, 1) for v in there]}, whose label would "
+                "then be false; choose a place that covers less than half of it"
+            )
     return found, xyxy

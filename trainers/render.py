@@ -77,6 +77,16 @@ def render(generator: Generator | None, order: Order) -> Rendered:
     return Rendered(pixels, order.box_xyxy, change, overlap)
 
 
+def masked(background: Pixels, box_xyxy: BoxXyxy) -> Pixels:
+    """The background with all that the mask of this box lets the generator change painted black."""
+    height, width = background.shape[:2]
+    left, top, side = window_around(box_xyxy, width, height, margin=SERVED_MARGIN)
+    soft = mask_map(fractions(box_xyxy, left, top, side), side, side)[1]
+    pixels = background.copy()
+    paste(pixels, np.zeros((side, side, 3), dtype=np.uint8), soft[0, 0].cpu().numpy() > 0, left, top)
+    return pixels
+
+
 def synthesise(generator: Generator | None, order: Order, random: torch.Generator) -> Rendered:
     """A whole image with no background: the window alone, its size taken from the box that was asked for."""
     x0, y0, x1, y1 = order.box_xyxy

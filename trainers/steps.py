@@ -30,7 +30,7 @@ def reconstruct(state: TrainState, windows: Windows, count: int) -> tuple[Tensor
     fake = complete(state.generator, scene, mean + noise * (0.5 * log_variance).exp())
     l1, kl = masked_l1(fake, truth, scene.mask_B1RR), kl_to_prior(mean, log_variance)
     ring = ring_loss(fake, scene.image_B3RR, scene.mask_B1RR)
-    loss = recipe.reconstruction_weight * (l1 + 0.1 * ring + recipe.kl_weight * kl)
+    loss = recipe.reconstruction_weight * (l1 + 0.1 * recipe.ring_weight * ring + recipe.kl_weight * kl)
     return loss, {"l1": float(l1.detach()), "kl": float(kl.detach()), "ring": float(ring.detach())}
 
 
@@ -53,7 +53,7 @@ def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bo
     latent = torch.randn(half, recipe.network.latent, generator=state.random)
     with torch.set_grad_enabled(train_generator):
         fake = complete(state.generator, scene, latent)
-    fade = min(1.0, state.adversarial_steps / max(1, recipe.projection_fade_steps))
+    fade = recipe.projection_weight * min(1.0, state.adversarial_steps / max(1, recipe.projection_fade_steps))
     figures = discriminator_update(state, scene, fake.detach(), fade)
     if train_generator:
         trainable = [p for p in state.discriminator.parameters() if p.requires_grad]
@@ -65,7 +65,7 @@ def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bo
         ring = ring_loss(fake, scene.image_B3RR, scene.mask_B1RR)
         for p in trainable:
             p.requires_grad_(True)
-        apply(loss + recipe.adversarial_weight * (adversarial + ring), state.optimizer_g, recipe.rate_generator)
+        apply(loss + recipe.adversarial_weight * (adversarial + recipe.ring_weight * ring), state.optimizer_g, recipe.rate_generator)
         figures |= more | {"g_loss": float(adversarial.detach())}
     state.adversarial_steps += 1
     finish(state)

@@ -25,6 +25,7 @@ from trainers.filters import Candidate, judge_batch
 from trainers.finetune import run_finetune
 from trainers.planning import Model, plan
 from trainers.quality.features import features
+from trainers.render import masked
 from trainers.state import TrainState
 from trainers.studio import make
 from trainers.uplift.arms import LabelledImage, compare
@@ -65,7 +66,7 @@ def new_state(classes: list[str], *, seed: int) -> TrainState:
 
 def store_weights(catalogue: Catalogue, state: TrainState, dataset: str, classes: list[str]) -> tuple[str, bytes]:
     data = weights.to_bytes(state.ema.module, classes=classes)
-    prefix = f"s3://{catalogue.settings.bucket}/tenants/default/{dataset}/generators"
+    prefix = catalogue.settings.place(dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data, suffix=".safetensors", content_type="application/octet-stream")
     return uri, data
 
@@ -110,7 +111,8 @@ def filter_batch(*, dataset: str, version: int, samples: list[dict[str, Any]]) -
     """A verdict for each made sample, in order; the object's own pixels are judged, as they are stored."""
     with at_work(os.cpu_count() or 1) as catalogue:
         view = view_of(catalogue, dataset, version)
-        bank = build_bank(view)
+        made = {s["record"]["class_name"] for s in samples}
+        bank = build_bank(view, whole=frozenset(view.classes.index_of(view.classes.id_of(name)) for name in made))
         candidates = []
         for sample in samples:
             record = Provenance.from_json(sample["record"])
@@ -149,7 +151,7 @@ def uplift(*, job: str, dataset: str, base: int, candidate: int, steps: int, see
 def labelled(view: DatasetView, sample: Sample) -> LabelledImage:
     boxed = [a for a in sample.annotations if a.bbox_xywh is not None]
     boxes: list[tuple[float, ...]] = [xywh_to_xyxy(a.bbox_xywh) for a in boxed if a.bbox_xywh is not None]
-    return LabelledImage(view.pixels(sample)[0], boxes, [view.classes.index_of(a.category_id) for a in boxed])
+    return LabelledImage(lambda: view.pixels(sample)[0], boxes, [view.classes.index_of(a.category_id) for a in boxed])
 
 
 def nearest_pictures(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,7 +170,9 @@ def picture_row(view: DatasetView, catalogue: Catalogue, sample: dict[str, Any])
     left, top = max(0, int(around[0])), max(0, int(around[1]))
     row: dict[str, Any] = {"id": sample["id"], "made": picture(crop_at(pixels, around)), "box": [x0 - left, y0 - top, x1 - left, y1 - top]}
     if record.background:
-        row["real"] = picture(crop_at(view.pixels(view.by_id[record.background["sample"]])[0], around))
+        before = view.pixels(view.by_id[record.background["sample"]])[0]
+        row["real"] = picture(crop_at(before, around))
+        row["mask"] = picture(crop_at(masked(before, record.box_xyxy), around))
     key = sample["verdict"]["nearest"]
     owner, _, position = key.partition("#")
     if owner in view.by_id:

@@ -61,7 +61,7 @@ def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
 def generate_part(
     stack: Stack, job: str, request: dict[str, Any], orders: list[dict[str, Any]], shares: list[float]
 ) -> list[dict[str, Any]]:
-    prefix = f"s3://{stack.catalogue.settings.bucket}/tenants/{TENANT}/{request['dataset']}/samples"
+    prefix = stack.catalogue.settings.place(request["dataset"], "samples")
     where = {"job": job, "dataset": request["dataset"], "version": request["version"]}
     payload = {**where, "orders": orders, "prefix": prefix, "low": shares[0], "high": shares[1]}
     made: list[dict[str, Any]] = stack.cluster.run("trainers.tasks:generate", payload)
@@ -99,27 +99,52 @@ def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict
 
 def publish(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     """Adds the batches' accepted samples to their dataset as a new version, whole or not at all."""
-    return publish_batches(stack, job, request["dataset"], request["batches"], accept_unproven=request["accept_unproven"])
+    return publish_batches(
+        stack, job, request["dataset"], request["batches"], accept_unproven=request["accept_unproven"], onto=request.get("onto")
+    )
 
 
 def publish_batches(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None = None) -> dict[str, Any]:
     """Stages every accepted sample, then names them in one version: a child of `onto`, or of the latest.
 
-    `latest` moves only where unproven is accepted.
+    `latest` moves only where unproven is accepted. From here on nobody can discard the batches or decide on their samples.
     """
+    claimed = step("claim", lambda: claim(stack, keys))
+    try:
+        return publish_claimed(stack, job, dataset, keys, accept_unproven=accept_unproven, onto=onto)
+    except Exception:
+        step("give back", lambda: move_all(stack, claimed, allowed="publishing", to="ready"))
+        raise
+
+
+def claim(stack: Stack, keys: list[str]) -> list[str]:
+    """Takes the batches that are ready, so that they stay as they are; which those are. Raises Conflict for any that may not be published."""
+    database = stack.catalogue.database
+    fresh = [key for key in keys if database.get(BATCHES, key)["state"] != "published"]
+    for done, key in enumerate(fresh):
+        try:
+            database.move(BATCHES, key, column="state", allowed=["ready"], to="publishing")
+        except Conflict:
+            move_all(stack, fresh[:done], allowed="publishing", to="ready")
+            raise
+    return fresh
+
+
+def move_all(stack: Stack, keys: list[str], *, allowed: str, to: str) -> None:
+    for key in keys:
+        if stack.catalogue.database.get(BATCHES, key)["state"] == allowed:
+            stack.catalogue.database.move(BATCHES, key, column="state", allowed=[allowed], to=to)
+
+
+def publish_claimed(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None) -> dict[str, Any]:
     staged = step("stage rows", lambda: stage(stack, dataset, keys))
     parent = step("parent", lambda: onto or stack.catalogue.database.version(dataset)["number"])
     published = publish_version(
         stack, dataset, job=job, parent=stack.catalogue.database.version(dataset, parent), batches=keys, lance_version=staged["lance_version"],
         note=f"{staged['added']} synthetic samples", make_latest=accept_unproven, accepted_unproven=accept_unproven,
     )  # fmt: skip
-    step("published", lambda: mark_published(stack, keys))
+    step("published", lambda: move_all(stack, keys, allowed="publishing", to="published"))
     return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven}
-
-
-def mark_published(stack: Stack, keys: list[str]) -> None:
-    for key in keys:
-        stack.catalogue.database.update(BATCHES, key, state="published")
 
 
 def stage(stack: Stack, dataset: str, keys: list[str]) -> dict[str, Any]:
@@ -127,9 +152,7 @@ def stage(stack: Stack, dataset: str, keys: list[str]) -> dict[str, Any]:
     rows: list[Sample] = []
     for key in keys:
         found = catalogue.database.get(BATCHES, key)
-        if found["state"] not in ("ready", "published"):
-            raise Conflict(f"batch {key!r} is {found['state']!r}; only a ready batch can be published")
-        accepted = [s for s in catalogue.database.select(SAMPLES, batch=key, limit=100_000) if s["state"] == "accepted"]
+        accepted = list(catalogue.database.every(SAMPLES, batch=key, state="accepted"))
         rows += as_samples(stack, dataset, found, accepted)
     if not rows:
         raise InvalidRequest("no accepted sample is left to publish; accept some, or make another batch")

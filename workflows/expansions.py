@@ -21,10 +21,15 @@ def expand(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     expansion = stack.catalogue.database.get(EXPANSIONS, key)
     wanted = expansion["request"]
     counted = step("count", lambda: count(stack, key, expansion["dataset"], wanted))
-    if not counted["missing"]:
-        outcome: dict[str, Any] = {"did": "nothing", "why": "every target is met", "counts": counted["counts"]}
-    else:
-        outcome = grow(stack, job, expansion["dataset"], wanted, counted)
+    try:
+        if not counted["missing"]:
+            outcome: dict[str, Any] = {"did": "nothing", "why": "every target is met", "counts": counted["counts"]}
+        else:
+            outcome = grow(stack, job, expansion["dataset"], wanted, counted)
+    except Exception as error:
+        failed = {"did": "failed", "why": str(error)}
+        step("record failed run", lambda: record(stack, job, key, request["trigger"], failed))
+        raise
     step("record run", lambda: record(stack, job, key, request["trigger"], outcome))
     return {"expansion": key, **outcome}
 
@@ -34,18 +39,18 @@ def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[
     database = stack.catalogue.database
     latest = database.version(dataset)
     seen = latest
-    for run in database.select(RUNS, expansion=key, limit=1_000_000):
+    for run in database.every(RUNS, expansion=key):
         number = run["outcome"].get("version")
         if number is not None:
             made = database.select(VERSIONS, dataset=dataset, number=number)[0]
             seen = made if made["parent"] in (latest["number"], seen["number"]) else seen
-    counts = {c["name"]: c["instances"]["train"] for c in seen["health"]["classes"]}
+    counts = {c["name"]: c["own"] for c in seen["health"]["classes"]}
     return {"version": latest["number"], "onto": seen["number"], "counts": counts, "missing": missing(wanted["targets"], counts, budget=wanted["max_images"])}
 
 
 def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
     keys: list[str] = []
-    plan = counted["missing"]
+    plan, accepted = counted["missing"], 0
     for position, (name, number) in enumerate(plan.items()):
         key = derive_id("batch", TENANT, job, name)
         request = {
@@ -54,8 +59,11 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
         }  # fmt: skip
         row = {"id": key, "dataset": dataset, "state": "queued", "request": request, "job": job}
         step(f"batch {name}", stack.catalogue.database.insert, BATCHES, row)
-        run_batch(stack, job, key, request, low=0.9 * position / len(plan), high=0.9 * (position + 1) / len(plan))
+        made = run_batch(stack, job, key, request, low=0.9 * position / len(plan), high=0.9 * (position + 1) / len(plan))
+        accepted += made["accepted"]
         keys.append(key)
+    if not accepted:
+        return {"did": "nothing", "why": "no sample passed the filters", "asked": plan, "batches": keys}
     published = publish_batches(stack, job, dataset, keys, accept_unproven=wanted["accept_unproven"], onto=counted["onto"])
     return {"did": "expanded", "asked": plan, "batches": keys, **published}
 

@@ -114,11 +114,13 @@ def promote_now(stack: Stack, job: str, dataset: str, version: int, *, who: str,
     tags = stack.registry.tags(dataset, version)
     if "longtail.weights" not in tags:
         raise InvalidRequest(f"version {version} of model {dataset!r} was not registered by Longtail; it cannot be served")
-    if set_alias:
-        stack.registry.set_alias(dataset, CHAMPION, version)
-    stack.cluster.ask_server("warm", {"uri": tags["longtail.weights"]})
     before = database.get(DATASETS, dataset)["serving"]
     gates = tags.get("longtail.gates", "unknown")
+    if set_alias:
+        stack.registry.set_alias(dataset, CHAMPION, version)
+    elif before == version or stack.registry.champion(dataset) != version:  # heard of twice, or overtaken by a later move
+        return {"dataset": dataset, "before": before, "serving": before, "gates": gates, "outcome": "nothing to do"}
+    stack.cluster.ask_server("warm", {"uri": tags["longtail.weights"]})
     outcome = "serving" if gates != "failed" else "serving; its gates FAILED"
     database.update(DATASETS, dataset, serving=version)
     row = {"id": job, "model": dataset, "alias": CHAMPION, "before": before, "after": version, "who": who, "why": why, "outcome": outcome}

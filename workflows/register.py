@@ -78,7 +78,7 @@ def part_uri(stack: Stack, job: str, name: str, what: str, part: int) -> str:
 
 
 def parts_uri(stack: Stack, job: str, name: str) -> str:
-    return f"s3://{stack.catalogue.settings.bucket}/tenants/{TENANT}/{name}/registrations/{job}"
+    return stack.catalogue.settings.place(name, "registrations", job)
 
 
 def check_part(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any], part: int) -> list[str]:

@@ -72,6 +72,7 @@ class Batch(Generate):
 
 class Publish(Body):
     also: list[str] = Field(default=[], max_length=100, description="other ready batches of the dataset that join the same version")
+    onto: int | None = Field(default=None, ge=1, description="the version to add to; the latest by default, so that two unproven ones are siblings")
     accept_unproven: bool = Field(default=False, description="move `latest` although nothing has proven the addition; logged and shown")
 
 

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.responses import JSONResponse
+from sqlalchemy import Table
 from starlette.exceptions import HTTPException
 
 from infra.asking import Asking
@@ -84,6 +85,24 @@ def accepted(job: Row, **more: Any) -> JSONResponse:
     """202 with the job's place; ask again in a second."""
     headers = {"Location": f"/v1/jobs/{job['id']}", "Retry-After": "1"}
     return JSONResponse({"job": job["id"], "kind": job["kind"], "state": job["state"], **more}, 202, headers=headers)
+
+
+Cursor = Annotated[str | None, Query(description="`next` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+def page_of(served: Service, table: Table, *, cursor: str | None, limit: int, newest: bool = False, **where: Any) -> dict[str, Any]:
+    """{"items", "next"}: at most `limit` rows; `next` is the cursor of the following page, None at the end."""
+    after = None
+    if cursor is not None:
+        created, bar, key = cursor.partition("|")
+        if not bar:
+            raise InvalidRequest(f"cursor {cursor!r}: expected what an earlier answer gave as `next`")
+        after = (created, key)
+    given = {k: v for k, v in where.items() if v is not None}
+    rows = served.catalogue.database.select(table, limit=limit + 1, after=after, newest=newest, **given)
+    more = rows[limit - 1] if len(rows) > limit else None
+    return {"items": rows[:limit], "next": f"{more['created']}|{more['id']}" if more else None}
 
 
 def require_free(found: Row | None, what: str) -> None:

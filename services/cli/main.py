@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from infra.embedded import Stack, running_pid
+from infra.objects import Objects
 from infra.settings import Settings
 from longtail.client import ApiProblem, Client, JobFailed
-from longtail.errors import LongtailError, NotReady
+from longtail.errors import InvalidRequest, LongtailError, NotReady
+from longtail.names import split_uri
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Grows the rare classes of datasets, and proves it.")
 console = Console(stderr=True)
@@ -74,8 +77,9 @@ def status(state: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None:
         emit({"running": False}, as_json, "not running; start it with `longtail up`")
         raise typer.Exit(EXIT_UNREACHABLE)
     settings = Settings.of_running_stack(state.resolve())
-    found = {"running": True, "pid": pid, "api": settings.api_url, "mlflow": settings.mlflow_url, "s3": settings.s3_endpoint, "key": settings.api_key}
-    emit(found, as_json, "\n".join(f"{k:8s} {v}" for k, v in found.items()))
+    found = {"running": True, "pid": pid, "api": settings.api_url, "mlflow": settings.mlflow_url, "key": settings.api_key, "s3": settings.s3_endpoint}
+    found |= {"s3 access key": settings.s3_access_key, "s3 secret key": settings.s3_secret_key}
+    emit(found, as_json, "\n".join(f"{k:14s} {v}" for k, v in found.items()))
 
 
 @app.command()
@@ -90,7 +94,11 @@ def demo(
 
     setting = Setting.quick() if quick else Setting(budget_s=budget)
     with refusals():
-        run_demo(state, out, setting=setting, console=console)
+        try:
+            run_demo(state, out, setting=setting, console=console)
+        except KeyboardInterrupt:
+            console.print("stopped; what was made stays in the state directory")
+            raise typer.Exit(EXIT_FAILED) from None
 
 
 datasets = typer.Typer(no_args_is_help=True, help="datasets and their versions")
@@ -99,6 +107,22 @@ generators = typer.Typer(no_args_is_help=True, help="generators and their promot
 jobs = typer.Typer(no_args_is_help=True, help="what is being done")
 for noun, group in (("datasets", datasets), ("batches", batches), ("generators", generators), ("jobs", jobs)):
     app.add_typer(group, name=noun)
+
+
+@datasets.command("upload")
+def datasets_upload(folder: Path, uri: str, state: StateDir = DEFAULT_STATE) -> None:
+    """Puts a folder's files below s3://bucket/prefix, for those who have no S3 client at hand; makes the bucket."""
+    with refusals():
+        settings = settings_of(state)
+        bucket, _ = split_uri(uri)
+        if not folder.is_dir():
+            raise InvalidRequest(f"{folder} is not a folder")
+        objects = Objects(settings)
+        objects.ensure_bucket(bucket)
+        files = [f for f in sorted(folder.rglob("*")) if f.is_file()]
+        with ThreadPoolExecutor(8) as pool, Progress(console=console, transient=True) as bar:
+            list(bar.track(pool.map(lambda f: objects.write_file(f"{uri.rstrip('/')}/{f.relative_to(folder).as_posix()}", f), files), total=len(files)))
+        console.print(f"{len(files)} files lie below {uri}; register them with `longtail datasets register NAME {uri}`")
 
 
 @datasets.command("register")
@@ -159,7 +183,7 @@ def batches_publish(
 
 @jobs.command("list")
 def jobs_list(state: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None:
-    """Every job, oldest first."""
+    """The last hundred jobs, newest first."""
     with refusals():
         found = client(state).get("/v1/jobs")
         emit(found, as_json, "\n".join(f"{j['id']}  {j['kind']:9s} {j['state']:9s} {j['progress']:4.0%}  {j['message']}" for j in found["items"]))
@@ -182,10 +206,15 @@ def jobs_cancel(job: str, state: StateDir = DEFAULT_STATE, as_json: AsJson = Fal
 
 def client(state: Path) -> Client:
     """A client of the stack with that state directory."""
+    settings = settings_of(state)
+    return Client(settings.api_url, settings.api_key)
+
+
+def settings_of(state: Path) -> Settings:
     settings = Settings.of_running_stack(state.resolve())
     if not settings.api_url:
         raise NotReady("no stack runs with this state directory; start it with `longtail up`, or set --state")
-    return Client(settings.api_url, settings.api_key)
+    return settings
 
 
 def ask(path: str, body: dict[str, Any], state: Path, no_wait: bool, as_json: bool) -> None:

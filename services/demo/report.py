@@ -74,13 +74,15 @@ def failures(found: dict[str, Any]) -> str:
 
 
 def counts(found: dict[str, Any]) -> str:
-    after = {c["name"]: c["instances"]["train"] for c in found["health_after"]["classes"]}
+    after = {c["name"]: c for c in found["health_after"]["classes"]}
     rows = []
     for c in found["health"]["classes"]:
         n = c["instances"]
-        rows.append([c["name"] + (" (rare)" if c["rare"] else ""), n["train"], after[c["name"]], n["val"], n["test"]])
-    note = "<p class=note>An inpainted image repeats its background's own annotations, so common classes grow too.</p>"
-    return "<h2>Instances before and after</h2>" + table(["class", "train before", "train after", "val", "test"], rows) + note
+        now = after[c["name"]]
+        rows.append([c["name"] + (" (rare)" if c["rare"] else ""), n["train"], now["own"], now["instances"]["train"], n["val"], n["test"]])
+    note = "<p class=note>An inpainted image repeats its background's own annotations: shown in the third column, counted for no target.</p>"
+    titles = ["class", "train before", "train after", "with repeats", "val", "test"]
+    return "<h2>Instances before and after</h2>" + table(titles, rows) + note
 
 
 def crop(picture: dict[str, Any], *, box: Sequence[float] | None = None, caption: str = "") -> str:
@@ -94,20 +96,6 @@ def crop(picture: dict[str, Any], *, box: Sequence[float] | None = None, caption
     return f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
 
 
-def mask_picture(picture: dict[str, Any], box: Sequence[float]) -> str:
-    """The place before, with the mask drawn over it."""
-    scale = WIDTH / max(picture["width"], picture["height"])
-    x0, y0, x1, y1 = (v * scale for v in box)
-    size = f"width={picture['width'] * scale:.0f} height={picture['height'] * scale:.0f}"
-    grow_x, grow_y = (x1 - x0) * 0.1, (y1 - y0) * 0.1
-    hole = (
-        f'<span style="position:absolute;background:#000;border-radius:32%;left:{x0 - grow_x:.0f}px;top:{y0 - grow_y:.0f}px;'
-        f'width:{x1 - x0 + 2 * grow_x:.0f}px;height:{y1 - y0 + 2 * grow_y:.0f}px"></span>'
-    )
-    image = f'<span class=crop><img {size} src="data:image/png;base64,{picture["png"]}">{hole}</span>'
-    return f"<figure>{image}<figcaption>mask</figcaption></figure>"
-
-
 def samples(found: dict[str, Any]) -> str:
     parts = ["<h2>Real, mask, inpainted, nearest real neighbour</h2>"]
     for batch, items in found["pictures"].items():
@@ -115,10 +103,11 @@ def samples(found: dict[str, Any]) -> str:
         for item in items:
             figures = item["verdict"]["figures"]
             why = ", ".join(item["verdict"]["reasons"]) or "accepted"
-            row = (crop(item["real"], caption="real") + mask_picture(item["real"], item["box"])) if "real" in item else ""
+            row = (crop(item["real"], caption="real") + crop(item["mask"], caption="mask")) if "real" in item else ""
             row += crop(item["made"], box=item["box"], caption=why)
+            distance = f", {figures['nearest_distance']:.2f} away" if "nearest_distance" in figures else ""
             if "nearest" in item:
-                row += crop(item["nearest"], caption=f"nearest real, {figures['nearest_distance']:.2f} away")
+                row += crop(item["nearest"], caption=f"nearest real{distance}")
             parts.append(f"<div>{row}<span class=note>{text(item['id'])} · agreement {figures['agreement']:.2f}</span></div>")
     derived: dict[str, int] = {}
     for items in found["pictures"].values():
@@ -163,7 +152,7 @@ def uplift(found: dict[str, Any]) -> str:
         [r["figure"], r["real"], r["real + longtail"], float(r["difference"]), f"{r['interval'][0]:+.3f} to {r['interval'][1]:+.3f}", r["says"]]
         for r in result["table"]
     ]
-    titles = ["figure", "real only", "real + longtail", "difference", "95 % t-interval over seeds", "says"]
+    titles = ["figure", "real only", "real + longtail", "difference", "95 % t-interval over seeds", "says (Holm over the rows)"]
     note = (
         f"<p class=note>{text(result['harness'])}; {len(result['seeds'])} seeds, {result['steps']} steps an arm, {result['test_images']} real test "
         f"images, {result['added_images']} added. Version's proof: <b class={result['proof']}>{result['proof']}</b>.</p>"

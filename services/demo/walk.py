@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,6 +79,7 @@ def run_demo(state: Path, out: Path, *, setting: Setting, console: Console) -> P
     """Starts a stack of its own, walks, writes the report, ends the stack. Returns the report's path."""
     started = time.monotonic()
     stack = Stack(state, say=lambda line: console.print(f"  {line}"))
+    signal.signal(signal.SIGTERM, interrupt)
     console.print("[bold]starting the stack[/] (S3, MLflow, Ray, worker, API)")
     settings = stack.start()
     watching = threading.Thread(target=stack.watch, daemon=True)
@@ -93,6 +95,11 @@ def run_demo(state: Path, out: Path, *, setting: Setting, console: Console) -> P
     show_timing(console, walk.seconds)
     console.print(f"\nthe report: [bold]{report.resolve()}[/]\nthe stack's data stays in {state.resolve()}; `longtail up --state {state}` finds it again")
     return report
+
+
+def interrupt(_signal: int, _frame: object) -> None:
+    """`longtail down` ends a demo as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def run_steps(walk: Walk) -> None:
@@ -128,7 +135,7 @@ def register(walk: Walk) -> str:
 
 
 def counts_line(health: dict[str, Any]) -> str:
-    return ", ".join(f"{c['name']} {c['instances']['train']}{' (rare)' if c['rare'] else ''}" for c in health["classes"])
+    return ", ".join(f"{c['name']} {c['own']}{' (rare)' if c['rare'] else ''}" for c in health["classes"])
 
 
 def schedule(walk: Walk, name: str) -> None:
@@ -263,7 +270,7 @@ def make_again(walk: Walk) -> None:
         image = walk.client.http.get(f"/v1/samples/{chosen['id']}/image")
         walk.found["sample_image"] = base64.b64encode(image.content).decode()
         walk.found["pictures"] = {
-            b["batch"]: walk.client.get(f"/v1/batches/{b['batch']}/pictures", limit=12)["items"] for b in walk.found["batches"]
+            b["batch"]: walk.client.get(f"/v1/batches/{b['batch']}/pictures", limit=64)["items"] for b in walk.found["batches"]
         }
         walk.console.print(f"  identical: {walk.found['again']['identical']}")
         walk.found["generators"] = walk.client.get(f"/v1/generators/{walk.found['name']}")

@@ -13,7 +13,7 @@ from infra.cluster import Cluster
 from infra.durable import Queue, launch, shut_down, workflow
 from infra.registry import Registry
 from infra.settings import Settings
-from services.worker.promotions import watch_promotions
+from services.worker.promotions import Promotions
 from workflows.batches import batch, publish
 from workflows.evaluate import evaluate
 from workflows.expansions import TICK, expand, tick
@@ -23,6 +23,7 @@ from workflows.register import register
 from workflows.stack import Stack, register_job
 
 log = logging.getLogger("longtail.worker")
+SERVER = "services.serving.generators:GeneratorServer"
 
 
 def main() -> None:
@@ -30,15 +31,22 @@ def main() -> None:
     settings = Settings()
     catalogue = Catalogue.of(settings)
     catalogue.database.create_tables()
+    catalogue.objects.ensure_bucket()
     cluster = Cluster(settings)
-    cluster.start_server("services.serving.generators:GeneratorServer")
+    cluster.keep_server(SERVER)
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
     launch(url=settings.durable_url, executor_id=settings.executor_id, register=lambda: register_all(settings, catalogue, cluster))
     asking = Asking(catalogue.database, Queue(settings.durable_url))
     log.info("worker %s is up; %d job(s) found unqueued", settings.executor_id, asking.requeue_orphans())
-    watch_promotions(settings, asking, stopping)
+    promotions = Promotions(settings, asking)
+    while not stopping.wait(settings.poll_seconds):
+        for look in (promotions.look, asking.requeue_orphans, asking.bury_dead, lambda: cluster.keep_server(SERVER)):
+            try:
+                look()
+            except Exception as error:  # a part may be starting again; the next look is soon
+                log.warning("%s: %s", type(error).__name__, error)
     shut_down()
 
 

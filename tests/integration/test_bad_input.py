@@ -160,6 +160,14 @@ def test_a_box_outside_its_image_is_refused_with_its_size(stack, cells):
         stack.client.post("/v1/previews", body)
 
 
+def test_a_box_over_an_annotated_object_is_refused_since_its_label_would_be_false(stack, cells):
+    page = stack.client.get(f"/v1/datasets/{cells}/versions/1/samples", limit=1, split="train", class_name="WBC")["items"][0]
+    x, y, w, h = next(a["bbox_xywh"] for a in page["annotations"])
+    body = {"dataset": cells, "class_name": "Platelets", "boxes": [{"image": page["path"], "box_xyxy": [x, y, x + w, y + h]}]}
+    with pytest.raises(ApiProblem, match="would hide annotated object 0"):
+        stack.client.post("/v1/previews", body)
+
+
 def test_nothing_is_painted_on_val_or_test(stack, cells):
     sample = next(s for s in stack.client.get(f"/v1/datasets/{cells}/versions/1/samples", limit=200)["items"] if s["split"] == "test")
     body = {"dataset": cells, "class_name": "WBC", "boxes": [{"image": sample["path"], "box_xyxy": [10, 10, 90, 90]}]}

@@ -1,16 +1,21 @@
-"""kill -9, on the real stack: of the worker in a batch, of a Ray worker in training, of the API while a client waits."""
+"""kill -9, on the real stack: of the worker, of a Ray worker, of Ray's head, of the API, each in the middle of its work."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from PIL import Image
 
 from infra.database import Database
 from services.demo.walk import wait_until
@@ -80,3 +85,45 @@ def test_an_api_killed_while_a_client_waits_does_not_lose_the_job(stack, cells):
     assert events[-1]["state"] == "succeeded"
     seen = [e["at"] for e in events if "at" in e]
     assert len(seen) == len(events) - 1
+
+
+def test_the_head_of_ray_killed_in_a_batch_is_replaced_and_serves_again(stack, cells):
+    job = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "Platelets", "count": 40, "novelty": 0.1, "seed": 5})
+    wait_until(lambda: 0.1 < stack.client.get(f"/v1/jobs/{job['job']}")["progress"] < 0.7, 120, "the middle of the batch")
+    kill(stack, "ray")
+    result = stack.client.wait(job["job"], timeout_s=300)["result"]
+    samples = stack.client.get(f"/v1/batches/{job['batch']}/samples", limit=1000)["items"]
+    assert result["made"] == len({s["id"] for s in samples}) == 40
+    wait_until(lambda: stack.client.http.get("/health/ready").status_code == 200, 120, "the generators' server")
+    assert stack.client.post("/v1/previews", {"dataset": cells, "class_name": "WBC", "count": 1, "novelty": 0.1})["items"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_worker_that_ends_in_a_registration_goes_on_with_it(stack, how):
+    name, count = stack.name("ending"), 3000
+    out = io.BytesIO()
+    Image.new("RGB", (16, 12), (90, 90, 90)).save(out, "JPEG")
+    body = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "c"}]}
+    for i in range(count):
+        body["images"].append({"id": i, "file_name": f"{i}.jpg", "width": 16, "height": 12})
+        body["annotations"].append({"id": i, "image_id": i, "category_id": 1, "bbox": [2, 2, 5, 5]})
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: stack.objects.write(f"s3://team-data/{name}/{i}.jpg", out.getvalue()), range(count)))
+    stack.objects.write(f"s3://team-data/{name}/train.json", json.dumps(body).encode())
+    job = stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"})["job"]
+    wait_until(lambda: stack.client.get(f"/v1/jobs/{job}")["progress"] > 0.1, 60, "the middle of the registration")
+    pid = json.loads((stack.supervisor.folder / "pids.json").read_text())["worker"]
+    os.kill(pid, how)
+    assert stack.client.wait(job, timeout_s=200)["result"]["images"] == count
+    assert stack.client.get(f"/v1/datasets/{name}/health")["images"]["train"] == count
+
+
+def test_a_container_s_process_joins_the_cluster_as_a_node_of_its_own(stack):
+    """What `docker-compose.yml` has worker and API do; here both nodes are on one machine."""
+    program = (
+        "import sys\nfrom infra.cluster import Cluster\nfrom infra.settings import Settings\n"
+        "cluster = Cluster(Settings())\nassert cluster.ready()\nimport ray\nprint('nodes', len([n for n in ray.nodes() if n['Alive']]))"
+    )
+    environment = {**os.environ, **stack.settings.environment(), "LONGTAIL_RAY_JOIN": "true"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=150, check=False)
+    assert "nodes 2" in done.stdout, done.stdout + done.stderr

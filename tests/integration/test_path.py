@@ -6,15 +6,20 @@ import base64
 import io
 import json
 import tarfile
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from infra.asking import Asking
+from infra.database import BATCHES, Database
+from infra.durable import Queue
 from infra.images import read_mark
 from infra.registry import CHAMPION, Registry
 from longtail.client import ApiProblem
 from longtail.samples import DIGITAL_SOURCE_TYPES
+from services.demo.packs import PACKS
 from services.demo.walk import wait_until
 
 
@@ -30,6 +35,20 @@ def made(stack, cells):
 def published(stack, made):
     job = stack.client.post(f"/v1/batches/{made['batch']}/publish", {})
     return stack.client.wait(job["job"], timeout_s=60)["result"]
+
+
+def register_single_platelet(stack, name):
+    """The blood cells with one annotated platelet left in train."""
+    for split in ("train", "val"):
+        body = json.loads((PACKS / "bccd" / "annotations" / f"coco_{split}.json").read_text())
+        platelets = next(c["id"] for c in body["categories"] if c["name"] == "Platelets")
+        first = next(a["id"] for a in body["annotations"] if a["category_id"] == platelets)
+        body["annotations"] = [a for a in body["annotations"] if split == "val" or a["category_id"] != platelets or a["id"] == first]
+        stack.objects.write(f"s3://team-data/{name}/annotations/coco_{split}.json", json.dumps(body).encode())
+        for image in body["images"]:
+            path = f"JPEGImages/{image['file_name'].removeprefix('JPEGImages/')}"
+            stack.objects.write(f"s3://team-data/{name}/{path}", (PACKS / "bccd" / path).read_bytes())
+    stack.client.wait(stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"})["job"], timeout_s=120)
 
 
 def test_health_names_the_rare_classes(stack, cells):
@@ -168,6 +187,65 @@ def test_an_expansion_fills_its_targets_once_and_then_does_nothing(stack, cells)
     assert len(stack.client.get(f"/v1/expansions/{key}")["runs"]) == 2
 
 
+def test_an_expansion_goes_on_from_what_it_made_until_its_target_is_met(stack):
+    """One instance alone, copied: near-duplicates are filtered out, so that one run does not reach the target."""
+    name = stack.name("twins")
+    register_single_platelet(stack, name)
+    key = stack.client.post("/v1/expansions", {"dataset": name, "targets": {"Platelets": 8}, "mode": "copy_paste"})["id"]
+    last, count, parents = 1, 1, []
+    for _ in range(6):
+        result = stack.client.wait(stack.client.post(f"/v1/expansions/{key}/run")["job"], timeout_s=240)["result"]
+        if result["did"] == "nothing":
+            break
+        made = stack.client.get(f"/v1/datasets/{name}/versions/{result['version']}")
+        platelets = next(c for c in made["health"]["classes"] if c["name"] == "Platelets")
+        parents.append((made["parent"], last))
+        assert result["asked"] == {"Platelets": 8 - count}
+        assert platelets["own"] == count + result["added"] <= 8
+        last, count = result["version"], platelets["own"]
+    assert parents
+    assert all(parent == before for parent, before in parents)
+    assert result["did"] == "nothing"
+    assert result["why"] == ("every target is met" if count == 8 else "no sample passed the filters")
+
+
+def test_a_batch_that_is_being_published_can_be_neither_discarded_nor_decided_on(stack, cells):
+    made = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "WBC", "count": 2, "mode": "copy_paste"})
+    stack.client.wait(made["job"], timeout_s=120)
+    database, sample = Database(stack.settings.database_url), stack.client.get(f"/v1/batches/{made['batch']}/samples")["items"][0]["id"]
+    assert stack.client.post(f"/v1/samples/{sample}/decision", {"accept": True})["state"] == "accepted"
+    database.update(BATCHES, made["batch"], state="publishing")
+    with pytest.raises(ApiProblem, match="publishing") as refused:
+        stack.client.post(f"/v1/samples/{sample}/decision", {"accept": False})
+    assert refused.value.status == 409
+    with pytest.raises(ApiProblem, match="publishing"):
+        stack.client.post(f"/v1/batches/{made['batch']}/discard")
+    database.update(BATCHES, made["batch"], state="ready")
+    assert stack.client.post(f"/v1/batches/{made['batch']}/discard")["state"] == "discarded"
+
+
+def test_a_batch_can_be_published_onto_an_unproven_version(stack, cells, published):
+    made = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "WBC", "count": 2, "mode": "copy_paste"})
+    stack.client.wait(made["job"], timeout_s=120)
+    job = stack.client.post(f"/v1/batches/{made['batch']}/publish", {"onto": published["version"]})["job"]
+    number = stack.client.wait(job, timeout_s=120)["result"]["version"]
+    version = stack.client.get(f"/v1/datasets/{cells}/versions/{number}")
+    assert version["parent"] == published["version"]
+    assert made["batch"] in version["batches"]
+
+
+def test_jobs_come_newest_first_and_each_once(stack, cells):
+    seen, cursor = [], None
+    while True:
+        page = stack.client.get("/v1/jobs", limit=3, **({"cursor": cursor} if cursor else {}))
+        seen += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert len(seen) == len({j["id"] for j in seen}) >= 4
+    assert [j["created"] for j in seen] == sorted((j["created"] for j in seen), reverse=True)
+
+
 def test_the_clock_runs_an_expansion(stack, cells):
     body = {"dataset": cells, "targets": {"WBC": 1}, "cron": "*/2 * * * * *"}
     key = stack.client.post("/v1/expansions", body)["id"]
@@ -194,6 +272,19 @@ def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
     job = stack.client.post(f"/v1/generators/{cells}/champion", {"version": 1, "why": "back"})
     assert stack.client.wait(job["job"], timeout_s=60)["result"]["serving"] == 1
     assert registry.champion(cells) == 1
+    time.sleep(2 * stack.settings.poll_seconds)  # webhook and polling hear of it too, and find nothing to do
+    logged = stack.client.get(f"/v1/datasets/{cells}/promotions")["items"][len(promotions) :]
+    assert [(p["before"], p["after"], p["who"]) for p in logged] == [(version, 1, "api")]
+
+
+def test_a_promotion_that_was_overtaken_changes_nothing(stack, cells):
+    """A late webhook names a version that `champion` does not point at any more."""
+    before = stack.client.get(f"/v1/datasets/{cells}")["serving"]
+    other = next(g["version"] for g in stack.client.get(f"/v1/generators/{cells}")["items"] if g["version"] != before)
+    asking = Asking(Database(stack.settings.database_url), Queue(stack.settings.durable_url))
+    job = asking.promotion_seen(cells, other, serving=before, source="webhook")
+    assert stack.client.wait(job["id"], timeout_s=60)["result"]["outcome"] == "nothing to do"
+    assert stack.client.get(f"/v1/datasets/{cells}")["serving"] == before
 
 
 def test_the_webhook_refuses_a_body_that_mlflow_did_not_sign(stack):

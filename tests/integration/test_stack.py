@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from infra.embedded import Stack, free_ports, is_free, running_pid
+from infra.embedded import Stack, free_ports, healthy, is_free, running_pid
 from infra.objects import Objects
 from infra.settings import Settings
 from longtail.errors import Conflict
@@ -109,3 +111,41 @@ def test_ports_found_are_free_with_their_twins():
     ports = free_ports(("a", "b"), start=24_000)
     assert len(set(ports.values())) == 2
     assert all(is_free(p) and is_free(p + 10_000) for p in ports.values())
+
+
+def test_down_ends_a_demo_and_all_its_children(tmp_path):
+    command = [sys.executable, "-m", "services.cli.main", "demo", "--quick", "--state", str(tmp_path / "state"), "--out", str(tmp_path / "out")]
+    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_up(tmp_path / "state", demo)
+    children = psutil.Process(demo.pid).children(recursive=True)
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "services.cli.main", "down", "--state", str(tmp_path / "state")], check=True, timeout=30)
+    assert demo.wait(15) == 1
+    assert time.monotonic() - started < 15
+    _, alive = psutil.wait_procs(children, timeout=1)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_part_that_does_not_answer_after_a_restart_is_said_and_tried_again(tmp_path):
+    """The API's port is taken while it is dead: it ends again at once, and comes back when the port is free."""
+    said: list[str] = []
+    stack = Stack(tmp_path, say=said.append)
+    settings = stack.start()
+    watcher = threading.Thread(target=stack.watch, daemon=True)
+    try:
+        stack.running["api"].process.kill()
+        stack.running["api"].process.wait()
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", settings.api_port))
+            watcher.start()
+            deadline = time.monotonic() + 60
+            while not any("while starting" in line for line in said) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        assert any("api ended with code" in line for line in said)
+        deadline = time.monotonic() + 60
+        while not healthy(stack.running["api"].part) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert healthy(stack.running["api"].part)
+    finally:
+        stack.stop()

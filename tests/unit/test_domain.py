@@ -182,3 +182,20 @@ def test_provenance_survives_json():
         exemplar=None, box_xyxy=(0.0, 1.0, 2.0, 3.0), scores={"change": 1.0},
     )  # fmt: skip
     assert Provenance.from_json(record.to_json()) == record
+
+
+def test_what_an_inpainted_image_repeats_of_its_background_counts_for_no_target():
+    """Two real cells; an image of theirs with a third painted in shows three, of which one is new."""
+    cell = Annotation(category_id=1, bbox_xywh=(0.0, 0.0, 4.0, 4.0))
+    common = {"path": "p", "uri": "u", "etag": "e", "size_bytes": 1, "width": 8, "height": 8, "split": "train"}
+    record = Provenance(
+        mode="inpaint", class_name="cell", seed=1, novelty=0.3, model=None, model_version=None, model_uri=None, background={"sample": "real"},
+        exemplar=None, box_xyxy=(0.0, 0.0, 4.0, 4.0),
+    )  # fmt: skip
+    real = Sample(id="real", annotations=(cell, cell), **common)
+    made = Sample(id="made", annotations=(cell, cell, cell), origin="synthetic", provenance=record, **common)
+    tally = Tally.of([real, made])
+    (found,) = health(tally, ClassMap({1: "cell"})).classes
+    assert (found.instances["train"], found.own, found.synthetic) == (5, 3, 1)
+    assert Tally.from_json(tally.to_json()) == tally
+    assert Tally.of([real]) + Tally.of([made]) == tally

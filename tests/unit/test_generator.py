@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from longtail.recipes import NetworkConfig, Recipe
+from longtail.samples import Annotation, Provenance
 from trainers import weights
+from trainers.bank import PER_CLASS, Bank, build_bank
 from trainers.compose import Warp, composite, degrade, ground_color, mask_map, warp_exemplar
-from trainers.loop import train
+from trainers.filters import Candidate, judge_batch
+from trainers.finetune import halve
+from trainers.loop import apply_remedy, train
 from trainers.networks import Generator
 from trainers.quality.consistency import cross_fitted_agreement
 from trainers.quality.copying import copy_threshold, nearest
 from trainers.quality.coverage import density_and_coverage
 from trainers.quality.kid import kid
-from trainers.render import Order, render, visibility
+from trainers.render import Order, masked, render, visibility
 from trainers.state import TrainState
 from trainers.steps import warm_step
+from trainers.watchdogs import Finding
 from trainers.windows import Instance, cut_windows, window_around
 
 SMALL = Recipe(network=NetworkConfig(resolution_px=32, widths=(8, 12, 16), latent=8, style=16), batch=8, evaluate_every_s=1e9, whole_image_share=0.0)
@@ -273,3 +279,89 @@ def test_agreement_is_high_for_classes_that_differ_and_a_coin_for_those_that_do_
     assert cross_fitted_agreement(apart, labels, classes=2).mean() > 0.9
     same = clusters(rng, 60, np.ones(16))
     assert 0.3 < cross_fitted_agreement(same, labels, classes=2).mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "expected"),
+    [
+        ("seams", "ring_weight", 2.0),
+        ("class_ignored", "projection_weight", 2.0),
+        ("latent_ignored", "kl_weight", SMALL.kl_weight / 2),
+        ("d_overpowers", "rate_discriminator", SMALL.rate_discriminator / 2),
+    ],
+)
+def test_each_bark_changes_what_its_remedy_says(name, field, expected):
+    state = TrainState.fresh(SMALL, num_classes=2)
+    apply_remedy(state, Finding(name, 1.0, "", bad=False, remedy=""))
+    assert state.recipe == SMALL
+    apply_remedy(state, Finding(name, 1.0, "", bad=True, remedy=""))
+    assert getattr(state.recipe, field) == expected
+
+
+def test_a_loss_that_is_not_finite_is_named_and_the_last_good_weights_go_on(windows):
+    state = TrainState.fresh(replace(SMALL, warm_s=12, catch_up_s=0, adversarial_s=0, evaluate_every_s=4), num_classes=2)
+    found = []
+    for at in train(state, windows, None, clock=counting_clock(), report_every_s=1e9):
+        found += [f.name for f in at.findings if f.bad]
+        if len(found) == 0 or "nan" not in found:
+            with torch.no_grad():
+                state.generator.last.weight.fill_(float("nan"))
+    assert "nan" in found
+    assert state.recipe.rate_warm < SMALL.rate_warm
+    assert all(torch.isfinite(p).all() for p in state.generator.parameters())
+
+
+def held_out(images, label):
+    return [SimpleNamespace(sample=SimpleNamespace(id=i), label=label) for i in images]
+
+
+def test_the_images_that_judge_did_not_choose_and_are_enough_where_there_are_enough():
+    """Class 0: 60 objects on 30 images; class 1: 22 objects, one on each of 22 of them: 20 of those must judge."""
+    found = held_out([f"i{n % 30:02d}" for n in range(60)], 0) + held_out([f"i{n:02d}" for n in range(22)], 1)
+    select, judging = halve(found, seed=3)
+    assert not {o.sample.id for o in select} & {o.sample.id for o in judging}
+    assert len(select) + len(judging) == 82
+    assert sum(o.label == 0 for o in judging) >= 30
+    assert sum(o.label == 1 for o in judging) >= 20
+
+
+def test_a_class_of_too_few_held_out_objects_judges_whole():
+    select, judging = halve(held_out(["a", "b", "c"], 0), seed=0)
+    assert (len(select), len(judging)) == (0, 3)
+
+
+def test_the_classes_that_were_made_are_compared_with_every_training_object():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    sample = SimpleNamespace(id="s", width=64, height=64, annotations=[Annotation(category_id=0, bbox_xywh=(0.0, 0.0, 64.0, 64.0))] * 260)
+    objects = [SimpleNamespace(sample=sample, position=i, box_xyxy=(0.0, 0.0, 8.0, 8.0), label=i % 2, key=f"s#{i}") for i in range(260)]
+    view = SimpleNamespace(objects=lambda split: objects if split == "train" else [], names=["a", "b"], pixels=lambda s: (image, None))
+    bank = build_bank(view, whole=frozenset({1}))
+    assert len(bank.of(1, train=True)) == 130
+    assert len(bank.of(0, train=True)) == PER_CLASS
+
+
+def test_the_only_instance_of_a_class_is_no_copy_of_itself():
+    vector = np.ones(4, dtype=np.float32) / 2
+    bank = Bank(np.stack([vector, -vector]), ("one#0", "two#0"), np.array([0, 1]), np.array([True, True]), 2)
+    record = Provenance(
+        mode="inpaint", class_name="c", seed=1, novelty=0.1, model=None, model_version=None, model_uri=None, background=None,
+        exemplar={"sample": "one", "position": 0}, box_xyxy=(0.0, 0.0, 1.0, 1.0),
+    )  # fmt: skip
+    (verdict,) = judge_batch(bank, [Candidate(record, 0, vector, change=50.0, overlap=1.0)])
+    assert "copy" not in verdict.reasons
+    assert verdict.figures["compared_with"] == 0
+    assert "nearest_distance" not in verdict.figures
+    (other,) = judge_batch(bank, [Candidate(replace(record, exemplar=None), 0, vector, change=50.0, overlap=1.0)])
+    assert other.figures["nearest_distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_mask_of_the_report_is_what_the_renderer_may_change():
+    background = np.full((60, 80, 3), 200, dtype=np.uint8)
+    box = (20.0, 20.0, 40.0, 36.0)
+    exemplar = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    order = Order("copy_paste", 0, 5, 0.0, box, background, exemplar, (10.0, 10.0, 30.0, 30.0))
+    changed = (render(None, order).pixels != background).any(2)
+    hidden = (masked(background, box) == 0).all(2)
+    assert changed.any()
+    assert not (changed & ~hidden).any()

@@ -31,20 +31,23 @@ POSITIVE_WEIGHT = 2.0
 
 @dataclass(frozen=True)
 class Scene:
-    """One image's cached features [D,H,W] half precision, its boxes [K,4] xyxy and labels [K] in feature pixels, its scale."""
+    """One image's cached features [D,H,W] half precision, its boxes [K,4] xyxy in network pixels, its labels [K].
+
+    `scale` [4] is network pixels for each source pixel, in x, y, x, y: sides are rounded to the network's stride.
+    """
 
     maps: Tensor
     boxes: Tensor
     labels: Tensor
-    scale: float
+    scale: Tensor
 
 
 @torch.no_grad()
 def cache_scene(pixels: NDArray[np.uint8], boxes_xyxy: list[tuple[float, ...]], labels: list[int]) -> Scene:
     """Features at strides 8, 16 and 32, brought to stride 8, of the image at `LONG_SIDE_PX`."""
     height, width = pixels.shape[:2]
-    scale = LONG_SIDE_PX / max(height, width)
-    size = (max(32, round(width * scale / 32) * 32), max(32, round(height * scale / 32) * 32))
+    shrink = LONG_SIDE_PX / max(height, width)
+    size = (max(32, round(width * shrink / 32) * 32), max(32, round(height * shrink / 32) * 32))
     small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
     net = backbone()
     x = normalise(torch.from_numpy(small.copy()).permute(2, 0, 1)[None]).contiguous(memory_format=torch.channels_last)
@@ -56,8 +59,8 @@ def cache_scene(pixels: NDArray[np.uint8], boxes_xyxy: list[tuple[float, ...]], 
             taps.append(x)
     cells = taps[0].shape[-2:]
     joined = torch.cat([F.interpolate(t, size=cells, mode="bilinear", align_corners=False) for t in taps], 1)
-    factors = torch.tensor([size[0] / width, size[1] / height] * 2)
-    boxes = torch.tensor(boxes_xyxy, dtype=torch.float32).reshape(-1, 4) * factors
+    scale = torch.tensor([size[0] / width, size[1] / height] * 2)
+    boxes = torch.tensor(boxes_xyxy, dtype=torch.float32).reshape(-1, 4) * scale
     return Scene(joined[0].half(), boxes, torch.tensor(labels, dtype=torch.long), scale)
 
 

@@ -14,7 +14,7 @@ from longtail.names import check_name, split_uri
 from longtail.samples import Sample
 from longtail.seeds import derive_id
 from services.api.schemas import Export, MoveLatest, RegisterDataset
-from services.api.service import IdempotencyKey, Served, accepted, job_id
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -32,8 +32,9 @@ def register(body: RegisterDataset, served: Served, key: IdempotencyKey = None) 
 
 
 @router.get("")
-def datasets(served: Served) -> dict[str, Any]:
-    return {"items": [shown(d) for d in served.catalogue.database.select(DATASETS)]}
+def datasets(served: Served, cursor: Cursor = None, limit: Limit = 1000) -> dict[str, Any]:
+    found = page_of(served, DATASETS, cursor=cursor, limit=limit)
+    return {**found, "items": [shown(d) for d in found["items"]]}
 
 
 @router.get("/{name}")
@@ -46,9 +47,10 @@ def shown(row: Row) -> dict[str, Any]:
 
 
 @router.get("/{name}/versions")
-def versions(name: str, served: Served) -> dict[str, Any]:
+def versions(name: str, served: Served, cursor: Cursor = None, limit: Limit = 1000) -> dict[str, Any]:
     served.catalogue.database.get(DATASETS, name)
-    return {"items": [shown_version(v) for v in served.catalogue.database.select(VERSIONS, dataset=name, order="number")]}
+    found = page_of(served, VERSIONS, cursor=cursor, limit=limit, dataset=name)
+    return {**found, "items": [shown_version(v) for v in found["items"]]}
 
 
 @router.get("/{name}/versions/{number}")
@@ -107,9 +109,9 @@ def shown_sample(sample: Sample) -> dict[str, Any]:
 
 
 @router.get("/{name}/promotions")
-def promotions(name: str, served: Served) -> dict[str, Any]:
-    """Who moved the champion, when, from what to what, and why."""
-    return {"items": served.catalogue.database.select(PROMOTIONS, model=name)}
+def promotions(name: str, served: Served, cursor: Cursor = None, limit: Limit = 1000) -> dict[str, Any]:
+    """Who moved the champion, when, from what to what, and why; oldest first."""
+    return page_of(served, PROMOTIONS, cursor=cursor, limit=limit, model=name)
 
 
 @router.post("/{name}/versions/{number}/exports", status_code=202)
@@ -118,7 +120,7 @@ def export(name: str, number: int, body: Export, served: Served, key: Idempotenc
     served.catalogue.database.version(name, number)
     check_fits(body.format, served.catalogue.database.get(DATASETS, name)["task"])
     job = job_id("export", key, f"export/{name}/{number}", body.model_dump(), served)
-    place = body.destination or f"s3://{served.settings.bucket}/tenants/default/{name}/exports/v{number}-{body.format}"
+    place = body.destination or served.settings.place(name, "exports", f"v{number}-{body.format}")
     split_uri(place)
     request = {"dataset": name, "version": number, "format": body.format, "destination": place}
     job = job or served.asking.attempt(derive_id("job", place, number, body.format))

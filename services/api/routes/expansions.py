@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from croniter import croniter
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
@@ -13,7 +14,7 @@ from longtail.errors import InvalidRequest, NotFound
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
 from services.api.schemas import Evaluate, Expansion
-from services.api.service import IdempotencyKey, Served, accepted, job_id
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
 
 router = APIRouter(prefix="/v1", tags=["expansions"])
 TICK = "longtail.tick"
@@ -29,25 +30,24 @@ def create(body: Expansion, served: Served) -> JSONResponse:
         raise InvalidRequest(f"targets: unknown class {unknown[0]!r}; {body.dataset!r} has {sorted(known)}")
     key = derive_id("expansion", TENANT, uuid.uuid4())
     if body.cron:
-        try:
-            served.asking.queue.schedule(key, workflow=TICK, cron=body.cron, context={"expansion": key})
-        except Exception as error:
-            raise InvalidRequest(f"cron {body.cron!r}: {error}") from error
+        if not croniter.is_valid(body.cron, second_at_beginning=True):
+            raise InvalidRequest(f"cron {body.cron!r}: expected five fields (minute hour day month weekday, UTC), as in '0 3 * * *'")
+        served.asking.queue.schedule(key, workflow=TICK, cron=body.cron, context={"expansion": key})
     row = {"id": key, "dataset": body.dataset, "request": body.model_dump(), "cron": body.cron, "active": True}
     served.catalogue.database.insert(EXPANSIONS, row)
     return JSONResponse(served.catalogue.database.get(EXPANSIONS, key), 201, headers={"Location": f"/v1/expansions/{key}"})
 
 
 @router.get("/expansions")
-def expansions(served: Served) -> dict[str, Any]:
-    return {"items": served.catalogue.database.select(EXPANSIONS)}
+def expansions(served: Served, cursor: Cursor = None, limit: Limit = 1000) -> dict[str, Any]:
+    return page_of(served, EXPANSIONS, cursor=cursor, limit=limit)
 
 
 @router.get("/expansions/{key}")
 def one(key: str, served: Served) -> dict[str, Any]:
-    """An expansion and what came of each of its runs."""
+    """An expansion and what came of each of its last thousand runs, oldest first."""
     database = served.catalogue.database
-    return {**database.get(EXPANSIONS, key), "runs": database.select(RUNS, expansion=key)}
+    return {**database.get(EXPANSIONS, key), "runs": database.select(RUNS, expansion=key, newest=True)[::-1]}
 
 
 @router.post("/expansions/{key}/run", status_code=202)

@@ -31,7 +31,7 @@ def finetune(body: Finetune, served: Served, key: IdempotencyKey = None) -> JSON
 def generators(dataset: str, served: Served) -> dict[str, Any]:
     """The dataset's generators with their gates, and which one serves."""
     serving = served.catalogue.database.get(DATASETS, dataset)["serving"]
-    items = [{**g, "serving": g["version"] == serving} for g in served.catalogue.database.select(GENERATORS, dataset=dataset)]
+    items = [{**g, "serving": g["version"] == serving} for g in served.catalogue.database.every(GENERATORS, dataset=dataset)]
     return {"dataset": dataset, "serving": serving, "items": items}
 
 

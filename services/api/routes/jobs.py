@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from infra.database import BATCHES, JOBS, Row
-from longtail.jobs import FINAL_STATES
-from services.api.service import Served, Service
+from longtail.jobs import FINAL_STATES, JobState
+from services.api.service import Cursor, Limit, Served, Service, page_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 POLL_S = 0.3
@@ -21,9 +21,10 @@ KEEP_ALIVE_S = 15.0
 
 
 @router.get("")
-def jobs(served: Served, state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
-    where: dict[str, Any] = {"state": state} if state else {}
-    return {"items": [shown(j, served) for j in served.catalogue.database.select(JOBS, limit=limit, **where)]}
+def jobs(served: Served, state: JobState | None = None, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
+    """A page of jobs, newest first."""
+    found = page_of(served, JOBS, cursor=cursor, limit=limit, newest=True, state=state)
+    return {**found, "items": [shown(j, served) for j in found["items"]]}
 
 
 @router.get("/{job}")
@@ -34,8 +35,7 @@ def one(job: str, served: Served) -> dict[str, Any]:
 def shown(row: Row, served: Service) -> dict[str, Any]:
     if row["state"] != "queued":
         return row
-    waiting = [j["id"] for j in served.catalogue.database.select(JOBS, state="queued")]
-    return {**row, "ahead": waiting.index(row["id"]) if row["id"] in waiting else 0}
+    return {**row, "ahead": served.catalogue.database.count(JOBS, state="queued", before=row["created"])}
 
 
 @router.get("/{job}/events")
@@ -75,6 +75,6 @@ def cancel(job: str, served: Served) -> dict[str, Any]:
         if row["state"] == "queued":
             served.asking.queue.cancel(job)
             database.set_state(job, "cancelled", message="cancelled before it began")
-            for batch in database.select(BATCHES, job=job):
+            for batch in database.every(BATCHES, job=job):
                 database.update(BATCHES, batch["id"], state="cancelled")
     return shown(database.get(JOBS, job), served)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from infra.database import BATCHES, DATASETS, GENERATORS, JOBS, SAMPLES
@@ -14,7 +14,7 @@ from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
 from services.api.schemas import Batch, Decide, Generate, Preview, Publish
-from services.api.service import IdempotencyKey, Served, Service, accepted, job_id
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, job_id, page_of
 
 router = APIRouter(prefix="/v1", tags=["samples"])
 
@@ -29,7 +29,7 @@ def checked(body: Generate, served: Service) -> tuple[int, dict[str, Any]]:
     if task == "classification" and body.mode != "synthesis":
         raise InvalidRequest(f"{body.dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis'")
     found = counts[body.class_name]
-    real = max(0, found["instances"]["train"] - found["synthetic"])
+    real = max(0, found["own"] - found["synthetic"])
     check_novelty(class_name=body.class_name, instances=real, novelty=body.novelty, mode=body.mode)
     return int(version["number"]), found
 
@@ -62,9 +62,9 @@ def batch(body: Batch, served: Served, key: IdempotencyKey = None) -> JSONRespon
 
 
 @router.get("/batches")
-def batches(served: Served, dataset: str | None = None) -> dict[str, Any]:
-    where: dict[str, Any] = {"dataset": dataset} if dataset else {}
-    return {"items": served.catalogue.database.select(BATCHES, **where)}
+def batches(served: Served, dataset: str | None = None, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
+    """A page of batches, newest first."""
+    return page_of(served, BATCHES, cursor=cursor, limit=limit, newest=True, dataset=dataset)
 
 
 @router.get("/batches/{name}")
@@ -73,15 +73,10 @@ def one_batch(name: str, served: Served) -> dict[str, Any]:
 
 
 @router.get("/batches/{name}/samples")
-def batch_samples(
-    name: str, served: Served, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> dict[str, Any]:
+def batch_samples(name: str, served: Served, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
     """A page of a batch's samples with their verdicts."""
     served.catalogue.database.get(BATCHES, name)
-    after = (cursor.split("|")[0], cursor.split("|")[1]) if cursor and "|" in cursor else None
-    rows = served.catalogue.database.select(SAMPLES, batch=name, limit=limit + 1, after=after)
-    more = rows[limit - 1] if len(rows) > limit else None
-    return {"items": rows[:limit], "next": f"{more['created']}|{more['id']}" if more else None}
+    return page_of(served, SAMPLES, cursor=cursor, limit=limit, batch=name)
 
 
 @router.post("/batches/{name}/publish", status_code=202)
@@ -94,11 +89,13 @@ def publish(name: str, body: Publish, served: Served, key: IdempotencyKey = None
         found = database.get(BATCHES, each)
         if found["dataset"] != dataset:
             raise InvalidRequest(f"batch {each!r} belongs to {found['dataset']!r}, not to {dataset!r}; a version is of one dataset")
-        if found["state"] not in ("ready", "published"):
+        if found["state"] not in ("ready", "publishing", "published"):
             raise Conflict(f"batch {each!r} is {found['state']!r}; only a ready batch can be published")
+    if body.onto is not None:
+        served.catalogue.database.version(dataset, body.onto)
     job_id("publish", key, f"publish/{name}", body.model_dump(), served)
-    request = {"dataset": dataset, "batches": names, "accept_unproven": body.accept_unproven}
-    job = served.asking.attempt(derive_id("job", TENANT, "publish", *names))
+    request = {"dataset": dataset, "batches": names, "accept_unproven": body.accept_unproven, "onto": body.onto}
+    job = served.asking.attempt(derive_id("job", TENANT, "publish", *names, *([body.onto] if body.onto is not None else [])))
     return accepted(served.asking.ask("publish", request, job=job), batches=names)
 
 
@@ -113,19 +110,17 @@ def discard(name: str, served: Served) -> dict[str, Any]:
 def decide(sample: str, body: Decide, served: Served) -> dict[str, Any]:
     """A person's word on one sample, while its batch is ready."""
     database = served.catalogue.database
-    row = database.get(SAMPLES, sample)
-    state = database.get(BATCHES, row["batch"])["state"]
-    if state != "ready":
-        raise InvalidRequest(f"sample {sample!r}: its batch is {state!r}; samples are decided on while it is 'ready'")
-    database.update(SAMPLES, sample, state="accepted" if body.accept else "rejected")
+    if not database.decide(sample, "accepted" if body.accept else "rejected"):
+        state = database.get(BATCHES, database.get(SAMPLES, sample)["batch"])["state"]
+        raise Conflict(f"sample {sample!r}: its batch is {state!r}; samples are decided on while it is 'ready'")
     return database.get(SAMPLES, sample)
 
 
 @router.get("/samples/{sample}")
-def one_sample(sample: str, served: Served) -> dict[str, Any]:
+def one_sample(sample: str, served: Served, request: Request) -> dict[str, Any]:
     """A synthetic sample: its record, its scores, and how to make it again."""
     row = served.catalogue.database.get(SAMPLES, sample)
-    return {**row, "make_again": f"curl -X POST -H 'Authorization: Bearer $KEY' {served.settings.api_url}/v1/samples/{sample}/regenerate"}
+    return {**row, "make_again": f"curl -X POST -H 'Authorization: Bearer $KEY' {request.base_url}v1/samples/{sample}/regenerate"}
 
 
 @router.get("/samples/{sample}/image")
