@@ -117,7 +117,8 @@ class Stack:
     def watch(self) -> None:
         """Restarts parts that die, three times each; returns when asked to stop."""
         while not self.stopping.wait(0.5):
-            for name, running in list(self.running.items()):
+            for name in list(self.running):
+                running = self.running[name]
                 code = running.process.poll()
                 if code is None or self.stopping.is_set():
                     continue
@@ -127,9 +128,15 @@ class Stack:
                 for child in running.below:  # a head that was killed leaves servers behind that hold its ports
                     if child.is_running():
                         child.kill()
+                drivers = ["worker", "api"] if name == "ray" else []
+                for driver in drivers:  # what a driver asked of the old head never comes
+                    _signal_group(self.running[driver].process, signal.SIGKILL)
+                    self.running[driver].process.wait()
                 self._start(running.part, restarts=running.restarts + 1)
                 if name != "worker":
                     self._wait_again(name)
+                for driver in drivers:
+                    self._start(self.running[driver].part, restarts=self.running[driver].restarts)
 
     def _wait_again(self, name: str) -> None:
         """Waits for a part that was started again; one that dies at once is found dead by the next look, and counted."""

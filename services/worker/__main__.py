@@ -23,7 +23,6 @@ from workflows.register import register
 from workflows.stack import Stack, register_job
 
 log = logging.getLogger("longtail.worker")
-SERVER = "services.serving.generators:GeneratorServer"
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
     catalogue.database.create_tables()
     catalogue.objects.ensure_bucket()
     cluster = Cluster(settings)
-    cluster.keep_server(SERVER)
+    cluster.start_server("services.serving.generators:GeneratorServer")
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
@@ -42,7 +41,7 @@ def main() -> None:
     log.info("worker %s is up; %d job(s) found unqueued", settings.executor_id, asking.requeue_orphans())
     promotions = Promotions(settings, asking)
     while not stopping.wait(settings.poll_seconds):
-        for look in (promotions.look, asking.requeue_orphans, asking.bury_dead, lambda: cluster.keep_server(SERVER)):
+        for look in (promotions.look, asking.requeue_orphans, asking.bury_dead):
             try:
                 look()
             except Exception as error:  # a part may be starting again; the next look is soon

@@ -138,6 +138,7 @@ def test_a_part_that_does_not_answer_after_a_restart_is_said_and_tried_again(tmp
         with socket.socket() as taken:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("127.0.0.1", settings.api_port))
+            taken.listen()
             watcher.start()
             deadline = time.monotonic() + 60
             while not any("while starting" in line for line in said) and time.monotonic() < deadline:
