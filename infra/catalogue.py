@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from infra.database import CHECKING, DATASETS, READY, VERSIONS, Database, Row
+from infra.database import CHECKING, DATASETS, READY, VERSIONS, WITHDRAWALS, Database, Row
 from infra.objects import Objects
 from infra.settings import Settings
 from infra.tables import Tables
 from longtail.datasets import ClassMap, Tally, health
 from longtail.errors import Conflict
 from longtail.jobs import TENANT
-from longtail.samples import Sample
+from longtail.samples import Sample, is_source
 from longtail.seeds import derive_id
 
 
@@ -34,11 +34,37 @@ class Catalogue:
     def classes(self, dataset: str) -> ClassMap:
         return ClassMap({int(k): v for k, v in self.database.get(DATASETS, dataset)["classes"].items()})
 
-    def samples(self, dataset: str, version: Row, *, split: str | None = None, ids: Sequence[str] | None = None) -> Iterator[Sample]:
-        """The samples of a version as a stream, in the order in which they were added."""
-        gone = self.removed(version)
-        found = self.tables.read(self._table(dataset), version=version["lance_version"], batches=version["batches"], split=split, ids=ids)
+    def samples(
+        self, dataset: str, version: Row, *, split: str | None = None, origin: str | None = None, ids: Sequence[str] | None = None,
+        batches: Sequence[str] | None = None,
+    ) -> Iterator[Sample]:  # fmt: skip
+        """The samples of a version, or of some of its batches, as a stream, in the order in which they were added."""
+        gone, chosen = self.removed(version), version["batches"] if batches is None else batches
+        found = self.tables.read(self._table(dataset), version=version["lance_version"], batches=chosen, split=split, origin=origin, ids=ids)
         return (s for s in found if s.id not in gone) if gone else found
+
+    def sources(self, dataset: str, version: Row) -> Iterator[Sample]:
+        """The samples of a version that lie at the dataset's source."""
+        return self.samples(dataset, version, batches=[b for b in version["batches"] if is_source(b)])
+
+    def real(self, dataset: str, *, paths: Sequence[str] = (), ids: Sequence[str] = ()) -> Iterator[Sample]:
+        """Rows of images at the source with those paths or ids, of whatever version, by the table as it is now."""
+        for column, values in (("path", paths), ("id", ids)):
+            if values:
+                yield from self.tables.find(self._table(dataset), column=column, values=values, origin="real")
+
+    def synthetic(self, dataset: str) -> Iterator[Sample]:
+        """Rows of what was made, of whatever version, by the table as it is now."""
+        return self.tables.find(self._table(dataset), column=None, values=(), origin="synthetic")
+
+    def withdrawn(self, dataset: str) -> frozenset[str]:
+        """Ids of rows that no version may hold any more."""
+        return frozenset(i for row in self.database.every(WITHDRAWALS, dataset=dataset) for i in row["samples"])
+
+    def withdrawn_paths(self, dataset: str) -> frozenset[str]:
+        """Paths at the source that were withdrawn: they come back into no version."""
+        found = self.database.every(WITHDRAWALS, dataset=dataset)
+        return frozenset(path for row in found if row["lifted"] is None for path in row["paths"])
 
     def page(
         self, dataset: str, version: Row, *, after: int, limit: int, class_name: str | None = None, **fits: str | None
@@ -107,6 +133,7 @@ class Catalogue:
         """
         key = derive_id("version", TENANT, dataset, job)
         batches = [b for b in dict.fromkeys(batches) if parent is None or b not in parent["batches"]]
+        removed = removed | self.withdrawn(dataset)
         tally = self.tally(dataset, parent=parent, batches=batches, removed=removed, lance_version=lance_version)
         gone = (self.removed(parent) if parent else frozenset()) | removed
         counted: Row = {

@@ -49,12 +49,12 @@ DATASETS = _table(
 )
 GENERATORS = _table(
     "generators", _text("dataset", index=True), _int("version"), _text("uri"), _text("run"), _json("classes"), _json("gates"), _json("recipe"),
-    _text("source"), _text("job"), _int("dataset_version"),
+    _text("source"), _text("job"), _int("dataset_version"), _text("withdrawn"),
 )
 VERSIONS = _table(
     "versions", _text("dataset", index=True), _int("number"), _int("parent"), _int("lance_version"), _json("batches"), _text("removed"),
     _json("tally"), _json("health"),
-    _text("state"), _text("proof"), sa.Column("accepted_unproven", sa.Boolean, default=False), _text("note"),
+    _text("state"), _text("proof"), sa.Column("accepted_unproven", sa.Boolean, default=False), _text("note"), _text("withdrawn"),
 )
 VERSIONS.append_constraint(sa.UniqueConstraint("tenant", "dataset", "number"))
 JOBS = _table(
@@ -72,6 +72,9 @@ PROMOTIONS = _table(
     "promotions", _text("model", index=True), _text("alias"), _int("before"), _int("after"), _text("who"), _text("why"), _text("outcome"),
 )
 EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
+WITHDRAWALS = _table(
+    "withdrawals", _text("dataset", index=True), _text("reason"), _text("who"), _json("paths"), _json("samples"), _json("outcome"), _text("lifted"),
+)
 ANSWERS = _table("answers", _text("fingerprint"), _int("status"), _json("body"), _json("headers"))
 EVENTS = sa.Table(
     "events", META, sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True), sa.Column("tenant", sa.String, default=TENANT),
@@ -81,7 +84,7 @@ EVENTS = sa.Table(
 
 NOUNS = {
     "datasets": "dataset", "versions": "version", "jobs": "job", "batches": "batch", "samples": "sample", "expansions": "expansion",
-    "generators": "generator", "evaluations": "evaluation",
+    "generators": "generator", "withdrawals": "withdrawal", "evaluations": "evaluation",
 }  # fmt: skip
 
 
@@ -234,16 +237,25 @@ class Database:
 
     # datasets
 
-    def version(self, dataset: str, number: int | None = None, *, checking: bool = False) -> Row:
-        """The numbered version, or the latest. One that is still `checking` is refused, unless that is asked for."""
+    def version(self, dataset: str, number: int | None = None, *, to_see: bool = False, or_latest: bool = False) -> Row:
+        """The numbered version, or the latest.
+
+        One that is still `checking`, or that holds withdrawn images, is refused: it may be seen, not used. With `or_latest`
+        the latest stands in for one that holds withdrawn images.
+        """
         wanted = number if number is not None else self.get(DATASETS, dataset)["latest"]
         if wanted is None:
             raise Conflict(f"dataset {dataset!r} is being registered; wait for its job")
         found = self.select(VERSIONS, dataset=dataset, number=wanted)
         if not found:
             raise NotFound(f"dataset {dataset!r} has no version {wanted}")
-        if found[0]["state"] == CHECKING and not checking:
+        if found[0]["state"] == CHECKING and not to_see:
             raise Conflict(f"version {wanted} of dataset {dataset!r} is being checked; wait for its job")
+        if found[0]["withdrawn"] and not to_see:
+            latest = self.get(DATASETS, dataset)["latest"]
+            if or_latest and latest != wanted:
+                return self.version(dataset, latest)
+            raise Conflict(f"version {wanted} of dataset {dataset!r} holds images that were withdrawn; use version {latest}")
         return found[0]
 
     def delete(self, table: sa.Table, **where: Any) -> int:

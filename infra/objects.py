@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,7 @@ class ObjectInfo:
     uri: str
     etag: str
     size_bytes: int
+    modified: datetime | None = None
 
 
 class Objects:
@@ -125,7 +126,19 @@ class Objects:
         for item in found:
             key = item.object_name or ""
             if not item.is_dir:
-                yield ObjectInfo(key.removeprefix(start), f"s3://{bucket}/{key}", (item.etag or "").strip('"'), item.size or 0)
+                yield ObjectInfo(key.removeprefix(start), f"s3://{bucket}/{key}", (item.etag or "").strip('"'), item.size or 0, item.last_modified)
+
+    def below(self, uri: str) -> Iterator[ObjectInfo]:
+        """Every object below the prefix; nothing there is no error."""
+        try:
+            yield from self.list(uri)
+        except NotFound:
+            return
+
+    def remove(self, uri: str) -> None:
+        """Deletes one object; none there is no error."""
+        bucket, key = split_uri(uri)
+        self._call(uri, lambda: self.client.remove_object(bucket_name=bucket, object_name=key))
 
     def copy(self, source: str, target: str, *, etag: str) -> None:
         """Copies within the server. Raises SourceChanged where the source is not what was registered."""

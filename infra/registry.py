@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ class Registry:
             self.client.set_registered_model_alias(model, alias, str(version))
         except (RestException, MlflowException) as error:
             raise NotFound(f"model {model!r} has no version {version} in MLflow") from error
+
+    def drop_alias(self, model: str, alias: str) -> None:
+        """Takes the alias away; none there is no error."""
+        with suppress(RestException, MlflowException):
+            self.client.delete_registered_model_alias(model, alias)
 
     def tags(self, model: str, version: int) -> dict[str, str]:
         """The version's tags. Raises NotFound where it does not exist."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from datetime import UTC, datetime
 from itertools import islice
 from threading import Lock
 from typing import Any, TypeVar
@@ -114,6 +115,42 @@ class Tables:
         else:
             table.tags.create(name, version)
 
+    def untag(self, uri: str, name: str) -> None:
+        """Gives up a pinned Lance version; none there is no error."""
+        import lance
+
+        table = lance.dataset(uri, storage_options=self.options)
+        if name in table.tags.list():
+            table.tags.delete(name)
+
+    def drop(self, uri: str, *, batches: Set[str], ids: Set[str], dry_run: bool) -> int:
+        """Deletes the rows of batches other than these, and the rows of these ids; how many those are. Pinned versions keep theirs."""
+        import lance
+
+        table = lance.dataset(uri, storage_options=self.options)
+        there: set[str] = set()
+        for batch in table.scanner(columns=["batch"]).to_batches():
+            there |= set(batch.column("batch").unique().to_pylist())
+        conditions = [f"batch IN ({', '.join(quote(b) for b in part)})" for part in batched(sorted(there - batches), 500)]
+        conditions += [f"id IN ({', '.join(quote(i) for i in part)})" for part in batched(sorted(ids), 500)]
+        dropped = 0
+        for condition in conditions:
+            dropped += table.count_rows(filter=condition)
+            if not dry_run:
+                table.delete(condition)
+        return dropped
+
+    def clean(self, uri: str, *, before: datetime) -> dict[str, int]:
+        """Rewrites what deletions left sparse, and frees what only Lance versions older than `before` need that are not pinned."""
+        import lance
+
+        table = lance.dataset(uri, storage_options=self.options)
+        table.optimize.compact_files()
+        freed = lance.dataset(uri, storage_options=self.options).cleanup_old_versions(
+            older_than=datetime.now(UTC) - before, error_if_tagged_old_versions=False
+        )
+        return {"bytes": int(freed.bytes_removed), "lance_versions": int(freed.old_versions)}
+
     def at(self, uri: str, version: int) -> Any:
         """The table at a Lance version; what never changes is opened once."""
         import lance
@@ -131,13 +168,24 @@ class Tables:
         return table
 
     def read(
-        self, uri: str, *, version: int, batches: Sequence[str], split: str | None = None, ids: Sequence[str] | None = None
+        self, uri: str, *, version: int, batches: Sequence[str], split: str | None = None, origin: str | None = None, ids: Sequence[str] | None = None
     ) -> Iterator[Sample]:
         """The samples of those batches at that Lance version, in the order in which they were added; never all in memory."""
         table = self.at(uri, version)
         for part in [None] if ids is None else batched(ids, 1000):
-            scanner = table.scanner(filter=where(batches, split=split, ids=part), batch_size=1024)
+            scanner = table.scanner(filter=where(batches, split=split, origin=origin, ids=part), batch_size=1024)
             for batch in scanner.to_batches():
+                for row in batch.to_pylist():
+                    yield from_row(row)
+
+    def find(self, uri: str, *, column: str | None, values: Sequence[str], origin: str) -> Iterator[Sample]:
+        """Rows of that origin, all of them or those whose column has one of the values, by the table as it is now."""
+        import lance
+
+        table = lance.dataset(uri, storage_options=self.options)
+        for part in [None] if column is None else batched(values, 1000):
+            chosen = "" if part is None else f" AND {column} IN ({', '.join(quote(v) for v in part)})"
+            for batch in table.scanner(filter=f"origin = {quote(origin)}{chosen}", batch_size=1024).to_batches():
                 for row in batch.to_pylist():
                     yield from_row(row)
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 JobKind = Literal[
-    "register", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate"
+    "register", "rescan", "withdraw", "collect", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate"
 ]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 BatchState = Literal["queued", "generating", "filtering", "ready", "publishing", "published", "discarded", "failed", "cancelled"]
 FINAL_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+UNFINISHED_STATES = ("queued", "running")
+BUSY_BATCHES = frozenset({"queued", "generating", "filtering", "ready", "publishing"})
+"""States of a batch that may yet be published."""
 QUEUES: dict[JobKind, str] = {
     "register": "work",
+    "rescan": "work",
+    "withdraw": "work",
+    "collect": "work",
     "finetune": "training",
     "promote": "registry",
     "batch": "work",

@@ -14,6 +14,13 @@ Mode = Literal["synthesis", "inpaint", "copy_paste"]
 Task = Literal["detection", "classification"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SOURCE_BATCH = "source"
+"""The batch of a dataset's first registration; looking at the source again brings `source-JOB`."""
+
+
+def is_source(batch: str) -> bool:
+    """Whether a batch holds what lies at the source, rather than what was made."""
+    return batch == SOURCE_BATCH or batch.startswith(f"{SOURCE_BATCH}-")
+
 
 DIGITAL_SOURCE_TYPES: dict[Mode, str] = {
     "synthesis": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
@@ -52,6 +59,11 @@ class Provenance:
     exemplar: Mapping[str, Any] | None
     box_xyxy: tuple[float, float, float, float]
     scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Ids of the real samples that it is made from."""
+        return frozenset(str(part["sample"]) for part in (self.background, self.exemplar) if part)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -55,6 +55,8 @@ def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
     if dataset["serving"] is None:
         raise NotReady(f"dataset {dataset['id']!r} has no generator in service yet; move `champion` to one, or use mode 'copy_paste'")
     row = stack.catalogue.database.get(GENERATORS, f"{dataset['id']}:{dataset['serving']}")
+    if row["withdrawn"]:
+        raise NotReady(f"generator {row['version']} of {dataset['id']!r} learned from images that were withdrawn; fine-tune again")
     return {"name": dataset["id"], "version": row["version"], "uri": row["uri"]}
 
 
@@ -164,7 +166,7 @@ def as_samples(stack: Stack, dataset: str, batch_row: Row, accepted: list[Row]) 
     """Training samples: the background's own annotations and the new one, marked synthetic."""
     catalogue = stack.catalogue
     classes, task = catalogue.classes(dataset), catalogue.database.get(DATASETS, dataset)["task"]
-    version = catalogue.database.version(dataset, batch_row["request"]["version"])
+    version = catalogue.database.version(dataset, batch_row["request"]["version"], or_latest=True)
     records = [(row, Provenance.from_json(row["provenance"])) for row in accepted]
     grounds = sorted({r.background["sample"] for _, r in records if r.background})
     known = {s.id: s for s in catalogue.samples(dataset, version, ids=grounds)} if grounds else {}

@@ -42,8 +42,8 @@ def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[
     for run in database.every(RUNS, expansion=key):
         number = run["outcome"].get("version")
         if number is not None:
-            made = database.select(VERSIONS, dataset=dataset, number=number)[0]
-            seen = made if made["parent"] in (latest["number"], seen["number"]) else seen
+            for made in database.select(VERSIONS, dataset=dataset, number=number):  # none if it was dropped
+                seen = made if made["parent"] in (latest["number"], seen["number"]) and not made["withdrawn"] else seen
     counts = {c["name"]: c["own"] for c in seen["health"]["classes"]}
     return {"version": latest["number"], "onto": seen["number"], "counts": counts, "missing": missing(wanted["targets"], counts, budget=wanted["max_images"])}
 

@@ -40,6 +40,7 @@ def enter(
     dataset_version: int,
 ) -> int:  # fmt: skip
     """Registers a version in MLflow with its lineage and figures, and remembers it here."""
+    stack.catalogue.database.version(dataset, dataset_version)  # refused where an image of it was withdrawn meanwhile
     verdict = summary(gates)
     tags = {
         "longtail.weights": uri,
@@ -114,6 +115,8 @@ def promote_now(stack: Stack, job: str, dataset: str, version: int, *, who: str,
     tags = stack.registry.tags(dataset, version)
     if "longtail.weights" not in tags:
         raise InvalidRequest(f"version {version} of model {dataset!r} was not registered by Longtail; it cannot be served")
+    if "longtail.withdrawn" in tags:
+        raise InvalidRequest(f"generator {version} of {dataset!r} learned from images that were withdrawn since; it cannot be served")
     before = database.get(DATASETS, dataset)["serving"]
     gates = tags.get("longtail.gates", "unknown")
     if set_alias:

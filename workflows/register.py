@@ -104,16 +104,21 @@ def stage(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any],
 
     def rows() -> Iterator[Sample]:
         nonlocal counted
-        for part in range(read["parts"]):
-            found = unpack(catalogue.objects.read(part_uri(stack, job, name, "checked", part)))
-            counted += len(found)
-            yield from found
+        for sample in staged_rows(stack, job, name, read["parts"]):
+            counted += 1
+            yield sample
 
     table = catalogue.tables.uri(TENANT, name)
     catalogue.tables.merge(table, rows(), tenant=TENANT)
     if not counted:
         raise BrokenDataset(f"{request['uri']}: no usable image is left", problems)
     return {"lance_version": catalogue.tables.index(table), "images": counted}
+
+
+def staged_rows(stack: Stack, job: str, name: str, parts: int) -> Iterator[Sample]:
+    """The finished samples of all checked parts."""
+    for part in range(parts):
+        yield from unpack(stack.catalogue.objects.read(part_uri(stack, job, name, "checked", part)))
 
 
 def undo(stack: Stack, job: str, name: str) -> None:

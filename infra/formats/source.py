@@ -98,7 +98,7 @@ def check_images(
 
     def check(sample: Sample) -> Sample | str:
         try:
-            return finish(format, sample, true_size(sample, objects, max_pixels=max_pixels), objects)
+            return finish(format, sample, true_size(sample, objects, max_pixels=max_pixels), objects.read)
         except LongtailError as error:
             return str(error)
 
@@ -121,7 +121,7 @@ def true_size(sample: Sample, objects: Objects, *, max_pixels: int) -> tuple[int
     return size or size_of(objects.read(sample.uri, etag=sample.etag), what=sample.path, max_pixels=max_pixels)
 
 
-def finish(format: str, sample: Sample, size: tuple[int, int], objects: Objects) -> Sample:
+def finish(format: str, sample: Sample, size: tuple[int, int], load: Callable[[str], bytes]) -> Sample:
     """The sample with its true size, and with the boxes that depend on it. Raises LongtailError where claims and image differ."""
     if sample.width and (sample.width, sample.height) != size:
         raise InvalidRequest(f"{sample.path}: the annotations say {sample.width}x{sample.height}, the image is {size[0]}x{size[1]}")
@@ -131,5 +131,5 @@ def finish(format: str, sample: Sample, size: tuple[int, int], objects: Objects)
     if format == "voc":
         return voc.place(sample)
     if format == "masks":
-        return masks.with_objects(sample, objects.read(sample.extra["mask"]))
+        return masks.with_objects(sample, load(sample.extra["mask"]))
     return sample

@@ -26,6 +26,35 @@ class RegisterDataset(Body):
     on_problem: Literal["fail", "skip"] = "fail"
 
 
+class Rescan(Body):
+    """Looks at the source again; what differs becomes a new version."""
+
+    on_problem: Literal["fail", "skip"] = "fail"
+
+
+class Withdraw(Body):
+    """Takes source images out, with all that was made from them; by path at the source, or by sample id."""
+
+    paths: list[str] = Field(default=[], max_length=10_000)
+    samples: list[str] = Field(default=[], max_length=10_000)
+    reason: Literal["consent", "label", "other"]
+    dry_run: bool = Field(default=False, description="only list what would go")
+
+    @model_validator(mode="after")
+    def names_something(self) -> Withdraw:
+        if not self.paths and not self.samples:
+            raise ValueError("name at least one of `paths` and `samples`")
+        return self
+
+
+class Collect(Body):
+    """Frees what nothing needs any more. The dry run, which is the default, only lists it."""
+
+    dry_run: bool = True
+    keep_last: int | None = Field(default=None, ge=1, description="also drop versions but the last so many, and those that something needs")
+    grace_hours: float = Field(default=1.0, ge=0, description="what is younger is left alone")
+
+
 class Finetune(Body):
     """Fine-tunes the tiny generator; on the rare classes if none is named."""
 

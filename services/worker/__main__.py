@@ -15,12 +15,15 @@ from infra.registry import Registry
 from infra.settings import Settings
 from services.worker.promotions import Promotions
 from workflows.batches import batch, publish
+from workflows.collect import collect
 from workflows.evaluate import evaluate
 from workflows.expansions import TICK, expand, tick
 from workflows.exports import export
 from workflows.generators import finetune, promote
 from workflows.register import register
+from workflows.rescan import rescan
 from workflows.stack import Stack, register_job
+from workflows.withdraw import withdraw
 
 log = logging.getLogger("longtail.worker")
 
@@ -53,6 +56,9 @@ def register_all(settings: Settings, catalogue: Catalogue, cluster: Cluster) -> 
     """Every job by its name, and the clock's tick."""
     stack = Stack(catalogue, cluster, Registry(settings.mlflow_url), Asking(catalogue.database, Queue(settings.durable_url)))
     register_job(stack, "register", register)
+    register_job(stack, "rescan", rescan)
+    register_job(stack, "withdraw", withdraw)
+    register_job(stack, "collect", collect)
     register_job(stack, "finetune", finetune)
     register_job(stack, "promote", promote)
     register_job(stack, "batch", batch)

@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from infra.database import DATASETS, PROMOTIONS, VERSIONS, Row
+from infra.changes import diff, hanging_on, lineage
+from infra.collecting import drop_version
+from infra.database import DATASETS, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
 from infra.formats.export import Format, check_fits, tar_of
-from longtail.errors import Conflict
+from longtail.errors import Conflict, NotFound
 from longtail.names import check_name, split_uri
-from longtail.samples import Sample
+from longtail.samples import Sample, is_source
 from longtail.seeds import derive_id
-from services.api.schemas import Export, MoveLatest, RegisterDataset
+from services.api.schemas import Collect, Export, MoveLatest, RegisterDataset, Rescan, Withdraw
 from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -29,6 +31,15 @@ def register(body: RegisterDataset, served: Served, key: IdempotencyKey = None) 
     if known is not None and known["meta"].get("job") != job:
         raise Conflict(f"dataset {body.name!r} is registered already, from {known['uri']}; choose another name")
     return accepted(served.asking.ask("register", body.model_dump(), job=job), dataset=body.name)
+
+
+@router.post("/{name}/rescans", status_code=202)
+def rescan(name: str, body: Rescan, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Looks at the source again: what was added, changed or taken away there becomes a new version."""
+    served.catalogue.database.version(name)
+    request = {"name": name, **body.model_dump()}
+    job = job_id("rescan", key, f"rescans/{name}", request, served)
+    return accepted(served.asking.ask("rescan", request, job=job), dataset=name)
 
 
 @router.get("")
@@ -59,12 +70,12 @@ def version(name: str, number: int, served: Served) -> dict[str, Any]:
 
     While its state is `checking`, the counts are what the annotations claim, and it cannot be used yet.
     """
-    found = served.catalogue.database.version(name, number, checking=True)
+    found = served.catalogue.database.version(name, number, to_see=True)
     return {**shown_version(found), "health": found["health"]}
 
 
 def shown_version(row: Row) -> dict[str, Any]:
-    return {k: row[k] for k in ("dataset", "tenant", "number", "parent", "batches", "state", "proof", "accepted_unproven", "note", "created")}
+    return {k: row[k] for k in ("dataset", "tenant", "number", "parent", "batches", "state", "proof", "accepted_unproven", "withdrawn", "note", "created")}
 
 
 @router.get("/{name}/health")
@@ -73,13 +84,80 @@ def health(name: str, served: Served, version: int | None = None) -> dict[str, A
     return {"dataset": name, "version": found["number"], **(found["health"] or {})}
 
 
+@router.delete("/{name}/versions/{number}")
+def drop(name: str, number: int, served: Served) -> dict[str, Any]:
+    """Takes a version away that nothing needs; 409 names who does. Its files are freed by the next collection."""
+    drop_version(served.catalogue, name, number)
+    return {"dataset": name, "dropped": number}
+
+
+@router.get("/{name}/versions/{number}/lineage")
+def version_lineage(name: str, number: int, served: Served) -> dict[str, Any]:
+    """The version and its ancestors: what each brought, by which generators it was made."""
+    return {"dataset": name, "items": lineage(served.catalogue, name, number)}
+
+
+@router.get("/{name}/diff")
+def compare(name: str, base: int, candidate: int, served: Served, limit: Annotated[int, Query(ge=0, le=1000)] = 100) -> dict[str, Any]:
+    """What `candidate` adds to `base`, lacks of it and has otherwise, and the counts per class of both."""
+    database = served.catalogue.database
+    versions = [database.version(name, n, to_see=True) for n in (base, candidate)]
+    return diff(served.catalogue, name, *versions, limit=limit)
+
+
+@router.get("/{name}/hanging")
+def hanging(
+    name: str, served: Served, path: Annotated[list[str] | None, Query()] = None, sample: Annotated[list[str] | None, Query()] = None
+) -> dict[str, Any]:
+    """What hangs on source images, by path or sample id: what was made from them, what learned from them, versions that hold either."""
+    served.catalogue.database.get(DATASETS, name)
+    return hanging_on(served.catalogue, name, paths=path or [], samples=sample or []).to_json()
+
+
+@router.post("/{name}/withdrawals", status_code=202)
+def withdraw(name: str, body: Withdraw, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Takes source images out, with every sample and generator that hangs on them, and publishes without. A dry run lists them."""
+    served.catalogue.database.get(DATASETS, name)
+    found = hanging_on(served.catalogue, name, paths=body.paths, samples=body.samples).to_json()
+    if body.dry_run:
+        return JSONResponse({"dataset": name, "dry_run": True, **found})
+    request = {"name": name, **body.model_dump()}
+    job = job_id("withdraw", key, f"withdrawals/{name}", request, served)
+    return accepted(served.asking.ask("withdraw", request, job=job), dataset=name)
+
+
+@router.get("/{name}/withdrawals")
+def withdrawals(name: str, served: Served, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
+    """What was withdrawn, when, why, and what went with it; oldest first."""
+    return page_of(served, WITHDRAWALS, cursor=cursor, limit=limit, dataset=name)
+
+
+@router.delete("/{name}/withdrawals/{withdrawal}")
+def lift(name: str, withdrawal: str, served: Served) -> dict[str, Any]:
+    """Lets the images come back: the next look at the source adds them again, as new. What went with them stays away."""
+    database = served.catalogue.database
+    if database.get(WITHDRAWALS, withdrawal)["dataset"] != name:
+        raise NotFound(f"dataset {name!r} has no withdrawal {withdrawal!r}")
+    database.update(WITHDRAWALS, withdrawal, lifted=now())
+    return database.get(WITHDRAWALS, withdrawal)
+
+
+@router.post("/{name}/collections", status_code=202)
+def collect(name: str, body: Collect, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Frees what nothing needs any more; by default it only lists it."""
+    served.catalogue.database.get(DATASETS, name)
+    request = {"name": name, **body.model_dump()}
+    job = job_id("collect", key, f"collections/{name}", request, served)
+    return accepted(served.asking.ask("collect", request, job=job), dataset=name)
+
+
 @router.post("/{name}/latest")
 def move_latest(name: str, body: MoveLatest, served: Served) -> dict[str, Any]:
     """Moves `latest`: back to any version, or to an unproven one if that is accepted. Rewrites nothing."""
     database = served.catalogue.database
     target = database.version(name, body.version)
     before = database.get(DATASETS, name)["latest"]
-    grows = set(target["batches"]) - set(database.version(name)["batches"])
+    grows = {b for b in set(target["batches"]) - set(database.version(name)["batches"]) if not is_source(b)}
     if grows and target["proof"] != "positive" and not body.accept_unproven:
         raise Conflict(f"version {body.version} has proof {target['proof']!r}; evaluate it, or say accept_unproven: true")
     if body.accept_unproven and target["proof"] != "positive":

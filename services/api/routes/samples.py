@@ -136,7 +136,10 @@ def regenerate(sample: str, served: Served) -> dict[str, Any]:
     row = served.catalogue.database.get(SAMPLES, sample)
     found = served.catalogue.database.get(BATCHES, row["batch"])
     record = {**row["provenance"], "scores": {}}
-    payload = {"dataset": found["dataset"], "version": found["request"]["version"], "sample": sample, "record": record, "uri": row["uri"]}
+    if row["state"] == "withdrawn":
+        raise Conflict(f"sample {sample!r} was made from images that were withdrawn, or by a generator that learned from them")
+    version = served.catalogue.database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
+    payload = {"dataset": found["dataset"], "version": version, "sample": sample, "record": record, "uri": row["uri"]}
     return {"sample": sample, **served.cluster.run("trainers.tasks:regenerate", payload)}
 
 
@@ -144,9 +147,10 @@ def regenerate(sample: str, served: Served) -> dict[str, Any]:
 def pictures(name: str, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> dict[str, Any]:
     """Crops for a report: before, after, and the nearest real neighbour of each sample."""
     found = served.catalogue.database.get(BATCHES, name)
-    rows = served.catalogue.database.select(SAMPLES, batch=name, limit=limit)
+    rows = [r for r in served.catalogue.database.select(SAMPLES, batch=name, limit=limit) if r["state"] != "withdrawn"]
     samples = [{"id": r["id"], "uri": r["uri"], "provenance": {**r["provenance"]}, "verdict": r["verdict"]} for r in rows]
-    payload = {"dataset": found["dataset"], "version": found["request"]["version"], "samples": samples}
+    version = served.catalogue.database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
+    payload = {"dataset": found["dataset"], "version": version, "samples": samples}
     made = served.cluster.run("trainers.tasks:nearest_pictures", payload) if rows else []
     states = {r["id"]: (r["state"], r["verdict"]) for r in rows}
     return {"items": [{**m, "state": states[m["id"]][0], "verdict": states[m["id"]][1]} for m in made]}

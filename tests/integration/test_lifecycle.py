@@ -1,0 +1,202 @@
+"""What becomes of a dataset after it is registered: its source changes, images are withdrawn, what nobody needs is freed."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra.catalogue import Catalogue
+from infra.database import JOBS
+from longtail.client import ApiProblem, JobFailed
+
+
+def picture(seed):
+    out = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(90, 130, (120, 160, 3), dtype=np.uint8)
+    pixels[20:60, 30:70] = np.random.default_rng(seed + 99).integers(150, 250, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def put(stack, name, numbers, *, label=lambda n: 1 + n % 2, classes=(1, 2)):
+    """A COCO dataset of one spotted image a number, each with its box."""
+    body = {"images": [], "annotations": [], "categories": [{"id": c, "name": f"class {c}"} for c in classes]}
+    for n in numbers:
+        body["images"].append({"id": n, "file_name": f"{n}.png", "width": 160, "height": 120})
+        body["annotations"].append({"id": n, "image_id": n, "category_id": label(n), "bbox": [30, 20, 40, 40], "area": 1600, "iscrowd": 0})
+    stack.objects.write(f"s3://team-data/{name}/train.json", json.dumps(body).encode())
+
+
+@pytest.fixture
+def spots(stack):
+    """A registered dataset of twelve images, and its name."""
+    name = stack.name("spots")
+    for n in range(12):
+        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
+    put(stack, name, range(12))
+    done(stack, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"}))
+    return name
+
+
+def done(stack, asked):
+    return stack.client.wait(asked["job"], timeout_s=180)["result"]
+
+
+def ids(stack, name, version, **fits):
+    page = stack.client.get(f"/v1/datasets/{name}/versions/{version}/samples", limit=1000, **fits)
+    return {s["path"]: s["id"] for s in page["items"]}
+
+
+def batch(stack, name, *, count=4, **more):
+    """A ready batch of copied spots, every sample accepted by hand."""
+    asked = stack.client.post("/v1/batches", {"dataset": name, "class_name": "class 1", "count": count, "mode": "copy_paste", "seed": 1, **more})
+    done(stack, asked)
+    for sample in stack.client.get(f"/v1/batches/{asked['batch']}/samples")["items"]:
+        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    return asked["batch"]
+
+
+def publish(stack, key):
+    return done(stack, stack.client.post(f"/v1/batches/{key}/publish", {"accept_unproven": True}))["version"]
+
+
+def test_a_source_that_did_not_change_makes_no_version(stack, spots):
+    result = done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {}))
+    assert (result["unchanged"], result["added"], result["changed"], result["removed"]) == (12, 0, 0, 0)
+    assert len(stack.client.get(f"/v1/datasets/{spots}/versions")["items"]) == 1
+
+
+def test_what_changed_at_the_source_is_a_new_version_and_the_old_one_stays(stack, spots):
+    """3 gets other pixels, 4 another label, 5 vanishes, 20 is new and of a new class: 9 stay, and what was made from 3 to 5 goes."""
+    made = publish(stack, batch(stack, spots, count=12))
+    before = ids(stack, spots, 1)
+    stack.objects.write(f"s3://team-data/{spots}/3.png", picture(33))
+    stack.objects.write(f"s3://team-data/{spots}/20.png", picture(20))
+    put(stack, spots, [n for n in range(12) if n != 5] + [20], label=lambda n: 3 if n == 20 else 2 if n == 4 else 1 + n % 2, classes=(1, 2, 3))
+    result = done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {}))
+    assert (result["unchanged"], result["added"], result["changed"], result["removed"]) == (9, 1, 2, 1)
+    after, old = ids(stack, spots, result["version"], origin="real"), ids(stack, spots, 1)
+    assert old == before
+    assert set(after) == {f"{n}.png" for n in (*range(5), *range(6, 12), 20)}
+    assert {p for p in after if p in before and after[p] != before[p]} == {"3.png", "4.png"}
+    touched = {before[f"{n}.png"] for n in (3, 4, 5)}
+    page = stack.client.get(f"/v1/datasets/{spots}/versions/{made}/samples", limit=100, origin="synthetic")["items"]
+    derived = {s["id"] for s in page if touched & {s["provenance"]["background"]["sample"], s["provenance"]["exemplar"]["sample"]}}
+    left = stack.client.get(f"/v1/datasets/{spots}/versions/{result['version']}/samples", limit=100, origin="synthetic")["items"]
+    assert result["derived_removed"] == len(derived) > 0
+    assert {s["id"] for s in left} == {s["id"] for s in page} - derived
+    health = stack.client.get(f"/v1/datasets/{spots}/health", version=result["version"])
+    assert {c["name"]: c["own"] - c["synthetic"] for c in health["classes"]} == {"class 1": 5, "class 2": 6, "class 3": 1}
+    assert done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {}))["unchanged"] == 12
+    difference = stack.client.get(f"/v1/datasets/{spots}/diff", base=made, candidate=result["version"])
+    assert (difference["added"], difference["changed"], difference["removed"]) == (1, 2, 1 + len(derived))
+    assert {s["path"] for s in difference["samples"]["changed"]} == {"3.png", "4.png"}
+
+
+def test_a_source_that_broke_meanwhile_changes_nothing(stack, spots):
+    stack.objects.write(f"s3://team-data/{spots}/3.png", b"not an image")
+    with pytest.raises(JobFailed, match=r"3\.png"):
+        done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {}))
+    assert len(stack.client.get(f"/v1/datasets/{spots}/versions")["items"]) == 1
+    result = done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {"on_problem": "skip"}))
+    assert "3.png" in result["skipped"][0]
+    assert "3.png" not in ids(stack, spots, result["version"])
+
+
+def test_a_difference_of_two_versions_names_what_one_batch_added(stack, spots):
+    made = publish(stack, batch(stack, spots))
+    found = stack.client.get(f"/v1/datasets/{spots}/diff", base=1, candidate=made)
+    assert (found["added"], found["removed"], found["changed"]) == (4, 0, 0)
+    back = stack.client.get(f"/v1/datasets/{spots}/diff", base=made, candidate=1, limit=1)
+    assert (back["added"], back["removed"], len(back["samples"]["removed"])) == (0, 4, 1)
+    line = stack.client.get(f"/v1/datasets/{spots}/versions/{made}/lineage")["items"]
+    assert [v["number"] for v in line] == [made, 1]
+    assert line[0]["batches"][0]["asked"]["mode"] == "copy_paste"
+    assert line[1]["batches"] == [{"batch": "source", "source": True}]
+
+
+def test_a_withdrawn_image_takes_all_that_was_made_from_it(stack, spots):
+    """It is in no later version, what was made from it neither, and looking at the source again does not bring it back."""
+    key = batch(stack, spots, count=12)
+    made = publish(stack, key)
+    samples = stack.client.get(f"/v1/datasets/{spots}/versions/{made}/samples", limit=100, origin="synthetic")["items"]
+    victim = samples[0]["provenance"]["exemplar"]["path"]
+    dry = stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": [victim], "reason": "consent", "dry_run": True})
+    used = {s["id"] for s in samples if victim in (s["provenance"]["exemplar"]["path"], s["provenance"]["background"]["path"])}
+    assert set(dry["samples"]) == used
+    assert dry["versions"] == [1, made]
+    assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == made
+    result = done(stack, stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": [victim], "reason": "consent"}))
+    assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == result["version"]
+    now = ids(stack, spots, result["version"])
+    assert victim not in now
+    assert not used & set(now.values())
+    assert len(now) == 11 + 12 - len(used)
+    with pytest.raises(ApiProblem, match="were withdrawn; use version"):
+        stack.client.get(f"/v1/datasets/{spots}/versions/{made}/samples")
+    with pytest.raises(ApiProblem, match="withdrawn"):
+        stack.client.post(f"/v1/samples/{samples[0]['id']}/regenerate")
+    assert victim not in ids(stack, spots, publish(stack, batch(stack, spots, seed=2)))
+    again = done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {}))
+    assert (again["withdrawn"], again["added"], again["removed"]) == (1, 0, 0)
+    stack.client.delete(f"/v1/datasets/{spots}/withdrawals/{result['withdrawal']}")
+    assert done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {}))["added"] == 1
+    with pytest.raises(ApiProblem, match="has no source image"):
+        stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": ["none.png"], "reason": "label"})
+
+
+def test_a_generator_that_learned_from_a_withdrawn_image_serves_no_more(stack, spots):
+    trained = done(stack, stack.client.post("/v1/generators", {"dataset": spots, "classes": ["class 1"], "budget_s": 3}))["generator"]
+    done(stack, stack.client.post(f"/v1/generators/{spots}/champion", {"version": trained}))
+    result = done(stack, stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": ["0.png"], "reason": "label"}))
+    assert result["generators"] == [trained]
+    assert stack.client.get(f"/v1/datasets/{spots}")["serving"] == 1
+    with pytest.raises(JobFailed, match="were withdrawn since"):
+        done(stack, stack.client.post(f"/v1/generators/{spots}/champion", {"version": trained}))
+    assert stack.client.get(f"/v1/datasets/{spots}")["serving"] == 1
+
+
+def test_a_collection_frees_what_nothing_needs_and_nothing_else(stack, spots):
+    kept, dropped = batch(stack, spots), batch(stack, spots, seed=7)
+    version = publish(stack, kept)
+    stack.client.post(f"/v1/batches/{dropped}/discard")
+    gone = {s["uri"] for s in stack.client.get(f"/v1/batches/{dropped}/samples")["items"]}
+    body = {"grace_hours": 0, "keep_last": 1}
+    dry = done(stack, stack.client.post(f"/v1/datasets/{spots}/collections", body))
+    assert dry["dry_run"]
+    assert gone <= set(dry["first"])
+    assert all(stack.objects.read(uri) for uri in gone)
+    freed = done(stack, stack.client.post(f"/v1/datasets/{spots}/collections", {**body, "dry_run": False}))
+    assert {k: freed[k] for k in ("files", "bytes", "versions", "rows")} == {k: dry[k] for k in ("files", "bytes", "versions", "rows")}
+    with pytest.raises(Exception, match="NoSuchKey"):
+        stack.objects.read(next(iter(gone)))
+    for sample in stack.client.get(f"/v1/datasets/{spots}/versions/{version}/samples", limit=100)["items"]:
+        assert stack.objects.read(sample["uri"], etag=sample["etag"])
+    assert done(stack, stack.client.post(f"/v1/datasets/{spots}/collections", {**body, "dry_run": False}))["files"] == 0
+
+
+def test_a_version_that_something_needs_is_not_dropped(stack, spots):
+    version = publish(stack, batch(stack, spots))
+    with pytest.raises(ApiProblem, match="it is the latest"):
+        stack.client.delete(f"/v1/datasets/{spots}/versions/{version}")
+    database = Catalogue.of(stack.settings).database
+    database.insert(JOBS, {"id": stack.name("job"), "kind": "none", "state": "running", "progress": 0.0, "request": {"dataset": spots, "version": 1}})
+    with pytest.raises(ApiProblem, match="is running"):
+        stack.client.delete(f"/v1/datasets/{spots}/versions/1")
+    database.delete(JOBS, kind="none")
+
+
+def test_a_dropped_version_is_gone_and_its_child_is_whole(stack, spots):
+    first = publish(stack, batch(stack, spots))
+    second = publish(stack, batch(stack, spots, seed=9))
+    stack.client.delete(f"/v1/datasets/{spots}/versions/{first}")
+    done(stack, stack.client.post(f"/v1/datasets/{spots}/collections", {"grace_hours": 0, "dry_run": False}))
+    assert len(ids(stack, spots, second)) == 12 + 8
+    (line,) = stack.client.get(f"/v1/datasets/{spots}/versions/{second}/lineage")["items"]
+    assert [b["source"] for b in line["batches"]] == [True, False, False]
+    with pytest.raises(ApiProblem, match="has no version"):
+        stack.client.get(f"/v1/datasets/{spots}/versions/{first}/samples")

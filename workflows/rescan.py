@@ -1,0 +1,190 @@
+"""Looking at a source again: what was added, changed or taken away becomes a new version; the rest stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from infra.database import DATASETS
+from infra.durable import step
+from infra.formats.listing import SourceDataset
+from infra.formats.source import finish, read_source
+from infra.tables import batched, pack, unpack
+from longtail.errors import BrokenDataset, LongtailError
+from longtail.jobs import TENANT
+from longtail.samples import SOURCE_BATCH, Sample
+from longtail.seeds import derive_id
+from workflows.register import PART, check_part, part_uri, parts_uri, refuse, staged_rows
+from workflows.stack import Stack
+from workflows.versions import publish_version
+
+Key = tuple[str, str, str]
+NUMBERED_BY_SOURCE = ("coco",)
+"""Formats whose category ids are the source's own; in the others a class is its name."""
+
+
+def rescan(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """{"added", "changed", "removed", "unchanged", "derived_removed", ...}; a new version where anything differs.
+
+    What was made from an image that changed or vanished goes with it. Versions that there are stay as they are.
+    """
+    name = request["name"]
+    try:
+        read = step("read annotations", lambda: read_again(stack, job, request))
+        problems: list[str] = read["problems"]
+        found = step("compare", lambda: compare(stack, job, request, read))
+        for part in range(found["parts"]):
+            problems += step(f"check images {part}", check_part, stack, job, request, {"format": read["format"], "images": found["fresh"]}, part)
+        outcome = {k: found[k] for k in ("added", "changed", "removed", "unchanged", "withdrawn")}
+        if not found["fresh"] and not found["gone"]:
+            result = {"dataset": name, "version": found["parent"], "latest": True, **outcome, "derived_removed": 0, "skipped": problems}
+        else:
+            result = {**publish(stack, job, request, read, found, problems), **outcome, "skipped": problems}
+    finally:
+        step("clean up", lambda: stack.catalogue.objects.remove_below(parts_uri(stack, job, name)))
+    return result
+
+
+def publish(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any], found: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    catalogue, name = stack.catalogue, request["name"]
+    batch = f"{SOURCE_BATCH}-{job}"
+    staged = step("stage", lambda: stage(stack, job, request, found, problems, batch))
+    derived = step("derived", lambda: derived_from(stack, name, found["parent"], frozenset(found["gone"])))
+    step("classes", lambda: catalogue.database.update(DATASETS, name, classes=read["classes"], meta=read["meta"]))
+    published = publish_version(
+        stack, name, job=job, parent=catalogue.database.version(name, found["parent"]), batches=[batch] if staged["rows"] else [],
+        lance_version=staged["lance_version"], note="source looked at again", make_latest=True, removed=[*found["gone"], *derived],
+    )  # fmt: skip
+    return {"dataset": name, **published, "derived_removed": len(derived)}
+
+
+def read_again(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The source as it is now, in parts, its classes numbered as the dataset numbers them."""
+    catalogue, row = stack.catalogue, stack.catalogue.database.get(DATASETS, request["name"])
+    stack.progress(job)(0.0, "listing the prefix and reading its annotations")
+    source, _ = read_source(catalogue.objects, row["uri"], format=row["format"])
+    source, classes, problems = renumbered(source, catalogue.classes(request["name"]).names, by_source=row["format"] in NUMBERED_BY_SOURCE)
+    refuse({**request, "uri": row["uri"]}, problems)
+    parts = 0
+    for part in batched(source.samples, PART):
+        catalogue.objects.write(part_uri(stack, job, request["name"], "listed", parts), pack(part, tenant=TENANT))
+        parts += 1
+    numbers = {k: max(row["meta"].get(k, 1), source.meta[k]) for k in ("next_image_id", "next_annotation_id") if k in source.meta}
+    meta = {**row["meta"], **source.meta, **numbers}
+    return {"format": row["format"], "uri": row["uri"], "parts": parts, "problems": problems, "classes": {str(k): v for k, v in classes.items()}, "meta": meta}
+
+
+def renumbered(source: SourceDataset, known: Mapping[int, str], *, by_source: bool) -> tuple[SourceDataset, dict[int, str], list[str]]:
+    """(source, classes, problems): every class of the dataset keeps its number, new ones come after."""
+    problems, classes = list(source.problems), dict(known)
+    if by_source:
+        for number, name in source.classes.items():
+            if classes.setdefault(number, name) != name:
+                problems.append(f"category {number} is {name!r} now and was {classes[number]!r}; register it as a dataset of its own")
+        return source, classes, problems
+    numbers = {name: number for number, name in known.items()}
+    for name in source.classes.values():
+        numbers.setdefault(name, max(numbers.values(), default=-1) + 1)
+    of = {number: numbers[name] for number, name in source.classes.items()}
+    samples = []
+    for s in source.samples:
+        extra = {**s.extra, "category_id": of[s.extra["category_id"]]} if "category_id" in s.extra else s.extra
+        samples.append(replace(s, extra=extra, annotations=tuple(replace(a, category_id=of[a.category_id]) for a in s.annotations)))
+    return replace(source, samples=tuple(samples)), {number: name for name, number in numbers.items()}, problems
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What has to be remembered of a sample to see whether it is still the same."""
+
+    id: str
+    etag: str
+    size: tuple[int, int, int]
+    content: bytes
+
+
+def key_of(sample: Sample) -> Key:
+    return sample.path, sample.split, json.dumps(sample.extra.get("source_id"))
+
+
+def content_of(sample: Sample) -> bytes:
+    """A short hash of labels and source fields."""
+    body = [[asdict(a) for a in sample.annotations], dict(sample.extra), sample.provenance.to_json() if sample.provenance else None]
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()[:16]
+
+
+def compare(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any]) -> dict[str, Any]:
+    """Keeps in parts what has to be looked at, and says how much of each kind there is and which rows are gone."""
+    catalogue, name = stack.catalogue, request["name"]
+    parent = catalogue.database.version(name)
+    known = {key_of(s): Known(s.id, s.etag, (s.width, s.height, s.size_bytes), content_of(s)) for s in catalogue.sources(name, parent)}
+    withdrawn = catalogue.withdrawn_paths(name)
+    counts = dict.fromkeys(("added", "changed", "unchanged", "withdrawn"), 0)
+    gone: list[str] = []
+
+    def fresh() -> Iterator[Sample]:
+        for part in range(read["parts"]):
+            for sample in unpack(catalogue.objects.read(part_uri(stack, job, name, "listed", part))):
+                kind, old = judge(sample, known, withdrawn, read["format"], catalogue.objects.read)
+                counts[kind] += 1
+                if kind in ("changed", "withdrawn") and old is not None:
+                    gone.append(old.id)
+                if kind in ("added", "changed"):
+                    yield sample
+
+    parts = 0
+    for part in batched(fresh(), PART):
+        catalogue.objects.write(part_uri(stack, job, name, "read", parts), pack(part, tenant=TENANT))
+        parts += 1
+    vanished = [k.id for k in known.values()]
+    return {
+        "parent": parent["number"], "parts": parts, "fresh": counts["added"] + counts["changed"], "removed": len(vanished),
+        "gone": sorted(gone + vanished), **counts,
+    }  # fmt: skip
+
+
+def judge(
+    sample: Sample, known: dict[Key, Known], withdrawn: frozenset[str], format: str, load: Callable[[str], bytes]
+) -> tuple[str, Known | None]:
+    """("added", "changed", "unchanged" or "withdrawn", what it was); takes it from `known`."""
+    old = known.pop(key_of(sample), None)
+    if sample.path in withdrawn:
+        return "withdrawn", old
+    if old is None:
+        return "added", None
+    if (sample.etag, sample.size_bytes) != (old.etag, old.size[2]):
+        return "changed", old
+    try:
+        same = content_of(finish(format, sample, old.size[:2], load)) == old.content
+    except LongtailError:  # what is wrong with it now is said when it is checked
+        same = False
+    return ("unchanged", old) if same else ("changed", old)
+
+
+def stage(stack: Stack, job: str, request: dict[str, Any], found: dict[str, Any], problems: list[str], batch: str) -> dict[str, Any]:
+    """Writes the rows that are new, under ids of their own: a row that there is never changes."""
+    catalogue, name = stack.catalogue, request["name"]
+    table = catalogue.tables.uri(TENANT, name)
+    refuse({**request, "uri": name}, problems)
+    fresh = 0
+
+    def rows() -> Iterator[Sample]:
+        nonlocal fresh
+        for sample in staged_rows(stack, job, name, found["parts"]):
+            fresh += 1
+            yield replace(sample, id=derive_id("real", sample.id, sample.etag, job), batch=batch)
+
+    version = catalogue.tables.merge(table, rows(), tenant=TENANT)
+    if not fresh and not found["unchanged"]:
+        raise BrokenDataset(f"{name}: no usable image is left at its source", problems)
+    return {"lance_version": version, "rows": fresh}
+
+
+def derived_from(stack: Stack, name: str, version: int, gone: frozenset[str]) -> list[str]:
+    """Ids of a version's synthetic samples that have one of those images as background or exemplar."""
+    catalogue = stack.catalogue
+    found = catalogue.samples(name, catalogue.database.version(name, version), origin="synthetic")
+    return [s.id for s in found if s.provenance is not None and gone & s.provenance.sources]
