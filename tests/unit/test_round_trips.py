@@ -73,7 +73,7 @@ def reimport(format, files):
     stored = StoredFiles(files)
     source = READ[format](stored.list("s3://c"), stored.read)
     assert source.problems == ()
-    return source, [finish(format, s, (WIDTH, HEIGHT), stored) for s in source.samples]
+    return source, [finish(format, s, (WIDTH, HEIGHT), stored.read) for s in source.samples]
 
 
 def content(samples, classes, rounded=4):
