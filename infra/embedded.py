@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from infra.settings import Settings
 from longtail.errors import Conflict, NotReady
 
 MAX_RESTARTS = 3
+FORGOTTEN_S = 600.0
+"""A part that has lived this long since it was last started may die as often again."""
 STOP_S = 6.0
 
 
@@ -122,12 +125,12 @@ class Stack:
                 code = running.process.poll()
                 if code is None or self.stopping.is_set():
                     continue
+                if time.monotonic() - running.started > FORGOTTEN_S:
+                    running.restarts = 0
                 if running.restarts >= MAX_RESTARTS:
                     raise NotReady(f"{name} died {running.restarts + 1} times (last with code {code}); see {self.folder / 'logs' / name}.log")
                 self.say(f"{name} died with code {code}; starting it again ({running.restarts + 1} of {MAX_RESTARTS})")
-                for child in running.below:  # a head that was killed leaves servers behind that hold its ports
-                    if child.is_running():
-                        child.kill()
+                end(running.below)  # a head that was killed leaves servers behind that hold its ports
                 drivers = ["worker", "api"] if name == "ray" else []
                 for driver in drivers:  # what a driver asked of the old head never comes
                     _signal_group(self.running[driver].process, signal.SIGKILL)
@@ -161,9 +164,7 @@ class Stack:
         for running in self.running.values():
             _signal_group(running.process, signal.SIGKILL)
             running.process.wait()
-        for child in below:  # Ray's workers lead process groups of their own
-            if child.is_running():
-                child.kill()
+        end(below)  # Ray's workers lead process groups of their own
         psutil.wait_procs(below, timeout=1)
         self.running.clear()
         (self.folder / "stack.pid").unlink(missing_ok=True)
@@ -274,6 +275,13 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
+def end(processes: list[psutil.Process]) -> None:
+    """Kills those that still run."""
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
+
+
 def end_leftovers(folder: Path) -> None:
     """Kills the parts of a supervisor that was itself killed: two servers must never share one data directory."""
     file = folder / "pids.json"
@@ -281,13 +289,12 @@ def end_leftovers(folder: Path) -> None:
         return
     for pid in json.loads(file.read_text()).values():
         try:
-            command = psutil.Process(pid).cmdline()
+            process = psutil.Process(pid)
+            command = process.cmdline()
         except psutil.Error:
             continue
         if any(word in " ".join(command) for word in ("weed", "mlflow", "ray", "services.")):
-            for process in (*descendants(pid), psutil.Process(pid)):
-                if process.is_running():
-                    process.kill()
+            end([*descendants(pid), process])
     file.unlink()
 
 

@@ -23,6 +23,13 @@ from services.demo.walk import wait_until
 pytestmark = pytest.mark.long
 
 
+@pytest.fixture(autouse=True)
+def rested(stack):
+    """Each test's deaths are counted by themselves."""
+    for running in stack.supervisor.running.values():
+        running.restarts = 0
+
+
 def kill(stack, part):
     pid = json.loads((stack.supervisor.folder / "pids.json").read_text())[part]
     os.kill(pid, signal.SIGKILL)
