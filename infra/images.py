@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
+from infra.marks import xmp
 from longtail.errors import BrokenImage
-from longtail.samples import DIGITAL_SOURCE_TYPES, Provenance
+from longtail.samples import Provenance
 
 Pixels = NDArray[np.uint8]
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked below, before a pixel is decoded
@@ -108,26 +109,26 @@ def size_of(data: bytes, *, what: str, max_pixels: int) -> tuple[int, int]:
 
 
 def encode(pixels: Pixels, codec: Codec, *, provenance: Provenance | None, sample_id: str) -> bytes:
-    """The pixels stored as the codec says, marked with IPTC's digital source type and the sample's id."""
+    """The pixels stored as the codec says, marked as what it is (see `infra.marks`)."""
     image = Image.fromarray(pixels)
     options: dict[str, Any] = {}
-    source_type = DIGITAL_SOURCE_TYPES[provenance.mode] if provenance else None
+    packet = xmp(provenance, sample_id) if provenance else None
     if codec.format == "JPEG":
         if codec.mode in ("L", "CMYK"):
             image = image.convert(codec.mode)
         options = {"qtables": codec.quantization, "subsampling": codec.subsampling if codec.subsampling in (0, 1, 2) else 0}
         if codec.mode == "L":
             options.pop("subsampling")
-        if source_type:
-            options["xmp"] = xmp(source_type, sample_id)
+        if packet:
+            options["xmp"] = packet.encode()
     elif codec.format == "WEBP":
-        options = {"lossless": True} | ({"xmp": xmp(source_type, sample_id)} if source_type else {})
+        options = {"lossless": True} | ({"xmp": packet.encode()} if packet else {})
     else:
         if codec.mode == "L":
             image = image.convert("L")
-        if source_type:
+        if packet:
             info = PngImagePlugin.PngInfo()
-            info.add_itxt("XML:com.adobe.xmp", xmp(source_type, sample_id).decode())
+            info.add_itxt("XML:com.adobe.xmp", packet)
             options["pnginfo"] = info
     out = BytesIO()
     image.save(out, format=stored_format(codec), **options)
@@ -137,25 +138,6 @@ def encode(pixels: Pixels, codec: Codec, *, provenance: Provenance | None, sampl
 def stored_format(codec: Codec) -> str:
     """The format that output is stored in: the source's own, PNG where we have no encoder for that."""
     return codec.format if codec.format in CONTENT_TYPES else "PNG"
-
-
-def xmp(source_type: str, sample_id: str) -> bytes:
-    return (
-        '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
-        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:dc="http://purl.org/dc/elements/1.1/" '
-        f'Iptc4xmpExt:DigitalSourceType="{source_type}" dc:identifier="longtail:{sample_id}"/>'
-        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    ).encode()
-
-
-def read_mark(data: bytes) -> str | None:
-    """The IPTC digital source type a file is marked with, or None."""
-    image = Image.open(BytesIO(data))
-    raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    text = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
-    _, _, rest = text.partition('DigitalSourceType="')
-    return rest.partition('"')[0] or None
 
 
 def to_png(pixels: Pixels) -> bytes:

@@ -9,7 +9,7 @@ from infra.database import DATASETS, VERSIONS, Row
 from infra.durable import step
 from infra.formats.source import check_images, read_source
 from infra.tables import batched, pack, unpack
-from longtail.datasets import Tally
+from longtail.datasets import ClassMap, Tally
 from longtail.errors import BrokenDataset, Conflict
 from longtail.jobs import TENANT
 from longtail.samples import SOURCE_BATCH, Sample
@@ -63,7 +63,9 @@ def read_annotations(stack: Stack, job: str, request: dict[str, Any]) -> dict[st
         raise Conflict(f"dataset {name!r} was registered by another job meanwhile")
     catalogue.objects.remove_below(row["table_uri"])  # rows that an earlier attempt may have left
     catalogue.begin(name, job=job, tally=Tally.of(source.samples))
-    return {"format": found, "parts": parts, "images": len(source.samples), "problems": list(source.problems)}
+    return {
+        "format": found, "parts": parts, "images": len(source.samples), "problems": list(source.problems), "classes": row["classes"],
+    }  # fmt: skip
 
 
 def refuse(request: dict[str, Any], problems: list[str]) -> None:
@@ -91,7 +93,8 @@ def check_part(stack: Stack, job: str, request: dict[str, Any], read: dict[str, 
         progress((done + count) / read["images"], f"checked {done + count} of {read['images']} images")
 
     samples = unpack(objects.read(part_uri(stack, job, name, "read", part)))
-    good, problems = check_images(read["format"], samples, objects, max_pixels=stack.catalogue.settings.max_image_pixels, report=report)
+    classes, limit = ClassMap({int(k): v for k, v in read["classes"].items()}), stack.catalogue.settings.max_image_pixels
+    good, problems = check_images(read["format"], samples, objects, classes=classes, max_pixels=limit, report=report)
     objects.write(part_uri(stack, job, name, "checked", part), pack(good, tenant=TENANT))
     return problems
 
@@ -116,9 +119,13 @@ def stage(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any],
 
 
 def staged_rows(stack: Stack, job: str, name: str, parts: int) -> Iterator[Sample]:
-    """The finished samples of all checked parts."""
+    """The finished samples of all checked parts. Raises BrokenDataset where two files are one synthetic sample."""
+    made: dict[str, str] = {}
     for part in range(parts):
-        yield from unpack(stack.catalogue.objects.read(part_uri(stack, job, name, "checked", part)))
+        for sample in unpack(stack.catalogue.objects.read(part_uri(stack, job, name, "checked", part))):
+            if sample.origin == "synthetic" and made.setdefault(sample.id, sample.path) != sample.path:
+                raise BrokenDataset(f"{made[sample.id]} and {sample.path} are the same synthetic sample ({sample.id}); take one of them out")
+            yield sample
 
 
 def undo(stack: Stack, job: str, name: str) -> None:

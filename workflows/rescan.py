@@ -37,7 +37,7 @@ def rescan(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         problems: list[str] = read["problems"]
         found = step("compare", lambda: compare(stack, job, request, read))
         for part in range(found["parts"]):
-            problems += step(f"check images {part}", check_part, stack, job, request, {"format": read["format"], "images": found["fresh"]}, part)
+            problems += step(f"check images {part}", check_part, stack, job, request, {**read, "images": found["fresh"]}, part)
         outcome = {k: found[k] for k in ("added", "changed", "removed", "unchanged", "withdrawn")}
         if not found["fresh"] and not found["gone"]:
             result = {"dataset": name, "version": found["parent"], "latest": True, **outcome, "derived_removed": 0, "skipped": problems}
@@ -104,6 +104,12 @@ class Known:
     etag: str
     size: tuple[int, int, int]
     content: bytes
+    synthetic: bool
+
+
+def known_of(sample: Sample) -> Known:
+    size = sample.width, sample.height, sample.size_bytes
+    return Known(sample.id, sample.etag, size, content_of(sample), sample.origin == "synthetic")
 
 
 def key_of(sample: Sample) -> Key:
@@ -112,7 +118,7 @@ def key_of(sample: Sample) -> Key:
 
 def content_of(sample: Sample) -> bytes:
     """A short hash of labels and source fields."""
-    body = [[asdict(a) for a in sample.annotations], dict(sample.extra), sample.provenance.to_json() if sample.provenance else None]
+    body = [[asdict(a) for a in sample.annotations], dict(sample.extra)]
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()[:16]
 
 
@@ -120,7 +126,7 @@ def compare(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any
     """Keeps in parts what has to be looked at, and says how much of each kind there is and which rows are gone."""
     catalogue, name = stack.catalogue, request["name"]
     parent = catalogue.database.version(name)
-    known = {key_of(s): Known(s.id, s.etag, (s.width, s.height, s.size_bytes), content_of(s)) for s in catalogue.sources(name, parent)}
+    known = {key_of(s): known_of(s) for s in catalogue.sources(name, parent)}
     withdrawn = catalogue.withdrawn_paths(name)
     counts = dict.fromkeys(("added", "changed", "unchanged", "withdrawn"), 0)
     gone: list[str] = []
@@ -155,7 +161,8 @@ def judge(
         return "withdrawn", old
     if old is None:
         return "added", None
-    if (sample.etag, sample.size_bytes) != (old.etag, old.size[2]):
+    newly_marked = sample.origin == "synthetic" and not old.synthetic
+    if newly_marked or (sample.etag, sample.size_bytes) != (old.etag, old.size[2]):
         return "changed", old
     try:
         same = content_of(finish(format, sample, old.size[:2], load)) == old.content

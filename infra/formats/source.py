@@ -11,6 +11,7 @@ from typing import Any, Literal
 from infra.formats import coco, imagefolder, masks, voc, yolo
 from infra.formats.listing import SourceDataset
 from infra.images import peek, size_of
+from infra.marks import Mark, read_mark
 from infra.objects import ObjectInfo, Objects
 from longtail.datasets import ClassMap
 from longtail.errors import BrokenDataset, InvalidRequest, LongtailError
@@ -89,16 +90,17 @@ def detect(listed: list[ObjectInfo], uri: str) -> str:
 
 
 def check_images(
-    format: str, samples: Sequence[Sample], objects: Objects, *, max_pixels: int, report: Callable[[int], None]
+    format: str, samples: Sequence[Sample], objects: Objects, *, classes: ClassMap, max_pixels: int, report: Callable[[int], None]
 ) -> tuple[list[Sample], list[str]]:
-    """(samples finished with their true sizes, problems): every image's header and end is read, once.
+    """(samples finished with their true sizes and marks, problems): every image's header and end is read, once.
 
     `report` hears how many are done.
     """
 
     def check(sample: Sample) -> Sample | str:
         try:
-            return finish(format, sample, true_size(sample, objects, max_pixels=max_pixels), objects.read)
+            size, mark = look(sample, objects, max_pixels=max_pixels)
+            return marked(finish(format, sample, size, objects.read), mark, classes)
         except LongtailError as error:
             return str(error)
 
@@ -114,11 +116,30 @@ def check_images(
     return good, problems
 
 
-def true_size(sample: Sample, objects: Objects, *, max_pixels: int) -> tuple[int, int]:
-    """(width, height) of the image itself; decoded whole only where its ends do not tell. Raises LongtailError."""
+def look(sample: Sample, objects: Objects, *, max_pixels: int) -> tuple[tuple[int, int], Mark | None]:
+    """((width, height), mark) of the image itself; decoded whole only where its ends do not tell. Raises LongtailError."""
     head, tail = objects.read_ends(sample.uri, etag=sample.etag, size_bytes=sample.size_bytes, head=HEAD_BYTES, tail=TAIL_BYTES)
     size = peek(head, tail, what=sample.path, max_pixels=max_pixels)
-    return size or size_of(objects.read(sample.uri, etag=sample.etag), what=sample.path, max_pixels=max_pixels)
+    if size is None:
+        head = objects.read(sample.uri, etag=sample.etag)
+        size = size_of(head, what=sample.path, max_pixels=max_pixels)
+    return size, read_mark(head)
+
+
+def marked(sample: Sample, mark: Mark | None, classes: ClassMap) -> Sample:
+    """The sample as its file says that it came to be. Raises InvalidRequest for a synthetic image where none may be, or of unknown making."""
+    if mark is None or not mark.synthetic:
+        return sample
+    if sample.origin == "synthetic":
+        if mark.sample not in (None, sample.id):
+            raise InvalidRequest(f"{sample.path}: its file is marked as sample {mark.sample}, and what lies beside it says {sample.id}")
+        return sample
+    if sample.split != "train":
+        raise InvalidRequest(f"{sample.path}: its file is marked as synthetic and lies in {sample.split}; nothing synthetic enters val or test")
+    if mark.sample is None or mark.provenance is None:
+        raise InvalidRequest(f"{sample.path}: its file is marked as synthetic ({mark.source_type}), and nothing says from what it was made; take it out")
+    classes.id_of(mark.provenance.class_name)
+    return replace(sample, id=mark.sample, origin="synthetic", provenance=mark.provenance)
 
 
 def finish(format: str, sample: Sample, size: tuple[int, int], load: Callable[[str], bytes]) -> Sample:

@@ -15,7 +15,7 @@ from PIL import Image
 from infra.asking import Asking
 from infra.database import BATCHES, Database
 from infra.durable import Queue
-from infra.images import read_mark
+from infra.marks import read_mark
 from infra.registry import CHAMPION, Registry
 from longtail.client import ApiProblem
 from longtail.samples import DIGITAL_SOURCE_TYPES
@@ -84,7 +84,7 @@ def test_a_preview_is_a_marked_image_with_its_box(stack, cells, mode, novelty):
         x0, y0, x1, y1 = item["box_xyxy"]
         assert 0 <= x0 < x1 <= image.width
         assert 0 <= y0 < y1 <= image.height
-        assert read_mark(data) == DIGITAL_SOURCE_TYPES[mode]
+        assert read_mark(data).source_type == DIGITAL_SOURCE_TYPES[mode]
 
 
 def test_a_box_given_by_the_caller_is_kept_and_the_rest_untouched(stack, cells):
@@ -172,7 +172,7 @@ def test_the_streamed_archive_holds_marked_synthetic_images(stack, cells, publis
         assert len(sidecar) == published["added"]
         for path in sidecar:
             assert path in names
-            assert read_mark(tar.extractfile(path).read()) == DIGITAL_SOURCE_TYPES["inpaint"]
+            assert read_mark(tar.extractfile(path).read()).source_type == DIGITAL_SOURCE_TYPES["inpaint"]
 
 
 def test_an_expansion_fills_its_targets_once_and_then_does_nothing(stack, cells):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infra.images import decode, encode, peek, read_mark, size_of
+from infra.images import decode, encode, peek, size_of
 from longtail.errors import BrokenImage
-from longtail.samples import DIGITAL_SOURCE_TYPES, Provenance
+from longtail.samples import Provenance
 
 LIMIT = 1_000_000
 
@@ -111,16 +111,3 @@ def test_jpeg_goes_out_with_the_tables_and_subsampling_it_came_with(quality, sub
 def test_png_goes_out_pixel_for_pixel():
     pixels, codec = decode(stored(picture(), "PNG"), what="x", max_pixels=LIMIT)
     assert np.array_equal(decode(encode(pixels, codec, provenance=record(), sample_id="s"), what="y", max_pixels=LIMIT)[0], pixels)
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("mode", ["synthesis", "inpaint", "copy_paste"])
-def test_every_file_is_marked_with_how_it_was_made(format, mode):
-    pixels, codec = decode(stored(picture(), format), what="x", max_pixels=LIMIT)
-    data = encode(pixels, codec, provenance=record(mode), sample_id="syn-1")
-    assert read_mark(data) == DIGITAL_SOURCE_TYPES[mode]
-    assert b"longtail:syn-1" in data
-
-
-def test_a_real_image_has_no_mark():
-    assert read_mark(stored(picture(), "JPEG")) is None
