@@ -1,4 +1,4 @@
-"""What a dataset costs as it grows: staging, publishing, switching, a page of a rare class, a whole COCO export.
+"""What a dataset costs as it grows: registering, staging, publishing, switching, a page of a rare class, a whole COCO export.
 
     python -m benchmarks.catalogue [--quick]
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
+from benchmarks.registration import measure_registration
 from benchmarks.report import Figure, save
 from infra.catalogue import Catalogue
 from infra.database import DATASETS
@@ -39,7 +40,9 @@ def main() -> None:
             costs = {size: measure(settings, size) for size in sizes}
         finally:
             stack.stop()
-    save("catalogue", [*targets(costs, sizes), *(f for size in sizes for f in as_figures(costs[size], size))], quick=quick)
+    with tempfile.TemporaryDirectory() as folder:
+        registration = measure_registration(Path(folder), images=2_000 if quick else 100_000)
+    save("catalogue", [*registration, *targets(costs, sizes), *(f for size in sizes for f in as_figures(costs[size], size))], quick=quick)
 
 
 def measure(settings: Settings, size: int) -> dict[str, float]:
