@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from infra.database import CHECKING, DATASETS, READY, VERSIONS, WITHDRAWALS, Database, Row
+from infra.looks import Looks, looks_uri
 from infra.objects import Objects
 from infra.settings import Settings
 from infra.tables import Tables
@@ -56,6 +57,10 @@ class Catalogue:
     def synthetic(self, dataset: str) -> Iterator[Sample]:
         """Rows of what was made, of whatever version, by the table as it is now."""
         return self.tables.find(self._table(dataset), column=None, values=(), origin="synthetic")
+
+    def looks(self, dataset: str) -> Looks:
+        """How the dataset's images look."""
+        return Looks(looks_uri(self._table(dataset)), self.settings.lance_options)
 
     def withdrawn(self, dataset: str) -> frozenset[str]:
         """Ids of rows that no version may hold any more."""

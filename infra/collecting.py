@@ -28,9 +28,11 @@ def cutoff(catalogue: Catalogue, name: str, job: str, *, hours: float) -> dateti
 
 
 def unfinished(catalogue: Catalogue, name: str) -> Iterator[Row]:
+    """Jobs that may yet need something of the dataset; an inspection, which nobody asked for, does not hold others up."""
     for state in UNFINISHED_STATES:
         for row in catalogue.database.every(JOBS, state=state):
-            if name in (row["request"].get("dataset"), row["request"].get("name")) or row["kind"] == "expand":
+            mine = name in (row["request"].get("dataset"), row["request"].get("name")) and row["kind"] != "inspect"
+            if mine or row["kind"] == "expand":
                 yield row
 
 

@@ -72,6 +72,7 @@ PROMOTIONS = _table(
     "promotions", _text("model", index=True), _text("alias"), _int("before"), _int("after"), _text("who"), _text("why"), _text("outcome"),
 )
 EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
+INSPECTIONS = _table("inspections", _text("dataset", index=True), _int("version"), _json("result"))
 WITHDRAWALS = _table(
     "withdrawals", _text("dataset", index=True), _text("reason"), _text("who"), _json("paths"), _json("samples"), _json("outcome"), _text("lifted"),
 )
@@ -85,6 +86,7 @@ EVENTS = sa.Table(
 NOUNS = {
     "datasets": "dataset", "versions": "version", "jobs": "job", "batches": "batch", "samples": "sample", "expansions": "expansion",
     "generators": "generator", "withdrawals": "withdrawal", "evaluations": "evaluation",
+    "inspections": "inspection",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ compression in place of the object.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from infra.marks import xmp
+from longtail.duplicates import Fingerprint
 from longtail.errors import BrokenImage
 from longtail.samples import Provenance
 
 Pixels = NDArray[np.uint8]
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked below, before a pixel is decoded
 ORIENTATION = 0x0112
+SMALL_PX = 128
 END_OF_FILE = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 """What the last bytes of a whole file hold, for the formats that end with a mark."""
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -46,17 +49,39 @@ def decode(data: bytes, *, what: str, max_pixels: int) -> tuple[Pixels, Codec]:
     tables = getattr(image, "quantization", None)
     sampling = JpegImagePlugin.get_sampling(image) if image.format == "JPEG" else None
     codec = Codec(image.format or "", image.mode, {int(k): list(v) for k, v in tables.items()} if tables else None, sampling)
+    return np.asarray(upright_rgb(image)), codec
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """As a viewer shows it on white."""
     upright = ImageOps.exif_transpose(image)
     if "A" in upright.mode or "transparency" in upright.info:
         rgba = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
-    return np.asarray(upright.convert("RGB")), codec
+    return upright.convert("RGB")
 
 
-def opened(data: bytes, *, what: str, max_pixels: int) -> Image.Image:
+def small(data: bytes, *, what: str, max_pixels: int) -> Image.Image:
+    """Upright RGB for looking at: a JPEG is decoded no larger than needed for SMALL_PX. Raises BrokenImage."""
+    return upright_rgb(opened(data, what=what, max_pixels=max_pixels, least_side=SMALL_PX))
+
+
+def fingerprint(data: bytes, image: Image.Image) -> Fingerprint:
+    """A file's hash, and how its small image looks (see `longtail.duplicates`)."""
+    gray = image.convert("L")
+    wide, tall = (np.asarray(gray.resize(size, Image.Resampling.BOX), dtype=np.int16) for size in ((9, 8), (8, 9)))
+    bits = np.concatenate([(wide[:, 1:] > wide[:, :-1]).ravel(), (tall[1:] > tall[:-1]).ravel()])
+    colours = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.uint8)
+    return Fingerprint(hashlib.sha256(data).hexdigest(), np.packbits(bits).tobytes(), colours.tobytes())
+
+
+def opened(data: bytes, *, what: str, max_pixels: int, least_side: int | None = None) -> Image.Image:
+    """The decoded image; no larger than `least_side` asks for, where the format can skip detail."""
     try:
         image = Image.open(BytesIO(data))
         check_kind(image, what=what, max_pixels=max_pixels)
+        if least_side:
+            image.draft(image.mode, (least_side, least_side))
         image.load()
     except BrokenImage:
         raise

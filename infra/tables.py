@@ -141,10 +141,16 @@ class Tables:
         return dropped
 
     def clean(self, uri: str, *, before: datetime) -> dict[str, int]:
-        """Rewrites what deletions left sparse, and frees what only Lance versions older than `before` need that are not pinned."""
+        """Rewrites what deletions left sparse, and frees what only Lance versions older than `before` need that are not pinned.
+
+        No table there is no error.
+        """
         import lance
 
-        table = lance.dataset(uri, storage_options=self.options)
+        try:
+            table = lance.dataset(uri, storage_options=self.options)
+        except ValueError:
+            return {"bytes": 0, "lance_versions": 0}
         table.optimize.compact_files()
         freed = lance.dataset(uri, storage_options=self.options).cleanup_old_versions(
             older_than=datetime.now(UTC) - before, error_if_tagged_old_versions=False

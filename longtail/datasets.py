@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from longtail.boxes import BoxXywh
 from longtail.errors import InvalidRequest
 from longtail.samples import SPLITS, Sample
 
@@ -16,7 +17,10 @@ TINY_PX = 8
 """A box whose longer side is smaller than this has too few pixels to learn from."""
 TRAINABLE = 5
 """With fewer training instances than this, a class can only be copied, not learned."""
-LISTS = ("instances", "images", "sides", "centres", "repeated")
+THIN_PX = 2
+"""A box whose shorter side is smaller, or that reaches further than SLACK_PX out of its image, is degenerate."""
+SLACK_PX = 1
+LISTS = ("instances", "images", "sides", "centres", "repeated", "degenerate")
 GRID = 8
 """Box centres are counted on a grid of GRID x GRID cells of the image."""
 
@@ -43,7 +47,7 @@ class Tally:
     """Counts that add up: what a version holds is what its parent holds and what its batches bring.
 
     `instances`, `images` and `repeated` are keyed by (class id, split); `sides` by (class id, longer side of the box in whole pixels);
-    `centres` by (class id, row, column) of a grid over the image.
+    `centres` by (class id, row, column) of a grid over the image; `degenerate` by (class id,).
     """
 
     samples: Counter[str] = field(default_factory=Counter)
@@ -55,6 +59,7 @@ class Tally:
     centres: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     repeated: Counter[tuple[int, str]] = field(default_factory=Counter)
     """Instances that an inpainted image shows again because its background has them; its own comes last."""
+    degenerate: Counter[tuple[int]] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Self:
@@ -73,6 +78,7 @@ class Tally:
             if a.bbox_xywh is not None and sample.width:
                 x, y, w, h = a.bbox_xywh
                 self.sides[a.category_id, round(max(w, h))] += 1
+                self.degenerate[(a.category_id,)] += min(w, h) < THIN_PX or reach(a.bbox_xywh, sample.width, sample.height) > SLACK_PX
                 row, column = ((y + h / 2) / sample.height, (x + w / 2) / sample.width)
                 self.centres[a.category_id, cell(row), cell(column)] += 1
         for category_id in {a.category_id for a in sample.annotations}:
@@ -83,17 +89,13 @@ class Tally:
                 self.repeated[a.category_id, split] += 1
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.samples + other.samples, self.synthetic + other.synthetic, self.unlabelled + other.unlabelled, self.instances + other.instances,
-            self.images + other.images, self.sides + other.sides, self.centres + other.centres, self.repeated + other.repeated,
-        )  # fmt: skip
+        counters = {n: getattr(self, n) + getattr(other, n) for n in ("samples", "synthetic", *LISTS)}
+        return Tally(unlabelled=self.unlabelled + other.unlabelled, **counters)
 
     def __sub__(self, other: Tally) -> Tally:
         """What is left when samples that were counted are taken away."""
-        return Tally(
-            self.samples - other.samples, self.synthetic - other.synthetic, self.unlabelled - other.unlabelled, self.instances - other.instances,
-            self.images - other.images, self.sides - other.sides, self.centres - other.centres, self.repeated - other.repeated,
-        )  # fmt: skip
+        counters = {n: getattr(self, n) - getattr(other, n) for n in ("samples", "synthetic", *LISTS)}
+        return Tally(unlabelled=self.unlabelled - other.unlabelled, **counters)
 
     def to_json(self) -> dict[str, Any]:
         """Counters with keys of several parts become lists of [part, ..., count]."""
@@ -102,8 +104,14 @@ class Tally:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
-        lists = {n: Counter({tuple(row[:-1]): row[-1] for row in body[n]}) for n in LISTS}
+        lists = {n: Counter({tuple(row[:-1]): row[-1] for row in body.get(n, [])}) for n in LISTS}
         return cls(samples=Counter(body["samples"]), synthetic=Counter(body["synthetic"]), unlabelled=body["unlabelled"], **lists)
+
+
+def reach(box: BoxXywh, width: int, height: int) -> float:
+    """How far a box reaches out of its image, in pixels; negative where it lies inside."""
+    x, y, w, h = box
+    return max(-x, -y, x + w - width, y + h - height)
 
 
 def cell(share: float) -> int:
@@ -130,6 +138,7 @@ class ClassHealth:
     smallest_side_px: float | None
     largest_side_px: float | None
     tiny: int
+    degenerate: int
     sides_px: Mapping[int, int]
     centres: tuple[tuple[int, ...], ...]
 
@@ -184,6 +193,7 @@ def class_health(tally: Tally, category_id: int, name: str, largest: int) -> Cla
         smallest_side_px=min(sides, default=None),
         largest_side_px=max(sides, default=None),
         tiny=sum(count for side, count in sides.items() if side < TINY_PX),
+        degenerate=tally.degenerate[(category_id,)],
         sides_px=sides,
         centres=tuple(tuple(tally.centres[category_id, row, column] for column in range(GRID)) for row in range(GRID)),
     )

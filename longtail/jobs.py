@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 JobKind = Literal[
-    "register", "rescan", "withdraw", "collect", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate"
+    "register", "inspect", "rescan", "withdraw", "collect", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate"
 ]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 BatchState = Literal["queued", "generating", "filtering", "ready", "publishing", "published", "discarded", "failed", "cancelled"]
@@ -15,6 +15,7 @@ BUSY_BATCHES = frozenset({"queued", "generating", "filtering", "ready", "publish
 """States of a batch that may yet be published."""
 QUEUES: dict[JobKind, str] = {
     "register": "work",
+    "inspect": "inspection",
     "rescan": "work",
     "withdraw": "work",
     "collect": "work",
@@ -26,7 +27,7 @@ QUEUES: dict[JobKind, str] = {
     "expand": "expansions",
     "evaluate": "training",
 }
-QUEUE_CONCURRENCY: dict[str, int] = {"work": 2, "training": 1, "registry": 1, "expansions": 1}
+QUEUE_CONCURRENCY: dict[str, int] = {"work": 2, "inspection": 1, "training": 1, "registry": 1, "expansions": 1}
 WORKFLOW_PREFIX = "longtail."
 TENANT = "default"
 """There is one tenant; every row, prefix and job carries it from the start."""

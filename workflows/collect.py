@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.collecting import cutoff, drop_files, drop_rows, expire
 from infra.durable import step
+from infra.looks import looks_uri
 from longtail.jobs import TENANT
 from workflows.stack import Stack
 
@@ -19,5 +20,7 @@ def collect(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     versions = step("versions", lambda: expire(catalogue, name, keep_last=request["keep_last"], dry_run=dry))
     rows = step("rows", lambda: drop_rows(catalogue, name, without=versions, dry_run=dry))
     files = step("files", lambda: drop_files(catalogue, name, without=versions, before=before, dry_run=dry))
-    freed = {} if dry else step("tables", lambda: catalogue.tables.clean(catalogue.tables.uri(TENANT, name), before=before))
-    return {"dataset": name, "dry_run": dry, "versions": versions, "rows": rows, **files, "tables": freed}
+    table = catalogue.tables.uri(TENANT, name)
+    freed = {} if dry else step("tables", lambda: catalogue.tables.clean(table, before=before))
+    looks = {} if dry else step("looks", lambda: catalogue.tables.clean(looks_uri(table), before=before))
+    return {"dataset": name, "dry_run": dry, "versions": versions, "rows": rows, **files, "tables": freed, "looks": looks}

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from infra.database import DATASETS, VERSIONS, Row
 from infra.durable import step
+from infra.formats.listing import DEALT
 from infra.formats.source import check_images, read_source
-from infra.tables import batched, pack, unpack
+from infra.looks import looks_uri
 from longtail.datasets import ClassMap, Tally
-from longtail.errors import BrokenDataset, Conflict
+from longtail.errors import BrokenDataset, Conflict, InvalidRequest
 from longtail.jobs import TENANT
 from longtail.samples import SOURCE_BATCH, Sample
 from longtail.seeds import derive_id
 from workflows.generators import register_foundation
+from workflows.inspect import ask_for_inspection
+from workflows.parts import PART, keep, keep_part, kept, kept_part, parts_uri, refuse
+from workflows.splits import deal_splits
 from workflows.stack import Stack
 from workflows.versions import publish_version
-
-PART = 2000
-"""Images a step: what is read again at most when a worker is killed."""
 
 
 def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         problems: list[str] = read["problems"]
         for part in range(read["parts"]):
             problems += step(f"check images {part}", check_part, stack, job, request, read, part)
+        if request.get("splits"):
+            problems += deal_splits(stack, job, request, read, problems)
         staged = step("stage", lambda: stage(stack, job, request, read, problems))
         published = publish_version(
             stack, name, job=job, parent=None, batches=[SOURCE_BATCH], lance_version=staged["lance_version"], note="as registered", make_latest=True
@@ -42,7 +46,8 @@ def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         step("undo", lambda: undo(stack, job, name))
         raise
     step("clean up", lambda: stack.catalogue.objects.remove_below(parts_uri(stack, job, name)))
-    return {"dataset": name, **published, "images": staged["images"], "skipped": problems, "generator": generator}
+    inspection = ask_for_inspection(stack, job, name, published["version"])
+    return {"dataset": name, **published, "images": staged["images"], "skipped": problems, "generator": generator, "inspection": inspection}
 
 
 def read_annotations(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -51,36 +56,24 @@ def read_annotations(stack: Stack, job: str, request: dict[str, Any]) -> dict[st
     stack.progress(job)(0.0, "listing the prefix and reading its annotations")
     source, found = read_source(catalogue.objects, request["uri"], format=request["format"])
     refuse(request, list(source.problems))
-    parts = 0
-    for part in batched(source.samples, PART):
-        catalogue.objects.write(part_uri(stack, job, name, "read", parts), pack(part, tenant=TENANT))
-        parts += 1
+    own = Counter(s.split for s in source.samples)
+    if request.get("splits") and set(own) != {"train"}:
+        held = ", ".join(f"{split} {n}" for split, n in sorted(own.items()))
+        raise InvalidRequest(f"{request['uri']}: splits were asked for, and the source has its own ({held}); register it without `splits`")
+    parts = keep(stack, job, name, "read", source.samples)
+    dealt = {DEALT: request["splits"]} if request.get("splits") else {}
     row: Row = {
         "id": name, "uri": request["uri"], "format": found, "task": source.task, "classes": {str(k): v for k, v in source.classes.items()},
-        "meta": {**source.meta, "job": job}, "table_uri": catalogue.tables.uri(TENANT, name), "latest": None, "serving": None,
+        "meta": {**source.meta, **dealt, "job": job}, "table_uri": catalogue.tables.uri(TENANT, name), "latest": None, "serving": None,
     }  # fmt: skip
     if not catalogue.database.insert(DATASETS, row) and catalogue.database.get(DATASETS, name)["meta"].get("job") != job:
         raise Conflict(f"dataset {name!r} was registered by another job meanwhile")
-    catalogue.objects.remove_below(row["table_uri"])  # rows that an earlier attempt may have left
+    for table in (row["table_uri"], looks_uri(row["table_uri"])):
+        catalogue.objects.remove_below(table)  # rows that an earlier attempt may have left
     catalogue.begin(name, job=job, tally=Tally.of(source.samples))
     return {
         "format": found, "parts": parts, "images": len(source.samples), "problems": list(source.problems), "classes": row["classes"],
     }  # fmt: skip
-
-
-def refuse(request: dict[str, Any], problems: list[str]) -> None:
-    """Raises BrokenDataset with every problem, unless what has one is to be skipped."""
-    if problems and request.get("on_problem") != "skip":
-        shown = "; ".join(problems[:3])
-        raise BrokenDataset(f"{request['uri']}: {len(problems)} problem(s): {shown}", problems)
-
-
-def part_uri(stack: Stack, job: str, name: str, what: str, part: int) -> str:
-    return f"{parts_uri(stack, job, name)}/{what}-{part:06d}.arrow"
-
-
-def parts_uri(stack: Stack, job: str, name: str) -> str:
-    return stack.catalogue.settings.place(name, "registrations", job)
 
 
 def check_part(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any], part: int) -> list[str]:
@@ -92,10 +85,10 @@ def check_part(stack: Stack, job: str, request: dict[str, Any], read: dict[str, 
     def report(count: int) -> None:
         progress((done + count) / read["images"], f"checked {done + count} of {read['images']} images")
 
-    samples = unpack(objects.read(part_uri(stack, job, name, "read", part)))
+    samples = kept_part(stack, job, name, "read", part)
     classes, limit = ClassMap({int(k): v for k, v in read["classes"].items()}), stack.catalogue.settings.max_image_pixels
     good, problems = check_images(read["format"], samples, objects, classes=classes, max_pixels=limit, report=report)
-    objects.write(part_uri(stack, job, name, "checked", part), pack(good, tenant=TENANT))
+    keep_part(stack, job, name, "checked", part, good)
     return problems
 
 
@@ -121,11 +114,10 @@ def stage(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any],
 def staged_rows(stack: Stack, job: str, name: str, parts: int) -> Iterator[Sample]:
     """The finished samples of all checked parts. Raises BrokenDataset where two files are one synthetic sample."""
     made: dict[str, str] = {}
-    for part in range(parts):
-        for sample in unpack(stack.catalogue.objects.read(part_uri(stack, job, name, "checked", part))):
-            if sample.origin == "synthetic" and made.setdefault(sample.id, sample.path) != sample.path:
-                raise BrokenDataset(f"{made[sample.id]} and {sample.path} are the same synthetic sample ({sample.id}); take one of them out")
-            yield sample
+    for sample in kept(stack, job, name, "checked", parts):
+        if sample.origin == "synthetic" and made.setdefault(sample.id, sample.path) != sample.path:
+            raise BrokenDataset(f"{made[sample.id]} and {sample.path} are the same synthetic sample ({sample.id}); take one of them out")
+        yield sample
 
 
 def undo(stack: Stack, job: str, name: str) -> None:
@@ -136,4 +128,5 @@ def undo(stack: Stack, job: str, name: str) -> None:
         database.delete(VERSIONS, id=derive_id("version", TENANT, name, job))
         database.delete(DATASETS, id=name)
         stack.catalogue.objects.remove_below(row["table_uri"])
+        stack.catalogue.objects.remove_below(looks_uri(row["table_uri"]))
     stack.catalogue.objects.remove_below(parts_uri(stack, job, name))

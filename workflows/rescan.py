@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from infra.database import DATASETS
+from infra.database import DATASETS, Row
 from infra.durable import step
-from infra.formats.listing import SourceDataset
+from infra.formats.listing import DEALT, SourceDataset
 from infra.formats.source import finish, read_source
-from infra.tables import batched, pack, unpack
-from longtail.errors import BrokenDataset, LongtailError
+from longtail.errors import BrokenDataset, Conflict, LongtailError
 from longtail.jobs import TENANT
 from longtail.samples import SOURCE_BATCH, Sample
 from longtail.seeds import derive_id
-from workflows.register import PART, check_part, part_uri, parts_uri, refuse, staged_rows
+from workflows.inspect import ask_for_inspection
+from workflows.parts import keep, kept, parts_uri, refuse
+from workflows.register import check_part, staged_rows
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
@@ -42,7 +43,9 @@ def rescan(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         if not found["fresh"] and not found["gone"]:
             result = {"dataset": name, "version": found["parent"], "latest": True, **outcome, "derived_removed": 0, "skipped": problems}
         else:
-            result = {**publish(stack, job, request, read, found, problems), **outcome, "skipped": problems}
+            published = publish(stack, job, request, read, found, problems)
+            inspection = ask_for_inspection(stack, job, name, published["version"])
+            result = {**published, **outcome, "skipped": problems, "inspection": inspection}
     finally:
         step("clean up", lambda: stack.catalogue.objects.remove_below(parts_uri(stack, job, name)))
     return result
@@ -68,13 +71,22 @@ def read_again(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any
     source, _ = read_source(catalogue.objects, row["uri"], format=row["format"])
     source, classes, problems = renumbered(source, catalogue.classes(request["name"]).names, by_source=row["format"] in NUMBERED_BY_SOURCE)
     refuse({**request, "uri": row["uri"]}, problems)
-    parts = 0
-    for part in batched(source.samples, PART):
-        catalogue.objects.write(part_uri(stack, job, request["name"], "listed", parts), pack(part, tenant=TENANT))
-        parts += 1
+    source = as_dealt(stack, row, source)
+    parts = keep(stack, job, request["name"], "listed", source.samples)
     numbers = {k: max(row["meta"].get(k, 1), source.meta[k]) for k in ("next_image_id", "next_annotation_id") if k in source.meta}
     meta = {**row["meta"], **source.meta, **numbers}
     return {"format": row["format"], "uri": row["uri"], "parts": parts, "problems": problems, "classes": {str(k): v for k, v in classes.items()}, "meta": meta}
+
+
+def as_dealt(stack: Stack, row: Row, source: SourceDataset) -> SourceDataset:
+    """Where the splits were dealt on request, every known image keeps its own, and what is new trains."""
+    if DEALT not in row["meta"]:
+        return source
+    own = {s.split for s in source.samples} - {"train"}
+    if own:
+        raise Conflict(f"dataset {row['id']!r} was split on request, and its source has splits of its own now ({', '.join(sorted(own))}); register it anew")
+    split_of = {s.path: s.split for s in stack.catalogue.sources(row["id"], stack.catalogue.database.version(row["id"]))}
+    return replace(source, samples=tuple(replace(s, split=split_of.get(s.path, "train")) for s in source.samples))
 
 
 def renumbered(source: SourceDataset, known: Mapping[int, str], *, by_source: bool) -> tuple[SourceDataset, dict[int, str], list[str]]:
@@ -132,19 +144,15 @@ def compare(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any
     gone: list[str] = []
 
     def fresh() -> Iterator[Sample]:
-        for part in range(read["parts"]):
-            for sample in unpack(catalogue.objects.read(part_uri(stack, job, name, "listed", part))):
-                kind, old = judge(sample, known, withdrawn, read["format"], catalogue.objects.read)
-                counts[kind] += 1
-                if kind in ("changed", "withdrawn") and old is not None:
-                    gone.append(old.id)
-                if kind in ("added", "changed"):
-                    yield sample
+        for sample in kept(stack, job, name, "listed", read["parts"]):
+            kind, old = judge(sample, known, withdrawn, read["format"], catalogue.objects.read)
+            counts[kind] += 1
+            if kind in ("changed", "withdrawn") and old is not None:
+                gone.append(old.id)
+            if kind in ("added", "changed"):
+                yield sample
 
-    parts = 0
-    for part in batched(fresh(), PART):
-        catalogue.objects.write(part_uri(stack, job, name, "read", parts), pack(part, tenant=TENANT))
-        parts += 1
+    parts = keep(stack, job, name, "read", fresh())
     vanished = [k.id for k in known.values()]
     return {
         "parent": parent["number"], "parts": parts, "fresh": counts["added"] + counts["changed"], "removed": len(vanished),

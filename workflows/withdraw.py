@@ -22,6 +22,7 @@ def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     found = Hanging(**step("find", lambda: hanging_on(stack.catalogue, name, paths=request["paths"], samples=request["samples"]).to_json()))
     step("record", lambda: record(stack, job, request, found))
     step("samples", lambda: set_aside(stack, found))
+    step("looks", lambda: stack.catalogue.looks(name).forget(found.sources))
     step("generators", lambda: retire(stack, job, name, found))
     latest = step("latest", lambda: stack.catalogue.database.get(DATASETS, name)["latest"])
     parent = stack.catalogue.database.version(name, latest, to_see=True)

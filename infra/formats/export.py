@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from infra.formats import coco, voc, webdataset, yolo
+from infra.formats import coco, imagefolder, voc, webdataset, yolo
 from infra.formats.listing import Entry
 from longtail.errors import BrokenDataset, InvalidRequest
 from longtail.samples import Sample, Task
@@ -58,17 +57,7 @@ def write(format: Format, samples: Iterable[Sample], classes: Mapping[int, str],
         return voc.write(samples, classes, meta)
     if format == "webdataset":
         return webdataset.write(samples, classes)
-    return imagefolder(samples)
-
-
-def imagefolder(samples: Iterable[Sample]) -> Iterator[Entry]:
-    """Paths as at the source, and a sidecar of what is synthetic."""
-    marks = {}
-    for sample in samples:
-        if sample.provenance is not None:
-            marks[sample.path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
-        yield sample.path, sample
-    yield "longtail.json", json.dumps({"synthetic": marks}).encode()
+    return imagefolder.write(samples, meta)
 
 
 def archive(entries: Iterable[Entry], load: Callable[[Sample], bytes]) -> Iterator[bytes]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
-from infra.formats.listing import SourceDataset, bare_sample, is_image, split_of
+from infra.formats.listing import DEALT, Entry, SourceDataset, bare_sample, is_image, split_of
 from infra.objects import ObjectInfo
-from longtail.samples import Annotation, Split
+from longtail.samples import Annotation, Sample, Split
 
 
 def looks_like(objects: list[ObjectInfo]) -> bool:
@@ -30,3 +32,23 @@ def read(objects: list[ObjectInfo], _load: Callable[[str], bytes] | None = None)
     ids = {name: i for i, name in enumerate(names)}
     samples = tuple(bare_sample(item, split, annotations=(Annotation(category_id=ids[name]),)) for item, name, split in found)
     return SourceDataset("classification", dict(enumerate(names)), samples, tuple(problems))
+
+
+def write(samples: Iterable[Sample], meta: Mapping[str, Any]) -> Iterator[Entry]:
+    """Paths as at the source, below SPLIT/ where splits were dealt on request, and a sidecar of what is synthetic.
+
+    What is synthetic lies where the source's own training images lie.
+    """
+    marks, train = {}, ""
+    for sample in samples:
+        path = sample.path
+        if DEALT in meta:
+            path = f"{sample.split}/{path}"
+        elif sample.provenance is None and sample.split == "train" and path.count("/") > 1 and split_of(path.split("/")[0]):
+            train = path.split("/")[0]
+        elif sample.provenance is not None and train and not path.startswith(f"{train}/"):
+            path = f"{train}/{path}"
+        if sample.provenance is not None:
+            marks[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
+        yield path, sample
+    yield "longtail.json", json.dumps({"synthetic": marks}).encode()

@@ -15,6 +15,8 @@ from longtail.seeds import derive_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 READERS = 16
+DEALT = "splits"
+"""In a dataset's `meta`: how its splits were dealt, since its source has none."""
 Entry = tuple[str, bytes | Path | Sample]
 """A path in an export and what lies there: bytes, a file of ours, or the image of a sample."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from infra.formats.listing import Entry, SourceDataset, bare_sample, by_path, is_image, load_all
+from infra.formats.listing import DEALT, Entry, SourceDataset, bare_sample, by_path, is_image, load_all
 from infra.objects import ObjectInfo
 from longtail.boxes import BoxXywh, check_inside, xywh_to_xyxy
 from longtail.datasets import ClassMap
@@ -211,7 +211,8 @@ def line_of(annotation: Annotation, sample: Sample) -> str:
 def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any]) -> Iterator[Entry]:
     """A label file (empty where there is no box) and an image for each sample, then a sidecar of what is synthetic and data.yaml.
 
-    Classes are counted from 0 in ascending order of id. A split that the source listed in a .txt is listed in one again.
+    Classes are counted from 0 in ascending order of id. A split that the source listed in a .txt, or that was dealt
+    on request, is listed in one.
     """
     class_map = ClassMap(classes)
     source = meta.get("yolo", {})
@@ -221,7 +222,7 @@ def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[s
     for sample in samples:
         path, split = image_path(sample, meta), sample.split
         entries = used.setdefault(split, list(source.get("splits", {}).get(split, [])))
-        if any(e.endswith(".txt") for e in entries):
+        if DEALT in meta or any(e.endswith(".txt") for e in entries):
             listed.setdefault(split, []).append(path)
         elif not is_below(path, entries):
             entries.append(f"images/{split}")

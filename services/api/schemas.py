@@ -17,6 +17,21 @@ Name = Annotated[str, Field(min_length=1, max_length=63, description="a-z, 0-9, 
 Mode = Literal["synthesis", "inpaint", "copy_paste"]
 
 
+class Splits(Body):
+    """Shares of the images for val and test; the rest trains. For a source that has no splits of its own."""
+
+    val: float = Field(default=0.15, ge=0, lt=1)
+    test: float = Field(default=0.15, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    grouped: bool = Field(default=True, description="near-duplicates on one side; every image is read whole for it")
+
+    @model_validator(mode="after")
+    def leaves_something(self) -> Splits:
+        if not 0 < self.val + self.test < 1:
+            raise ValueError("val and test must leave something to train on, and ask for something")
+        return self
+
+
 class RegisterDataset(Body):
     """Registers what lies below a prefix; no image is copied."""
 
@@ -24,6 +39,7 @@ class RegisterDataset(Body):
     uri: str = Field(description="s3://bucket/prefix")
     format: Literal["auto", "coco", "yolo", "voc", "masks", "imagefolder"] = "auto"
     on_problem: Literal["fail", "skip"] = "fail"
+    splits: Splits | None = None
 
 
 class Rescan(Body):

@@ -20,6 +20,7 @@ from workflows.evaluate import evaluate
 from workflows.expansions import TICK, expand, tick
 from workflows.exports import export
 from workflows.generators import finetune, promote
+from workflows.inspect import inspect
 from workflows.register import register
 from workflows.rescan import rescan
 from workflows.stack import Stack, register_job
@@ -56,6 +57,7 @@ def register_all(settings: Settings, catalogue: Catalogue, cluster: Cluster) -> 
     """Every job by its name, and the clock's tick."""
     stack = Stack(catalogue, cluster, Registry(settings.mlflow_url), Asking(catalogue.database, Queue(settings.durable_url)))
     register_job(stack, "register", register)
+    register_job(stack, "inspect", inspect)
     register_job(stack, "rescan", rescan)
     register_job(stack, "withdraw", withdraw)
     register_job(stack, "collect", collect)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from PIL import Image
 
 from infra.formats import voc, webdataset, yolo
 from infra.formats.export import archive, layout
+from infra.formats.listing import DEALT
 from infra.formats.source import READ, finish, read_source
 from infra.objects import ObjectInfo
 from longtail.errors import BrokenDataset
@@ -115,6 +117,38 @@ def test_an_imagefolder_reads_back_as_it_was_written(data):
     assert {s.path: (s.split, source.classes[s.annotations[0].category_id]) for s in again} == {
         s.path: (s.split, slash[s.annotations[0].category_id]) for s in moved
     }
+
+
+@pytest.mark.parametrize("format", ["yolo", "voc", "coco"])
+@settings(max_examples=20, deadline=None)
+@given(data=datasets(), seed=st.integers(0, 100))
+def test_splits_that_were_dealt_on_request_come_back_from_where_all_was_train(format, data, seed):
+    samples, classes = data
+    whole, read = reimport(format, export(format, [replace(s, split="train") for s in samples], classes, {}))
+    draw = random.Random(seed)
+    dealt = [replace(s, split=draw.choice(["train", "val", "test"])) for s in read]
+    source, again = reimport(format, export(format, dealt, whole.classes, {**whole.meta, DEALT: {}}))
+    assert content(again, source.classes) == content(dealt, whole.classes)
+
+
+def test_dealt_splits_of_an_imagefolder_are_folders_and_what_is_synthetic_trains():
+    label = (Annotation(category_id=0),)
+    made = replace(sample_at("cat/m.jpg", "train", label), id="syn", origin="synthetic", provenance=record_of("cat"))
+    flat = [sample_at("cat/a.jpg", "train", label), sample_at("cat/b.jpg", "val", label), made]
+    assert [*export("imagefolder", flat, {0: "cat"}, {DEALT: {}}, task="classification")][:3] == [
+        "train/cat/a.jpg", "val/cat/b.jpg", "train/cat/m.jpg"]
+    assert [*export("imagefolder", flat[::2], {0: "cat"}, {}, task="classification")][:2] == ["cat/a.jpg", "cat/m.jpg"]
+    laid = [sample_at("Training/cat/a.jpg", "train", label), sample_at("val/cat/b.jpg", "val", label), made]
+    files = export("imagefolder", laid, {0: "cat"}, {}, task="classification")
+    assert [*files][:3] == ["Training/cat/a.jpg", "val/cat/b.jpg", "Training/cat/m.jpg"]
+    assert [*json.loads(files["longtail.json"])["synthetic"]] == ["Training/cat/m.jpg"]
+
+
+def record_of(name):
+    return Provenance(
+        mode="inpaint", class_name=name, seed=1, novelty=0.2, model=None, model_version=None, model_uri=None, background=None, exemplar=None,
+        box_xyxy=(0, 0, 4, 4),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("format", ["yolo", "voc", "coco"])

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from infra.changes import diff, hanging_on, lineage
 from infra.collecting import drop_version
-from infra.database import DATASETS, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
+from infra.database import DATASETS, INSPECTIONS, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
 from infra.formats.export import Format, check_fits, tar_of
 from longtail.errors import Conflict, NotFound
 from longtail.names import check_name, split_uri
 from longtail.samples import Sample, is_source
 from longtail.seeds import derive_id
+from services.api.health_page import health_page
 from services.api.schemas import Collect, Export, MoveLatest, RegisterDataset, Rescan, Withdraw
 from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
 
@@ -71,7 +72,13 @@ def version(name: str, number: int, served: Served) -> dict[str, Any]:
     While its state is `checking`, the counts are what the annotations claim, and it cannot be used yet.
     """
     found = served.catalogue.database.version(name, number, to_see=True)
-    return {**shown_version(found), "health": found["health"]}
+    return {**shown_version(found), "health": found["health"], "copies": copies(served, name, number)}
+
+
+def copies(served: Served, name: str, number: int) -> dict[str, Any] | None:
+    """What the newest inspection of a version found to be there more than once; None where none has ended yet."""
+    found = served.catalogue.database.select(INSPECTIONS, dataset=name, version=number, newest=True, limit=1)
+    return {"at": found[0]["created"], **found[0]["result"]} if found else None
 
 
 def shown_version(row: Row) -> dict[str, Any]:
@@ -81,7 +88,22 @@ def shown_version(row: Row) -> dict[str, Any]:
 @router.get("/{name}/health")
 def health(name: str, served: Served, version: int | None = None) -> dict[str, Any]:
     found = served.catalogue.database.version(name, version)
-    return {"dataset": name, "version": found["number"], **(found["health"] or {})}
+    return {"dataset": name, "version": found["number"], **(found["health"] or {}), "copies": copies(served, name, found["number"])}
+
+
+@router.get("/{name}/versions/{number}/health.html", response_class=HTMLResponse)
+def page(name: str, number: int, served: Served) -> HTMLResponse:
+    """The health of a version as a page with plots; it fetches nothing."""
+    found = served.catalogue.database.version(name, number, to_see=True)
+    return HTMLResponse(health_page(name, number, found["health"], copies(served, name, number)))
+
+
+@router.post("/{name}/versions/{number}/inspections", status_code=202)
+def inspect(name: str, number: int, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Looks at every real image of the version: exact and near duplicates, and those that lie in two splits."""
+    served.catalogue.database.version(name, number)
+    job = job_id("inspect", key, f"inspections/{name}/{number}", {}, served)
+    return accepted(served.asking.ask("inspect", {"dataset": name, "version": number}, job=job), dataset=name)
 
 
 @router.delete("/{name}/versions/{number}")
