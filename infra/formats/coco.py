@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from infra.formats.listing import Entry, SourceDataset, by_path, split_of
+from infra.formats.segmentation import check_segmentation
 from infra.objects import ObjectInfo
 from longtail.boxes import check_inside, xywh_to_xyxy
 from longtail.errors import InvalidRequest
@@ -17,6 +19,7 @@ from longtail.samples import SPLITS, Annotation, Sample, Split
 from longtail.seeds import derive_id
 
 IMAGE_FIELDS = ("id", "file_name", "width", "height")
+LISTS = ("images", "annotations", "categories")
 ANNOTATION_FIELDS = ("image_id", "category_id", "bbox")
 SLACK_PX = 1.0
 
@@ -45,8 +48,15 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
         for category in body["categories"]:
             name = classes.setdefault(category["id"], category["name"])
             if name != category["name"]:
-                problems.append(f"{path}: category {category['id']} is {category['name']!r} here and {name!r} in another file")
+                problems.append(f"{path}: category {category['id']} is {category['name']!r} here and {name!r} before")
         samples += read_file(path, body, split, known, classes, problems)
+    twice = [name for name, count in Counter(classes.values()).items() if count > 1]
+    problems += [f"{name!r} is the name of categories {sorted(k for k, v in classes.items() if v == name)}; a class is asked for by name" for name in twice]
+    lies: dict[str, Sample] = {}
+    for sample in samples:
+        first = lies.setdefault(sample.path, sample)
+        if first is not sample:
+            problems.append(f"{sample.path}: is image {first.extra['source_id']} of {first.split} and image {sample.extra['source_id']} of {sample.split}")
     meta["next_image_id"] = next_free(s.extra["source_id"] for s in samples)
     meta["next_annotation_id"] = next_free(a.extra.get("id") for s in samples for a in s.annotations)
     return SourceDataset("detection", classes, tuple(samples), tuple(problems), meta)
@@ -58,19 +68,63 @@ def next_free(ids: Iterable[Any]) -> int:
 
 
 def parse(path: str, data: bytes, problems: list[str]) -> dict[str, Any] | None:
+    """The file's object with whole records of each kind; what is wrong with it joins the problems, and then it is None."""
     try:
-        body = json.loads(data, parse_constant=lambda s: _refuse(s))
-    except (ValueError, UnicodeDecodeError) as error:
-        problems.append(f"{path}: not readable as JSON: {error}")
+        body = json.loads(data, parse_constant=not_a_number)
+    except NotANumber:
+        found = [where for where, record in records(json.loads(data)) if not finite(record)]
+        problems += [f"{path}: {where}: has a value that is not a finite number" for where in found or ["somewhere"]]
         return None
-    if not isinstance(body, dict) or not all(isinstance(body.get(k), list) for k in ("images", "annotations", "categories")):
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{path}: not readable as JSON: {str(error)[:200]}")
+        return None
+    if not isinstance(body, dict) or not all(isinstance(body.get(k), list) for k in LISTS):
         problems.append(f"{path}: expected a COCO object with the lists 'images', 'annotations' and 'categories'")
         return None
-    return body
+    wrong = [f"{path}: {problem}" for where, record in records(body) if (problem := wrong_with(where, record))]
+    problems += wrong
+    return None if wrong else body
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number")
+class NotANumber(ValueError):
+    """JSON that says NaN or Infinity."""
+
+
+def not_a_number(constant: str) -> None:
+    raise NotANumber(constant)
+
+
+def finite(record: object) -> bool:
+    try:
+        json.dumps(record, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def records(body: object) -> Iterator[tuple[str, Any]]:
+    """Every record with its list and id, or its place where it has none."""
+    for kind in LISTS if isinstance(body, dict) else ():
+        for i, record in enumerate(body.get(kind) or ()):  # type: ignore[attr-defined]
+            known = record.get("id") if isinstance(record, dict) else None
+            yield f"{kind.removesuffix('s') if kind != 'categories' else 'category'} {known if known is not None else f'at place {i}'}", record
+
+
+def wrong_with(where: str, record: Any) -> str | None:
+    """Why a record cannot be read at all, None where it can."""
+    if not isinstance(record, dict):
+        return f"{where}: expected an object, found {str(record)[:60]}"
+    if where.startswith("annotation"):
+        return None
+    if not isinstance(record.get("id"), int | str) or isinstance(record.get("id"), bool):
+        return f"{where}: has no id"
+    if where.startswith("category"):
+        named = isinstance(record.get("name"), str) and record["name"] and isinstance(record["id"], int)
+        return None if named else f"{where}: expected a whole number as id and a name, found {str(record)[:60]}"
+    for side in ("width", "height"):
+        if not isinstance(record.get(side, 0), int) or record.get(side, 0) < 0:
+            return f"{where}: {side} must be a whole number of pixels, found {record[side]!r}"
+    return None
 
 
 def read_file(
@@ -143,7 +197,9 @@ def read_annotation(
         return None
     width, height = sizes[record["image_id"]]
     try:
-        check_inside(xywh_to_xyxy((box[0], box[1], box[2], box[3])), width, height, what=where, slack_px=SLACK_PX)
+        if width and height:  # else it is checked once the image itself says
+            check_inside(xywh_to_xyxy((box[0], box[1], box[2], box[3])), width, height, what=where, slack_px=SLACK_PX)
+        check_segmentation(record.get("segmentation"), width, height, what=where)
     except InvalidRequest as error:
         problems.append(str(error))
         return None
@@ -180,6 +236,14 @@ def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[s
     finally:
         for spool in spools.values():
             spool.close()
+
+
+def place(sample: Sample) -> Sample:
+    """The sample itself. Raises InvalidRequest for a box outside an image whose size the annotations did not say."""
+    for a in sample.annotations:
+        if a.bbox_xywh is not None:
+            check_inside(xywh_to_xyxy(a.bbox_xywh), sample.width, sample.height, what=f"{sample.path}: annotation {a.extra.get('id')}", slack_px=SLACK_PX)
+    return sample
 
 
 def take(numbers: dict[str, int], what: str) -> int:

@@ -146,7 +146,10 @@ def finish(format: str, sample: Sample, size: tuple[int, int], load: Callable[[s
     """The sample with its true size, and with the boxes that depend on it. Raises LongtailError where claims and image differ."""
     if sample.width and (sample.width, sample.height) != size:
         raise InvalidRequest(f"{sample.path}: the annotations say {sample.width}x{sample.height}, the image is {size[0]}x{size[1]}")
+    claimed = bool(sample.width)
     sample = replace(sample, width=size[0], height=size[1])
+    if format == "coco" and not claimed:
+        return coco.place(sample)
     if format == "yolo":
         return yolo.place(sample)
     if format == "voc":

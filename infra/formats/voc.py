@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 from infra.formats.listing import Entry, SourceDataset, bare_sample, by_path, is_image, load_all
 from infra.objects import ObjectInfo
 from longtail.boxes import check_inside, xywh_to_xyxy
-from longtail.errors import InvalidRequest
+from longtail.errors import BrokenDataset, InvalidRequest
 from longtail.names import check_relative
 from longtail.samples import SPLITS, Annotation, Sample, Split
 
@@ -74,7 +74,11 @@ def read_splits(known: Mapping[str, ObjectInfo], load: Callable[[str], bytes], p
         path = f"ImageSets/Main/{name}.txt"
         if path not in known:
             continue
-        for line in load(known[path].uri).decode(errors="replace").splitlines():
+        try:
+            lines = load(known[path].uri).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise BrokenDataset(f"{path}: is not text in UTF-8: {error}") from error
+        for line in lines:
             stem = line.strip()
             if stem and splits.setdefault(stem, split) != split and name != "trainval":
                 problems.append(f"{path}: {stem} is in {splits[stem]} and in {split}")

@@ -18,6 +18,7 @@ from longtail.errors import BrokenDataset, InvalidRequest
 from longtail.samples import SPLITS, Annotation, Sample, Split
 
 SLACK_PX = 1.0
+MAX_NODES = 1_000_000
 OWN_KEYS = ("path", *SPLITS, "names", "nc")
 
 
@@ -67,7 +68,8 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
     for item, data in load_all(files, load, problems):
         labels[item.path] = read_labels(item.path, data, classes, problems)
     wanted = {label_path(p) for p in splits}
-    problems += [f"{p}: labels of an image that is in no split" for p in known if "labels/" in p and p.endswith(".txt") and p not in wanted]
+    if splits:
+        problems += [f"{p}: labels of an image that is in no split" for p in known if "labels/" in p and p.endswith(".txt") and p not in wanted]
     samples = tuple(bare_sample(known[p], split, annotations=labels.get(label_path(p), ())) for p, split in sorted(splits.items()))
     meta = {"yolo": {"splits": entries, "fields": {k: v for k, v in config.items() if k not in OWN_KEYS}}}
     return SourceDataset("detection", classes, samples, tuple(problems), meta)
@@ -76,12 +78,24 @@ def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDatas
 def parse(path: str, data: bytes) -> dict[str, Any]:
     try:
         config = yaml.safe_load(data.decode())
+        if spread(config, {}) > MAX_NODES:
+            raise BrokenDataset(f"{path}: spreads to more than {MAX_NODES} values by its aliases")
         json.dumps(config)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise BrokenDataset(f"{path}: not readable as YAML in UTF-8: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict) or not config.get("names"):
         raise BrokenDataset(f"{path}: expected 'names' (a list, or a map from number to name) and 'train', 'val' or 'test'")
     return config
+
+
+def spread(value: Any, known: dict[int, int]) -> int:
+    """How many values YAML stands for once its aliases are written out; each is walked once."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0
+        known[id(value)] = 1 + sum(spread(v, known) for v in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
 
 
 def class_names(path: str, config: Mapping[str, Any]) -> dict[int, str]:

@@ -73,7 +73,7 @@ def test_coco_keeps_any_ids_and_boxes(rows, rng):
     ("body", "paths", "says"),
     [
         pytest.param(b'{"images": [', ("a b.jpg",), "not readable as JSON", id="broken_json"),
-        pytest.param(b'{"images": [], "annotations": [], "categories": [NaN]}', (), "not readable as JSON", id="nan_constant"),
+        pytest.param(b'{"images": [], "annotations": [], "categories": [NaN]}', (), "not a finite number", id="nan_constant"),
         pytest.param(b"\xff\xfe\x00", (), "not readable as JSON", id="bad_encoding"),
         pytest.param([1, 2], (), "expected a COCO object", id="a_list"),
         pytest.param({"images": []}, (), "expected a COCO object", id="keys_missing"),
