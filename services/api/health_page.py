@@ -139,6 +139,8 @@ def copies_of(copies: dict[str, Any] | None) -> str:
     for kind, title in (("leaking", "In two splits at once"), ("exact", "Byte for byte the same"), ("near", "Nearly the same")):
         if copies[kind]["groups"]:
             parts.append(f"<h3>{title}: {copies[kind]['groups']} groups</h3><ul>{''.join(group(g) for g in copies[kind]['first'])}</ul>")
+    if len(parts) == 1:
+        parts.append("<p>No two are the same, exactly or nearly.</p>")
     return "".join(parts)
 
 

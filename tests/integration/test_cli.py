@@ -1,0 +1,79 @@
+"""A dataset's life by the command line, as a person types it, against the real stack."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from services.cli.main import app
+from tests.integration.test_splits import scene
+
+
+@pytest.fixture
+def run(stack):
+    """Runs `longtail ARGS`; what it printed, and JSON where --json is among the arguments."""
+
+    def go(*args, code=0):
+        result = CliRunner().invoke(app, [*map(str, args)], env={"LONGTAIL_STATE_DIR": str(stack.settings.state_dir)})
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout) if "--json" in args else result.output
+
+    return go
+
+
+def test_a_dataset_s_life_from_a_folder_on(stack, run, tmp_path):
+    name = stack.name("typed")
+    for n in range(24):
+        folder = tmp_path / "images" / f"kind {n % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        scene(n).save(folder / f"{n}.png")
+    uri = f"s3://team-data/{name}"
+    assert f"24 files lie below {uri}" in run("datasets", "upload", tmp_path / "images", uri)
+    registered = run("datasets", "register", name, uri, "--val", 0.25, "--json")
+    assert (registered["images"], registered["version"]) == (24, 1)
+    assert f"{name} " in run("datasets", "list")
+    run("jobs", "wait", registered["inspection"])
+    page = tmp_path / "health.html"
+    said = run("datasets", "health", name, "--page", page)
+    assert "kind 0                   9     3     0" in said
+    assert "duplicates: 0 groups exactly the same, 0 nearly, 0 in two splits" in said
+    html = page.read_text()
+    assert "kind 1" in html and "<svg" in html
+    assert "http://" not in html and "https://" not in html and "src=" not in html
+    Image.new("RGB", (50, 40), (200, 30, 30)).save(tmp_path / "images" / "kind 0" / "new.png")
+    run("datasets", "upload", tmp_path / "images", uri)
+    again = run("datasets", "rescan", name, "--json")
+    assert (again["version"], again["added"]) == (2, 1)
+    assert "     1 added" in run("datasets", "diff", name, 1, 2)
+    assert run("datasets", "withdraw", name, "kind 0/new.png", "--dry-run", "--json")["paths"] == ["kind 0/new.png"]
+    assert run("datasets", "withdraw", name, "kind 0/new.png", "--reason", "consent", "--json")["version"] == 3
+    assert "v2" in run("datasets", "versions", name)
+    assert "-> v1" in run("datasets", "rollback", name, 1)
+    assert run("datasets", "collect", name, "--keep-last", 1, "--grace-hours", 0, "--json")["dry_run"] is True
+    run("datasets", "download", name, 1, tmp_path / "v1.tar", "--format", "imagefolder")
+    with tarfile.open(tmp_path / "v1.tar") as tar:
+        assert sum(n.endswith(".png") for n in tar.getnames()) == 24
+    assert run("datasets", "export", name, 1, "--format", "webdataset", "--json")["images"] == 24
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["health", "nobody"], "no dataset 'nobody'"),
+        (["register", "../x", "s3://team-data/x"], "dataset name"),
+        (["upload", "/no/such/folder", "s3://team-data/x"], "is not a folder"),
+        (["withdraw", "cells", "nope.jpg"], "nope.jpg"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_an_exit_code(run, cells, args, says):
+    assert says in " ".join(run("datasets", *args, code=1).split())
+
+
+def test_without_a_stack_the_command_says_how_to_start_one(tmp_path):
+    result = CliRunner().invoke(app, ["datasets", "list", "--state", str(tmp_path)])
+    assert result.exit_code == 3
+    assert "longtail up" in result.output
