@@ -255,9 +255,7 @@ def to_row(sample: Sample, tenant: str) -> dict[str, Any]:
         "height": sample.height,
         "split": sample.split,
         "class_ids": sorted({a.category_id for a in sample.annotations}),
-        "annotations": json.dumps(
-            [{"category_id": a.category_id, "bbox": a.bbox_xywh, "extra": dict(a.extra)} for a in sample.annotations]
-        ),
+        "annotations": json.dumps([a.to_json() for a in sample.annotations]),
         "origin": sample.origin,
         "batch": sample.batch,
         "provenance": json.dumps(sample.provenance.to_json()) if sample.provenance else None,
@@ -269,10 +267,7 @@ def to_row(sample: Sample, tenant: str) -> dict[str, Any]:
 def from_row(row: dict[str, Any]) -> Sample:
     return Sample(
         **{k: row[k] for k in ("id", "path", "uri", "etag", "size_bytes", "width", "height", "split", "origin", "batch")},
-        annotations=tuple(
-            Annotation(category_id=a["category_id"], bbox_xywh=tuple(a["bbox"]) if a["bbox"] else None, extra=a["extra"])
-            for a in json.loads(row["annotations"])
-        ),
+        annotations=tuple(Annotation.from_json(a) for a in json.loads(row["annotations"])),
         provenance=Provenance.from_json(json.loads(row["provenance"])) if row["provenance"] else None,
         extra=json.loads(row["extra"]),
     )

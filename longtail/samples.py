@@ -40,12 +40,20 @@ class Annotation:
     bbox_xywh: BoxXywh | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"category_id": self.category_id, "bbox": self.bbox_xywh, "extra": dict(self.extra)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        return cls(category_id=body["category_id"], bbox_xywh=tuple(body["bbox"]) if body["bbox"] else None, extra=body["extra"])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """What is needed to make a synthetic image again. Boxes in pixels of the background, xyxy.
 
-    `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `background` the real image it lies in.
+    `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `background` the real image it lies in; `augment` is the
+    classical policy that the finished image then went through, with its seed.
     """
 
     mode: Mode
@@ -58,6 +66,7 @@ class Provenance:
     background: Mapping[str, Any] | None
     exemplar: Mapping[str, Any] | None
     box_xyxy: tuple[float, float, float, float]
+    augment: Mapping[str, Any] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property

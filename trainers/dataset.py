@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.catalogue import Catalogue
-from infra.database import Row
+from infra.database import DATASETS, Row
 from infra.images import Codec, decode
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.datasets import ClassMap
-from longtail.samples import Sample
+from longtail.samples import Sample, Task
 
 CACHED_BYTES = 256 << 20
 
@@ -39,6 +39,7 @@ class DatasetView:
     def __init__(self, catalogue: Catalogue, dataset: str, version: Row) -> None:
         self.catalogue, self.dataset, self.version = catalogue, dataset, version
         self.classes: ClassMap = catalogue.classes(dataset)
+        self.task: Task = catalogue.database.get(DATASETS, dataset)["task"]
         self.samples: list[Sample] = list(catalogue.samples(dataset, version))
         self.by_id = {s.id: s for s in self.samples}
         self._cache: OrderedDict[str, tuple[NDArray[np.uint8], Codec]] = OrderedDict()

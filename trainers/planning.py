@@ -14,6 +14,7 @@ from longtail.gates import check_novelty
 from longtail.placement import place
 from longtail.samples import Mode, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed
+from trainers.classical import check_policy
 from trainers.compose import MASK_DILATION
 from trainers.dataset import DatasetView, ObjectRef
 from trainers.render import SYNTHESIS_MARGIN
@@ -42,7 +43,9 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
     name, mode = str(request["class_name"]), request["mode"]
     instances = list(view.objects("train", classes=[name]))
     novelty = check_novelty(class_name=name, instances=len(instances), novelty=request.get("novelty"), mode=mode)
-    boxes = request.get("boxes") or []
+    boxes, policy = request.get("boxes") or [], request.get("augment")
+    if policy:
+        check_policy(policy)
     count = len(boxes) or int(request["count"])
     used_model = Model() if mode == "copy_paste" else model
     orders: list[tuple[str, Provenance]] = []
@@ -62,6 +65,7 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
             background=refer(background) if background else None,
             exemplar={**refer(exemplar.sample), "box_xyxy": list(exemplar.box_xyxy), "position": exemplar.position} if exemplar else None,
             box_xyxy=box,
+            augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None,
         )
         orders.append((derive_id("syn", key, position), record))
     return orders

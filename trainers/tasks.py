@@ -15,10 +15,13 @@ from infra.catalogue import Catalogue
 from infra.images import decode, to_png
 from infra.progress import Progress
 from infra.settings import Settings
-from longtail.boxes import xywh_to_xyxy
+from longtail.boxes import BoxXyxy, xywh_to_xyxy
+from longtail.policies import moves
 from longtail.samples import Provenance, Sample
+from longtail.seeds import derive_seed
 from trainers import weights
 from trainers.bank import build_bank, crop
+from trainers.classical import vary
 from trainers.dataset import DatasetView
 from trainers.device import best_device
 from trainers.filters import Candidate, judge_batch
@@ -100,7 +103,8 @@ def generate(*, job: str, dataset: str, version: int, orders: list[dict[str, Any
             made.append(
                 {
                     "id": order["id"], "record": order["record"], "uri": uri, "etag": etag, "size_bytes": len(sample.data), "width": width,
-                    "height": height, "change": sample.rendered.change, "overlap": sample.rendered.overlap,
+                    "height": height, "box_xyxy": list(sample.rendered.box_xyxy), "annotations": [a.to_json() for a in sample.labels],
+                    "change": sample.rendered.change, "overlap": sample.rendered.overlap,
                 }
             )  # fmt: skip
             report((i + 1) / len(orders), f"{order['record']['class_name']}: {i + 1} of {len(orders)} in this part")
@@ -117,7 +121,8 @@ def filter_batch(*, dataset: str, version: int, samples: list[dict[str, Any]]) -
         for sample in samples:
             record = Provenance.from_json(sample["record"])
             pixels, _ = decode(catalogue.objects.read(sample["uri"]), what=sample["uri"], max_pixels=catalogue.settings.max_image_pixels)
-            vector = features([crop(pixels, record.box_xyxy)])[0]
+            box = sample["box_xyxy"]
+            vector = features([crop(pixels, (box[0], box[1], box[2], box[3]))])[0]
             label = view.classes.index_of(view.classes.id_of(record.class_name))
             candidates.append(Candidate(record, label, vector, sample["change"], sample["overlap"]))
         return [v.to_json() for v in judge_batch(bank, candidates)]
@@ -136,22 +141,35 @@ def regenerate(*, dataset: str, version: int, sample: str, record: dict[str, Any
         return {"identical": largest == 0, "largest_difference": largest}
 
 
-def uplift(*, job: str, dataset: str, base: int, candidate: int, steps: int, seeds: list[int]) -> dict[str, Any]:
-    """Both arms of the quick reference detector, on the real test split."""
+def uplift(
+    *, job: str, dataset: str, base: int, candidate: int, steps: int, seeds: list[int], augment: list[dict[str, Any]] | None = None, copies: int = 1
+) -> dict[str, Any]:
+    """The arms of the quick reference detector, on the real test split; a policy makes an arm of varied copies of the real images."""
     with at_work(os.cpu_count() or 1) as catalogue:
         before, after = view_of(catalogue, dataset, base), view_of(catalogue, dataset, candidate)
         known = set(before.by_id)
         real = [labelled(before, s) for s in before.samples if s.split == "train"]
         added = [labelled(after, s) for s in after.samples if s.split == "train" and s.id not in known]
         test = [labelled(before, s) for s in before.real("test")]
+        originals = [s for s in before.samples if s.split == "train"] if augment else []
+        varied = [varied_copy(before, s, augment or [], seed=derive_seed("uplift", s.id, n)) for s in originals for n in range(copies)]
         report = Progress(catalogue.database, job, low=0.02, high=0.98)
-        return compare(real, added, test, names=before.names, seeds=seeds, steps=steps, report=report)
+        return compare(real, added, test, varied=varied, names=before.names, seeds=seeds, steps=steps, report=report)
 
 
 def labelled(view: DatasetView, sample: Sample) -> LabelledImage:
     boxed = [a for a in sample.annotations if a.bbox_xywh is not None]
     boxes: list[tuple[float, ...]] = [xywh_to_xyxy(a.bbox_xywh) for a in boxed if a.bbox_xywh is not None]
     return LabelledImage(lambda: view.pixels(sample)[0], boxes, [view.classes.index_of(a.category_id) for a in boxed])
+
+
+def varied_copy(view: DatasetView, sample: Sample, policy: list[dict[str, Any]], *, seed: int) -> LabelledImage:
+    """The image after the policy, with the boxes that are left in it; its pixels are made again when they are asked for."""
+    real = labelled(view, sample)
+    boxes: list[BoxXyxy] = [(b[0], b[1], b[2], b[3]) for b in real.boxes_xyxy]
+    moved = vary(real.pixels(), boxes, policy, seed=seed).boxes_xyxy
+    left = [(b, label) for b, label in zip(moved, real.labels, strict=True) if b is not None]
+    return LabelledImage(lambda: vary(real.pixels(), boxes, policy, seed=seed).pixels, [b for b, _ in left], [label for _, label in left])
 
 
 def nearest_pictures(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -164,12 +182,13 @@ def nearest_pictures(*, dataset: str, version: int, samples: list[dict[str, Any]
 def picture_row(view: DatasetView, catalogue: Catalogue, sample: dict[str, Any]) -> dict[str, Any]:
     record = Provenance.from_json(sample["provenance"])
     pixels, _ = decode(catalogue.objects.read(sample["uri"]), what=sample["uri"], max_pixels=catalogue.settings.max_image_pixels)
-    x0, y0, x1, y1 = record.box_xyxy
+    own = sample["annotations"][-1]["bbox"]
+    x0, y0, x1, y1 = xywh_to_xyxy(own) if own else (0, 0, pixels.shape[1], pixels.shape[0])
     side = max(x1 - x0, y1 - y0) * 2.2
     around = ((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, (x0 + x1 + side) / 2, (y0 + y1 + side) / 2)
     left, top = max(0, int(around[0])), max(0, int(around[1]))
     row: dict[str, Any] = {"id": sample["id"], "made": picture(crop_at(pixels, around)), "box": [x0 - left, y0 - top, x1 - left, y1 - top]}
-    if record.background:
+    if record.background and not (record.augment and moves(record.augment["policy"])):
         before = view.pixels(view.by_id[record.background["sample"]])[0]
         row["real"] = picture(crop_at(before, around))
         row["mask"] = picture(crop_at(masked(before, record.box_xyxy), around))

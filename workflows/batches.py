@@ -6,7 +6,6 @@ from typing import Any
 
 from infra.database import BATCHES, DATASETS, GENERATORS, SAMPLES, Row
 from infra.durable import step
-from longtail.boxes import xyxy_to_xywh
 from longtail.errors import Cancelled, Conflict, InvalidRequest, NotReady
 from longtail.jobs import TENANT
 from longtail.samples import Annotation, Provenance, Sample
@@ -85,7 +84,8 @@ def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict
         fields = {k: sample[k] for k in ("id", "uri", "etag", "size_bytes", "width", "height")}
         state = "accepted" if verdict["accepted"] else "rejected"
         record = {**sample["record"], "scores": verdict["figures"]}
-        rows.append({**fields, "batch": key, "position": position, "state": state, "annotations": [], "provenance": record, "verdict": verdict})
+        said = {"annotations": sample["annotations"], "provenance": record, "verdict": verdict}
+        rows.append({**fields, "batch": key, "position": position, "state": state, **said})
     database.insert_all(SAMPLES, rows)
     reasons: dict[str, int] = {}
     for verdict in verdicts:
@@ -163,26 +163,20 @@ def stage(stack: Stack, dataset: str, keys: list[str]) -> dict[str, Any]:
 
 
 def as_samples(stack: Stack, dataset: str, batch_row: Row, accepted: list[Row]) -> list[Sample]:
-    """Training samples: the background's own annotations and the new one, marked synthetic."""
-    catalogue = stack.catalogue
-    classes, task = catalogue.classes(dataset), catalogue.database.get(DATASETS, dataset)["task"]
-    version = catalogue.database.version(dataset, batch_row["request"]["version"], or_latest=True)
-    records = [(row, Provenance.from_json(row["provenance"])) for row in accepted]
-    grounds = sorted({r.background["sample"] for _, r in records if r.background})
-    known = {s.id: s for s in catalogue.samples(dataset, version, ids=grounds)} if grounds else {}
+    """Training samples, marked synthetic, with the labels of all that is seen in them: the object that was made comes last."""
+    task = stack.catalogue.database.get(DATASETS, dataset)["task"]
     made = []
-    for row, record in records:
-        category = classes.id_of(record.class_name)
-        box = None if task == "classification" else xyxy_to_xywh(record.box_xyxy)
-        kept = known[record.background["sample"]].annotations if record.background else ()
-        kept = tuple(Annotation(category_id=a.category_id, bbox_xywh=a.bbox_xywh, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in kept)
-        suffix = row["uri"].rsplit(".", 1)[-1]
+    for row in accepted:
+        record = Provenance.from_json(row["provenance"])
+        labels = tuple(Annotation.from_json(a) for a in row["annotations"])
+        if not labels:
+            raise Conflict(f"batch {batch_row['id']!r} was made by an older Longtail, which kept no labels; make it again")
         folder = record.class_name if task == "classification" else f"longtail/{batch_row['id']}"
         made.append(
             Sample(
-                id=row["id"], path=f"{folder}/{row['id']}.{suffix}", uri=row["uri"], etag=row["etag"], size_bytes=row["size_bytes"],
-                width=row["width"], height=row["height"], split="train", annotations=(*kept, Annotation(category_id=category, bbox_xywh=box)),
-                origin="synthetic", batch=batch_row["id"], provenance=record,
+                id=row["id"], path=f"{folder}/{row['id']}.{row['uri'].rsplit('.', 1)[-1]}", uri=row["uri"], etag=row["etag"],
+                size_bytes=row["size_bytes"], width=row["width"], height=row["height"], split="train", annotations=labels, origin="synthetic",
+                batch=batch_row["id"], provenance=record,
             )
         )  # fmt: skip
     return made

@@ -19,7 +19,8 @@ def evaluate(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         raise InvalidRequest("the quick uplift harness measures detection; a classification arm is not there yet")
     if not any(c["instances"]["test"] for c in stack.catalogue.database.version(dataset, request["base"])["health"]["classes"]):
         raise InvalidRequest(f"dataset {dataset!r} has no test split to measure on")
-    payload = {"job": job, "dataset": dataset, "base": request["base"], "candidate": request["candidate"], "steps": request["steps"], "seeds": request["seeds"]}
+    asked: dict[str, Any] = {k: request[k] for k in ("dataset", "base", "candidate", "steps", "seeds", "augment", "copies") if k in request}
+    payload: dict[str, Any] = {"job": job, **asked}
     measured = step("measure", lambda: stack.cluster.run("trainers.tasks:uplift", payload))
     return step("record", lambda: record(stack, job, request, measured))
 

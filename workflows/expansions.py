@@ -55,7 +55,7 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
         key = derive_id("batch", TENANT, job, name)
         request = {
             "dataset": dataset, "version": counted["version"], "class_name": name, "count": number, "mode": wanted["mode"],
-            "novelty": wanted["novelty"], "seed": None, "batch": key,
+            "novelty": wanted["novelty"], "seed": None, "augment": wanted.get("augment"), "batch": key,
         }  # fmt: skip
         row = {"id": key, "dataset": dataset, "state": "queued", "request": request, "job": job}
         step(f"batch {name}", stack.catalogue.database.insert, BATCHES, row)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.formats.listing import SourceDataset, bare_sample, by_path, is_image
+from infra.formats.segmentation import run_lengths
 from infra.images import gray
 from infra.objects import ObjectInfo
 from longtail.errors import InvalidRequest
@@ -111,11 +112,3 @@ def objects_of(mask: NDArray[np.bool_]) -> list[tuple[tuple[float, float, float,
         box = (float(xs.min()), float(ys.min()), float(xs.max() - xs.min() + 1), float(ys.max() - ys.min() + 1))
         found.append((box, {"area": len(xs), "segmentation": run_lengths(own), "iscrowd": 0}))
     return found
-
-
-def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """COCO's uncompressed run lengths: down the columns, zeros first."""
-    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
-    return {"size": list(mask.shape), "counts": [int(c) for c in (counts if counts[-1] else counts[:-1])]}

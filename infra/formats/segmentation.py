@@ -1,10 +1,14 @@
-"""COCO's outlines: polygons, and run lengths in the open or packed into text. Checked, never changed."""
+"""COCO's outlines: polygons, and run lengths in the open or packed into text. Checked, drawn as masks, made of masks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from longtail.errors import InvalidRequest
 
@@ -57,3 +61,25 @@ def unpacked(text: str, *, what: str) -> Iterator[int]:
         yield runs[-1]
     if shift:
         raise InvalidRequest(f"{what}: packed run lengths end in the middle of a number")
+
+
+def mask_of(found: Any, width: int, height: int) -> NDArray[np.bool_] | None:
+    """The outline drawn as a mask [height, width]; None of nothing."""
+    if not found:
+        return None
+    if isinstance(found, list):
+        canvas = Image.new("1", (width, height))
+        for polygon in found:
+            ImageDraw.Draw(canvas).polygon([(x - 0.5, y - 0.5) for x, y in zip(polygon[::2], polygon[1::2], strict=True)], fill=1, outline=1)
+        return np.asarray(canvas, dtype=bool)
+    counts = found["counts"] if isinstance(found["counts"], list) else list(unpacked(found["counts"], what="segmentation"))
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flat.reshape((height, width), order="F")
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """COCO's uncompressed run lengths: down the columns, zeros first."""
+    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
+    return {"size": list(mask.shape), "counts": [int(c) for c in (counts if counts[-1] else counts[:-1])]}

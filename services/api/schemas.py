@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from longtail.errors import InvalidRequest
 from longtail.jobs import MAX_BATCH, MAX_PREVIEW
+from longtail.policies import resolve
 
 
 class Body(BaseModel):
@@ -88,6 +90,30 @@ class Place(Body):
     box_xyxy: tuple[float, float, float, float]
 
 
+class AugmentStep(Body):
+    """A transform of Albumentations, how often it is applied, and its own options."""
+
+    name: str
+    p: float = Field(default=0.5, ge=0, le=1)
+    options: dict[str, Any] = {}
+
+
+def policy_of(value: Any) -> Any:
+    """A preset's steps where it is named; steps as they are, once their names are known."""
+    if value is None or not isinstance(value, str | list):
+        return value
+    steps = value if isinstance(value, str) else [AugmentStep.model_validate(step).model_dump() for step in value]
+    try:
+        return resolve(steps)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from error
+
+
+Augment = Annotated[
+    list[AugmentStep] | None, BeforeValidator(policy_of), Field(description="classical augmentation of finished images: a preset's name, or steps")
+]
+
+
 class Generate(Body):
     """What to make, and how freely: novelty 0 harmonises a real instance, 1 invents from the latent."""
 
@@ -98,6 +124,7 @@ class Generate(Body):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_BATCH)
     version: int | None = Field(default=None, ge=1, description="dataset version to draw from; the latest by default")
+    augment: Augment = None
 
     @model_validator(mode="after")
     def boxes_need_a_background(self) -> Generate:
@@ -140,6 +167,7 @@ class Expansion(Body):
     mode: Mode = "inpaint"
     novelty: float | None = Field(default=None, ge=0, le=1)
     max_images: int = Field(default=200, ge=1, le=MAX_BATCH, description="at most this many a run")
+    augment: Augment = None
     accept_unproven: bool = False
 
 
@@ -151,6 +179,8 @@ class Evaluate(Body):
     candidate: int = Field(ge=1)
     steps: int = Field(default=150, ge=5, le=5000)
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=2, max_length=10)
+    augment: Augment = None
+    copies: int = Field(default=1, ge=1, le=10, description="with `augment`: an arm of the real images and this many varied copies of each")
 
 
 class Promote(Body):

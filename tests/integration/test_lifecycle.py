@@ -22,12 +22,13 @@ def picture(seed):
     return out.getvalue()
 
 
-def put(stack, name, numbers, *, label=lambda n: 1 + n % 2, classes=(1, 2)):
-    """A COCO dataset of one spotted image a number, each with its box."""
+def put(stack, name, numbers, *, label=lambda n: 1 + n % 2, classes=(1, 2), outline=None):
+    """A COCO dataset of one spotted image a number, each with its box, and its outline if one is given."""
+    more = {"segmentation": outline} if outline else {}
     body = {"images": [], "annotations": [], "categories": [{"id": c, "name": f"class {c}"} for c in classes]}
     for n in numbers:
         body["images"].append({"id": n, "file_name": f"{n}.png", "width": 160, "height": 120})
-        body["annotations"].append({"id": n, "image_id": n, "category_id": label(n), "bbox": [30, 20, 40, 40], "area": 1600, "iscrowd": 0})
+        body["annotations"].append({"id": n, "image_id": n, "category_id": label(n), "bbox": [30, 20, 40, 40], "area": 1600, "iscrowd": 0, **more})
     stack.objects.write(f"s3://team-data/{name}/train.json", json.dumps(body).encode())
 
 

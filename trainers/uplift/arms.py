@@ -14,6 +14,7 @@ from scipy.stats import t as student
 from trainers.uplift.average_precision import average_precision
 from trainers.uplift.detector import cache_scene, detect, train_head
 
+REAL, GROWN, CLASSICAL = "real", "real + longtail", "real + classical"
 LEVEL = 0.05
 """Chance of any false "helped" or "harmed" in a table, over all of its rows."""
 
@@ -32,49 +33,55 @@ def compare(
     added: Sequence[LabelledImage],
     test: Sequence[LabelledImage],
     *,
+    varied: Sequence[LabelledImage] = (),
     names: Sequence[str],
     seeds: Sequence[int],
     steps: int,
     report: Callable[[float, str], None],
 ) -> dict[str, Any]:
-    """Figures of both arms for each seed, and of each figure's paired difference its mean, t-interval and verdict.
+    """Figures of every arm for each seed, and of each figure's paired difference its mean, t-interval and verdict.
 
-    Both arms take the same number of steps on batches of the same size. `report(fraction, message)` is called as it goes.
+    The arms take the same number of steps on batches of the same size; `varied`, the real images after a classical policy, make
+    one of their own beside what is added. `report(fraction, message)` is called as it goes.
     """
-    every = [*real, *added, *test]
+    every = [*real, *added, *varied, *test]
     scenes = []
     for i, image in enumerate(every):
         scenes.append(cache_scene(image.pixels(), image.boxes_xyxy, image.labels))
         if i % 10 == 0:
             report(0.3 * i / len(every), f"features of image {i + 1} of {len(every)}")
-    first, second = len(real), len(real) + len(added)
-    arms = {"real": scenes[:first], "real + longtail": scenes[:second]}
+    first, second, third = len(real), len(real) + len(added), len(real) + len(added) + len(varied)
+    arms = {REAL: scenes[:first], GROWN: scenes[:second]}
+    if varied:
+        arms[CLASSICAL] = scenes[:first] + scenes[second:third]
     truth = [(np.array(i.boxes_xyxy, dtype=np.float64).reshape(-1, 4), np.array(i.labels, dtype=np.int64)) for i in test]
     runs: list[dict[str, Any]] = []
     for n, seed in enumerate(seeds):
         for k, (arm, training) in enumerate(arms.items()):
-            report(0.3 + 0.7 * (2 * n + k) / (2 * len(seeds)), f"training arm '{arm}', seed {seed}")
+            report(0.3 + 0.7 * (len(arms) * n + k) / (len(arms) * len(seeds)), f"training arm '{arm}', seed {seed}")
             head = train_head(training, num_classes=len(names), steps=steps, seed=seed)
-            found = [tuple(t.double().numpy() if t.is_floating_point() else t.numpy() for t in detect(head, s)) for s in scenes[second:]]
+            found = [tuple(t.double().numpy() if t.is_floating_point() else t.numpy() for t in detect(head, s)) for s in scenes[third:]]
             runs.append({"arm": arm, "seed": seed, "figures": average_precision(truth, found, names)})  # type: ignore[arg-type]
-    return {"runs": runs, "table": table(runs), "steps": steps, "seeds": list(seeds), "test_images": len(test), "added_images": len(added)}
+    classical = {"classical": table(runs, CLASSICAL), "varied_images": len(varied)} if varied else {}
+    counted = {"test_images": len(test), "added_images": len(added), **classical}
+    return {"runs": runs, "table": table(runs), "steps": steps, "seeds": list(seeds), **counted}
 
 
-def table(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each figure: both arms' means, the paired difference with its 95 % t-interval, its p-value, and what that says.
+def table(runs: Sequence[Mapping[str, Any]], arm: str = GROWN) -> list[dict[str, Any]]:
+    """For each figure: the means of real data alone and of an arm, their paired difference with its 95 % t-interval, its p-value, what that says.
 
     "helped" and "harmed" hold over the whole table: Holm's step-down (1979) at `LEVEL`.
     """
     rows: list[dict[str, Any]] = []
     for name in runs[0]["figures"]:
-        values = {arm: [r["figures"][name] for r in runs if r["arm"] == arm] for arm in ("real", "real + longtail")}
-        difference = np.array(values["real + longtail"]) - np.array(values["real"])
+        values = {a: [r["figures"][name] for r in runs if r["arm"] == a] for a in (REAL, arm)}
+        difference = np.array(values[arm]) - np.array(values[REAL])
         low, high = paired_interval(difference)
         rows.append(
             {
                 "figure": name,
-                "real": float(np.mean(values["real"])),
-                "real + longtail": float(np.mean(values["real + longtail"])),
+                REAL: float(np.mean(values[REAL])),
+                arm: float(np.mean(values[arm])),
                 "difference": float(difference.mean()),
                 "interval": [low, high],
                 "p": paired_p(difference),

@@ -148,7 +148,7 @@ def pictures(name: str, served: Served, limit: Annotated[int, Query(ge=1, le=64)
     """Crops for a report: before, after, and the nearest real neighbour of each sample."""
     found = served.catalogue.database.get(BATCHES, name)
     rows = [r for r in served.catalogue.database.select(SAMPLES, batch=name, limit=limit) if r["state"] != "withdrawn"]
-    samples = [{"id": r["id"], "uri": r["uri"], "provenance": {**r["provenance"]}, "verdict": r["verdict"]} for r in rows]
+    samples = [{"id": r["id"], "uri": r["uri"], "provenance": r["provenance"], "annotations": r["annotations"], "verdict": r["verdict"]} for r in rows]
     version = served.catalogue.database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
     payload = {"dataset": found["dataset"], "version": version, "samples": samples}
     made = served.cluster.run("trainers.tasks:nearest_pictures", payload) if rows else []
