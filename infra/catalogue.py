@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from infra.database import CHECKING, DATASETS, READY, VERSIONS, WITHDRAWALS, Database, Row
@@ -16,6 +16,8 @@ from longtail.errors import Conflict
 from longtail.jobs import TENANT
 from longtail.samples import Sample, is_source
 from longtail.seeds import derive_id
+
+ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,6 @@ class Catalogue:
         prefix = self.settings.place(dataset, "removed")
         return self.objects.write_addressed(prefix, json.dumps(sorted(ids)).encode(), suffix=".json", content_type="application/json")[0]
 
-    def tally(self, dataset: str, *, parent: Row | None, batches: Sequence[str], removed: frozenset[str], lance_version: int) -> Tally:
-        """What a version holds: what its parent does, what those batches bring, less what is removed. Costs what the change costs."""
-        table = self._table(dataset)
-        added = Tally.of(s for s in self.tables.read(table, version=lance_version, batches=batches) if s.id not in removed)
-        if parent is None:
-            return added
-        left = self.samples(dataset, parent, ids=sorted(removed)) if removed else ()
-        return Tally.from_json(parent["tally"]) + added - Tally.of(left)
-
     def begin(self, dataset: str, *, job: str, tally: Tally) -> None:
         """Version 1 as its annotations claim it: to be seen, not to be used, until this job publishes it."""
         row: Row = {
@@ -130,36 +123,39 @@ class Catalogue:
 
     def publish(
         self, dataset: str, *, job: str, parent: Row | None, batches: Sequence[str], lance_version: int, note: str,
-        removed: frozenset[str] = frozenset(),
+        removed: Callable[[Row | None], frozenset[str]] = lambda _: frozenset(), follow: bool = False, make_latest: bool = False,
+        accepted_unproven: bool = False,
     ) -> Row:  # fmt: skip
-        """The version that holds the parent's batches and these, without `removed`, counted: made now, or found if made already.
+        """The version that holds the parent's batches and these, without what is `removed` from it, counted: made now, or found if made already.
 
-        Readers see it whole or not at all: one row in the database names all of its batches.
+        Readers see it whole or not at all: one row in the database names all of its batches, and `latest` moves with that row or not.
+        With `follow` the parent is whatever is the latest when the row is entered, so that of two publications at once none is lost.
         """
-        key = derive_id("version", TENANT, dataset, job)
-        batches = [b for b in dict.fromkeys(batches) if parent is None or b not in parent["batches"]]
-        removed = removed | self.withdrawn(dataset)
-        tally = self.tally(dataset, parent=parent, batches=batches, removed=removed, lance_version=lance_version)
-        gone = (self.removed(parent) if parent else frozenset()) | removed
-        counted: Row = {
-            "lance_version": lance_version, "batches": [*(parent["batches"] if parent else []), *batches], "tally": tally.to_json(),
-            "removed": self.without(dataset, gone), "health": asdict(health(tally, self.classes(dataset))), "state": READY, "note": note,
-        }  # fmt: skip
-        for _ in range(50):
+        key, table = derive_id("version", TENANT, dataset, job), self._table(dataset)
+        batches = list(dict.fromkeys(batches))
+        for _ in range(ATTEMPTS):
             made = self.database.find(VERSIONS, key)
-            if made is not None and made["state"] == CHECKING:
-                self._pin(dataset, made["number"], lance_version)
-                self.database.update(VERSIONS, key, **counted)
-                return self.database.get(VERSIONS, key)
-            if made is not None:
+            if made is not None and made["state"] != CHECKING:
                 return made
-            numbers = [v["number"] for v in self.database.every(VERSIONS, dataset=dataset)]
-            number, before = max(numbers, default=0) + 1, parent["number"] if parent else None
-            row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
-            if self.database.insert(VERSIONS, row):  # another publisher may have taken the number: then look again
-                self._pin(dataset, number, lance_version)
-                return self.database.get(VERSIONS, key)
-        raise Conflict(f"dataset {dataset!r}: fifty other publications came first; try again")
-
-    def _pin(self, dataset: str, number: int, lance_version: int) -> None:
-        self.tables.tag(self._table(dataset), f"v{number}", lance_version)
+            parent = self.database.version(dataset, to_see=True) if follow else parent
+            fresh = [b for b in batches if parent is None or b not in parent["batches"]]
+            gone = removed(parent) | self.withdrawn(dataset)
+            at = max(lance_version, parent["lance_version"] if parent else 0)  # the table has but one history: the later holds both
+            tally = Tally.of(s for s in self.tables.read(table, version=at, batches=fresh) if s.id not in gone)
+            if parent is not None:
+                left = self.samples(dataset, parent, ids=sorted(gone)) if gone else ()
+                tally = Tally.from_json(parent["tally"]) + tally - Tally.of(left)
+            counted: Row = {
+                "lance_version": at, "batches": [*(parent["batches"] if parent else []), *fresh], "tally": tally.to_json(),
+                "removed": self.without(dataset, (self.removed(parent) if parent else frozenset()) | gone),
+                "health": asdict(health(tally, self.classes(dataset))), "state": READY, "note": note, "accepted_unproven": accepted_unproven,
+            }  # fmt: skip
+            self.tables.tag(table, key, at)  # before any reader can see the version, so that no collection takes what it needs
+            before = parent["number"] if parent else None
+            if made is not None:
+                self.database.finish_version(made, counted, make_latest=make_latest)
+            else:
+                number = self.database.last_number(dataset) + 1
+                row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
+                self.database.add_version(row, make_latest=make_latest, instead_of=before if follow else None)
+        raise Conflict(f"dataset {dataset!r}: {ATTEMPTS} other publications came first; try again")

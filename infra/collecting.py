@@ -70,7 +70,8 @@ def drop_version(catalogue: Catalogue, name: str, number: int) -> None:
     who = needed_by(catalogue, name, number)
     if who:
         raise Conflict(f"version {number} of dataset {name!r} is needed: {'; '.join(who)}")
-    catalogue.tables.untag(catalogue.tables.uri(TENANT, name), f"v{number}")
+    for pin in (row["id"], f"v{number}"):  # an older Longtail pinned by number
+        catalogue.tables.untag(catalogue.tables.uri(TENANT, name), pin)
     catalogue.database.delete(VERSIONS, id=row["id"])
 
 
@@ -78,12 +79,27 @@ def drop_rows(catalogue: Catalogue, name: str, *, without: list[int], dry_run: b
     """How many rows belong to no version, to no batch that may yet be published, to no running job."""
     database = catalogue.database
     versions = [v for v in database.every(VERSIONS, dataset=name) if v["number"] not in without]
-    if any(row["kind"] in ("register", "rescan", "publish", "expand") for row in unfinished(catalogue, name)):
+    if publishing(catalogue, name):
         return 0  # rows that are staged and not yet published cannot be told from those that were given up
     listed = {b for v in versions for b in v["batches"]}
     live = {b["id"] for b in database.every(BATCHES, dataset=name) if b["state"] in BUSY_BATCHES}
     held = frozenset.intersection(*(catalogue.removed(v) for v in versions)) if versions else frozenset()
     return catalogue.tables.drop(catalogue.tables.uri(TENANT, name), batches=listed | live, ids=held, dry_run=dry_run)
+
+
+def publishing(catalogue: Catalogue, name: str) -> bool:
+    return any(row["kind"] in ("register", "rescan", "publish", "expand", "withdraw") for row in unfinished(catalogue, name))
+
+
+def drop_pins(catalogue: Catalogue, name: str) -> int:
+    """Gives up what publications pinned that never came to an end; how many."""
+    if publishing(catalogue, name):
+        return 0
+    table, versions = catalogue.tables.uri(TENANT, name), list(catalogue.database.every(VERSIONS, dataset=name))
+    stray = set(catalogue.tables.tags(table)) - {v["id"] for v in versions} - {f"v{v['number']}" for v in versions}
+    for pin in stray:
+        catalogue.tables.untag(table, pin)
+    return len(stray)
 
 
 def drop_files(catalogue: Catalogue, name: str, *, without: list[int], before: datetime, dry_run: bool) -> dict[str, Any]:

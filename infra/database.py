@@ -90,6 +90,10 @@ NOUNS = {
 }  # fmt: skip
 
 
+class Overtaken(Exception):
+    """Another publication moved `latest` first."""
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -259,6 +263,39 @@ class Database:
                 return self.version(dataset, latest)
             raise Conflict(f"version {wanted} of dataset {dataset!r} holds images that were withdrawn; use version {latest}")
         return found[0]
+
+    def last_number(self, dataset: str) -> int:
+        """The highest version number, 0 where there is none."""
+        query = sa.select(sa.func.max(VERSIONS.c.number)).where(VERSIONS.c.tenant == TENANT, VERSIONS.c.dataset == dataset)
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def add_version(self, row: Mapping[str, Any], *, make_latest: bool, instead_of: int | None) -> bool:
+        """Enters a version and moves `latest` to it, both or neither.
+
+        False where another has taken its number, or where `latest` is not `instead_of` (if that is given) any more.
+        """
+        try:
+            with self.transaction() as connection:
+                connection.execute(VERSIONS.insert().values(**{"tenant": TENANT, "created": now()} | dict(row)))
+                self._move_latest(connection, row, make_latest=make_latest, instead_of=instead_of)
+        except (IntegrityError, Overtaken):
+            return False
+        return True
+
+    def finish_version(self, row: Mapping[str, Any], values: Mapping[str, Any], *, make_latest: bool) -> None:
+        """Fills in a version that was entered before, and moves `latest` to it, both or neither."""
+        with self.transaction() as connection:
+            connection.execute(VERSIONS.update().where(VERSIONS.c.id == row["id"]).values(**values))
+            self._move_latest(connection, row, make_latest=make_latest, instead_of=None)
+
+    @staticmethod
+    def _move_latest(connection: sa.Connection, row: Mapping[str, Any], *, make_latest: bool, instead_of: int | None) -> None:
+        mine = DATASETS.update().where(DATASETS.c.id == row["dataset"])
+        still = mine if instead_of is None else mine.where(DATASETS.c.latest == instead_of)
+        values = {"latest": row["number"]} if make_latest else {"latest": DATASETS.c.latest}
+        if not connection.execute(still.values(**values)).rowcount:
+            raise Overtaken
 
     def delete(self, table: sa.Table, **where: Any) -> int:
         """Removes the rows that equal `where`; returns how many."""

@@ -109,19 +109,26 @@ class Tables:
         """Pins a Lance version under a name; naming it again is harmless."""
         import lance
 
-        table = lance.dataset(uri, storage_options=self.options)
-        if name in table.tags.list():
-            table.tags.update(name, version)
-        else:
-            table.tags.create(name, version)
+        tags = lance.dataset(uri, storage_options=self.options).tags
+        try:  # no look at the list first: it reads every tag, those too that others are just writing
+            tags.create(name, version)
+        except ValueError:
+            tags.update(name, version)
+
+    def tags(self, uri: str) -> list[str]:
+        """Names under which Lance versions are pinned."""
+        import lance
+
+        return list(lance.dataset(uri, storage_options=self.options).tags.list())
 
     def untag(self, uri: str, name: str) -> None:
         """Gives up a pinned Lance version; none there is no error."""
         import lance
 
-        table = lance.dataset(uri, storage_options=self.options)
-        if name in table.tags.list():
-            table.tags.delete(name)
+        try:
+            lance.dataset(uri, storage_options=self.options).tags.delete(name)
+        except ValueError:
+            return
 
     def drop(self, uri: str, *, batches: Set[str], ids: Set[str], dry_run: bool) -> int:
         """Deletes the rows of batches other than these, and the rows of these ids; how many those are. Pinned versions keep theirs."""

@@ -140,10 +140,9 @@ def move_all(stack: Stack, keys: list[str], *, allowed: str, to: str) -> None:
 
 def publish_claimed(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None) -> dict[str, Any]:
     staged = step("stage rows", lambda: stage(stack, dataset, keys))
-    parent = step("parent", lambda: onto or stack.catalogue.database.version(dataset)["number"])
     published = publish_version(
-        stack, dataset, job=job, parent=stack.catalogue.database.version(dataset, parent), batches=keys, lance_version=staged["lance_version"],
-        note=f"{staged['added']} synthetic samples", make_latest=accept_unproven, accepted_unproven=accept_unproven,
+        stack, dataset, job=job, onto=onto, batches=keys, lance_version=staged["lance_version"], note=f"{staged['added']} synthetic samples",
+        make_latest=accept_unproven, accepted_unproven=accept_unproven,
     )  # fmt: skip
     step("published", lambda: move_all(stack, keys, allowed="publishing", to="published"))
     return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven}

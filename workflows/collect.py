@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from infra.collecting import cutoff, drop_files, drop_rows, expire
+from infra.collecting import cutoff, drop_files, drop_pins, drop_rows, expire
 from infra.durable import step
 from infra.looks import looks_uri
 from longtail.jobs import TENANT
@@ -21,6 +21,8 @@ def collect(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     rows = step("rows", lambda: drop_rows(catalogue, name, without=versions, dry_run=dry))
     files = step("files", lambda: drop_files(catalogue, name, without=versions, before=before, dry_run=dry))
     table = catalogue.tables.uri(TENANT, name)
+    if not dry:
+        step("pins", lambda: drop_pins(catalogue, name))
     freed = {} if dry else step("tables", lambda: catalogue.tables.clean(table, before=before))
     looks = {} if dry else step("looks", lambda: catalogue.tables.clean(looks_uri(table), before=before))
     return {"dataset": name, "dry_run": dry, "versions": versions, "rows": rows, **files, "tables": freed, "looks": looks}

@@ -39,7 +39,7 @@ def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
             problems += deal_splits(stack, job, request, read, problems)
         staged = step("stage", lambda: stage(stack, job, request, read, problems))
         published = publish_version(
-            stack, name, job=job, parent=None, batches=[SOURCE_BATCH], lance_version=staged["lance_version"], note="as registered", make_latest=True
+            stack, name, job=job, first=True, batches=[SOURCE_BATCH], lance_version=staged["lance_version"], note="as registered", make_latest=True
         )
         generator = register_foundation(stack, job, name)
     except Exception:

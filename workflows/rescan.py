@@ -14,7 +14,7 @@ from infra.formats.listing import DEALT, SourceDataset
 from infra.formats.source import finish, read_source
 from longtail.errors import BrokenDataset, Conflict, LongtailError
 from longtail.jobs import TENANT
-from longtail.samples import SOURCE_BATCH, Sample
+from longtail.samples import SOURCE_BATCH, Sample, is_source
 from longtail.seeds import derive_id
 from workflows.inspect import ask_for_inspection
 from workflows.parts import keep, kept, parts_uri, refuse
@@ -55,13 +55,14 @@ def publish(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any
     catalogue, name = stack.catalogue, request["name"]
     batch = f"{SOURCE_BATCH}-{job}"
     staged = step("stage", lambda: stage(stack, job, request, found, problems, batch))
-    derived = step("derived", lambda: derived_from(stack, name, found["parent"], frozenset(found["gone"])))
+    gone = frozenset(found["gone"])
     step("classes", lambda: catalogue.database.update(DATASETS, name, classes=read["classes"], meta=read["meta"]))
     published = publish_version(
-        stack, name, job=job, parent=catalogue.database.version(name, found["parent"]), batches=[batch] if staged["rows"] else [],
-        lance_version=staged["lance_version"], note="source looked at again", make_latest=True, removed=[*found["gone"], *derived],
+        stack, name, job=job, batches=[batch] if staged["rows"] else [], lance_version=staged["lance_version"], note="source looked at again",
+        make_latest=True, removed=lambda parent: gone | derived_from(stack, name, same_source(stack, name, parent, found["parent"]), gone),
     )  # fmt: skip
-    return {"dataset": name, **published, "derived_removed": len(derived)}
+    derived = step("derived", lambda: len(derived_from(stack, name, catalogue.database.version(name, published["parent"], to_see=True), gone)))
+    return {"dataset": name, **published, "derived_removed": derived}
 
 
 def read_again(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -198,8 +199,15 @@ def stage(stack: Stack, job: str, request: dict[str, Any], found: dict[str, Any]
     return {"lance_version": version, "rows": fresh}
 
 
-def derived_from(stack: Stack, name: str, version: int, gone: frozenset[str]) -> list[str]:
+def same_source(stack: Stack, name: str, parent: Row | None, compared: int) -> Row | None:
+    """The parent. Raises Conflict where another look at the source came first: both would bring the same images."""
+    seen = stack.catalogue.database.version(name, compared, to_see=True)["batches"]
+    if parent is not None and [b for b in parent["batches"] if is_source(b)] != [b for b in seen if is_source(b)]:
+        raise Conflict(f"dataset {name!r}: another look at the source was published meanwhile; ask again")
+    return parent
+
+
+def derived_from(stack: Stack, name: str, version: Row | None, gone: frozenset[str]) -> frozenset[str]:
     """Ids of a version's synthetic samples that have one of those images as background or exemplar."""
-    catalogue = stack.catalogue
-    found = catalogue.samples(name, catalogue.database.version(name, version), origin="synthetic")
-    return [s.id for s in found if s.provenance is not None and gone & s.provenance.sources]
+    found = stack.catalogue.samples(name, version, origin="synthetic") if version is not None else ()
+    return frozenset(s.id for s in found if s.provenance is not None and gone & s.provenance.sources)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from infra.database import DATASETS, VERSIONS, Row
+from infra.database import Row
 from infra.durable import step
 from workflows.stack import Stack
 
 
 def publish_version(
-    stack: Stack, dataset: str, *, job: str, parent: Row | None, batches: Sequence[str], lance_version: int, note: str, make_latest: bool,
-    accepted_unproven: bool = False, removed: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The new version's {"version", "latest"}; running it again gives the same version."""
+    stack: Stack, dataset: str, *, job: str, batches: Sequence[str], lance_version: int, note: str, make_latest: bool, first: bool = False,
+    onto: int | None = None, accepted_unproven: bool = False, removed: Callable[[Row | None], frozenset[str]] = lambda _: frozenset(),
+) -> dict[str, Any]:  # fmt: skip
+    """The new version's {"version", "parent", "latest"}: a child of `onto`, or of the latest; running it again gives the same version."""
 
     def flip() -> dict[str, Any]:
         catalogue = stack.catalogue
-        row = catalogue.publish(dataset, job=job, parent=parent, batches=batches, lance_version=lance_version, note=note, removed=frozenset(removed))
-        catalogue.database.update(VERSIONS, row["id"], accepted_unproven=accepted_unproven)
-        if make_latest:
-            catalogue.database.update(DATASETS, dataset, latest=row["number"])
-        return {"version": row["number"], "latest": make_latest}
+        row = catalogue.publish(
+            dataset, job=job, parent=catalogue.database.version(dataset, onto) if onto else None, follow=not first and onto is None, batches=batches,
+            lance_version=lance_version, note=note, removed=removed, make_latest=make_latest, accepted_unproven=accepted_unproven,
+        )  # fmt: skip
+        return {"version": row["number"], "parent": row["parent"], "latest": make_latest}
 
     return step("publish version", flip)

@@ -24,12 +24,8 @@ def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     step("samples", lambda: set_aside(stack, found))
     step("looks", lambda: stack.catalogue.looks(name).forget(found.sources))
     step("generators", lambda: retire(stack, job, name, found))
-    latest = step("latest", lambda: stack.catalogue.database.get(DATASETS, name)["latest"])
-    parent = stack.catalogue.database.version(name, latest, to_see=True)
-    published = publish_version(
-        stack, name, job=job, parent=parent, batches=[], lance_version=parent["lance_version"], note=f"without {len(found.paths)} withdrawn images",
-        make_latest=True,
-    )  # fmt: skip
+    note = f"without {len(found.paths)} withdrawn images"
+    published = publish_version(stack, name, job=job, batches=[], lance_version=0, note=note, make_latest=True)
     step("close versions", lambda: close(stack, job, name, found))
     return {"dataset": name, "withdrawal": job, **published, **found.to_json()}
 

@@ -39,10 +39,10 @@ def test_counts_that_add_up_are_the_counts_of_what_is_there(made):
     catalogue, name, first = made
     gone = frozenset({"source-003", "source-010"})
     second = catalogue.publish(
-        name, job="two", parent=first, batches=["more"], lance_version=first["lance_version"], note="", removed=gone
+        name, job="two", parent=first, batches=["more"], lance_version=first["lance_version"], note="", removed=lambda _: gone
     )
     third = catalogue.publish(
-        name, job="three", parent=second, batches=[], lance_version=first["lance_version"], note="", removed=frozenset({"more-001"})
+        name, job="three", parent=second, batches=[], lance_version=first["lance_version"], note="", removed=lambda _: frozenset({"more-001"})
     )
     for version, expected in ((first, 30), (second, 33), (third, 32)):
         found = list(catalogue.samples(name, version))
@@ -64,7 +64,7 @@ def test_pages_hold_every_sample_once_and_none_that_was_removed(made, limit, fit
     catalogue, name, first = made
     gone = frozenset({"source-003", "source-010"})
     version = catalogue.publish(
-        name, job="two", parent=first, batches=["more"], lance_version=first["lance_version"], note="", removed=gone
+        name, job="two", parent=first, batches=["more"], lance_version=first["lance_version"], note="", removed=lambda _: gone
     )
     seen, after = [], 0
     while after is not None:
