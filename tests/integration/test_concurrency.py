@@ -80,10 +80,14 @@ def test_eight_publish_thirty_rounds_at_once_while_readers_look(storage):
     catalogue = founded(settings, "crowd")
     readers = [start("read", settings, "crowd", f"reader-{n}", 10_000) for n in range(2)]
     publishers = [start("publish", settings, "crowd", f"p{n}", 30) for n in range(8)]
-    for process in publishers:
-        ended(process)
-    for process in readers:
-        found = json.loads(ended(process))
+    try:
+        for process in publishers:
+            ended(process)
+        looked = [json.loads(ended(process)) for process in readers]
+    finally:
+        for process in (*publishers, *readers):
+            process.kill()
+    for found in looked:
         assert found["wrong"] == []
         assert len(found["seen"]) > 20
     check_all(catalogue, "crowd", ["source", *(f"p{n}-{k}" for n in range(8) for k in range(30))])
