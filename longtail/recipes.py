@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from longtail.errors import InvalidRequest
+
+Architecture = Literal["comodulated", "dcgan"]
+Loss = Literal["relativistic", "hinge", "non_saturating"]
+Penalty = Literal["r1_r2", "r1"]
+Preset = Literal["tiny32", "tiny", "base", "large", "baseline"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Sizes of the generator, discriminator and encoder. `widths` are channels at 1/2, 1/4, 1/8 ... of full size."""
+    """Sizes of the generator, discriminator and encoder. `widths` are channels at 1/2, 1/4, 1/8 ... of full size.
 
+    `smallest_px` is the size from which the networks can be grown. `critic_widths` are the discriminator's, where they differ;
+    `spectral_norm` bounds its layers (arXiv:1802.05957), `minibatch_std` shows it how alike its batch is (arXiv:1710.10196).
+    """
+
+    architecture: Architecture = "comodulated"
     resolution_px: int = 64
+    smallest_px: int = 32
     widths: tuple[int, ...] = (48, 80, 112, 144)
+    critic_widths: tuple[int, ...] | None = None
     latent: int = 64
     style: int = 128
+    tail: tuple[int, int] = (20, 16)
+    spectral_norm: bool = False
+    minibatch_std: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resolution_px % 2 ** len(self.widths):
+            raise InvalidRequest(f"network: {len(self.widths)} levels halve {self.resolution_px} px to less than one; use fewer widths")
+        ratio = self.resolution_px / self.smallest_px
+        if ratio < 1 or not math.log2(ratio).is_integer() or 2 ** (len(self.widths) - 1) < ratio:
+            raise InvalidRequest(f"network: smallest_px {self.smallest_px} must be resolution_px {self.resolution_px} halved, at most once a level")
+        if self.critic_widths is not None and len(self.critic_widths) != len(self.widths):
+            raise InvalidRequest(f"network: {len(self.critic_widths)} critic_widths for {len(self.widths)} widths; the pyramids must be equally high")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides what a training run does, apart from its data.
 
-    Times are seconds; rates are per step; `novelty` ranges are drawn uniformly for each image.
+    Times are seconds; rates are per step; `novelty` ranges are drawn uniformly for each image. `invented_weight` is what
+    reconstruction weighs, beside an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's
+    time at each size, the full one last; none means all of it at the full one.
+    `compiled` steps start minutes later and run faster.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -30,23 +58,28 @@ class Recipe:
     warm_s: float = 60.0
     catch_up_s: float = 10.0
     adversarial_s: float = 120.0
+    size_shares: tuple[float, ...] = ()
     rate_warm: float = 7e-4
     rate_generator: float = 2e-4
     rate_discriminator: float = 5e-4
+    loss: Loss = "relativistic"
+    penalty: Penalty = "r1_r2"
+    penalty_weight: float = 0.1
+    penalty_every: int = 4
+    discriminator_steps: int = 1
     reconstruction_weight: float = 10.0
+    invented_weight: float = 1.0
     kl_weight: float = 3e-4
     adversarial_weight: float = 1.0
     ring_weight: float = 1.0
     projection_weight: float = 1.0
-    penalty_weight: float = 0.1
-    penalty_every: int = 4
-    ema_half_life_images: float = 2000.0
     projection_fade_steps: int = 300
+    ema_half_life_images: float = 2000.0
     freeze_high_resolution: bool = False
     whole_image_share: float = 0.15
-    self_share: float = 0.5
     evaluate_every_s: float = 30.0
     checkpoint_every_s: float = 20.0
+    compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,6 +88,26 @@ class Recipe:
         for name in ("warm_s", "catch_up_s", "adversarial_s"):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"recipe: {name} must not be negative, found {getattr(self, name)}")
+        for name in ("discriminator_steps", "penalty_every"):
+            if getattr(self, name) < 1:
+                raise InvalidRequest(f"recipe: {name} must be at least 1, found {getattr(self, name)}")
+        sizes = int(math.log2(self.network.resolution_px / self.network.smallest_px)) + 1
+        if len(self.size_shares) > sizes or (self.size_shares and not math.isclose(sum(self.size_shares), 1.0, abs_tol=1e-6)):
+            raise InvalidRequest(f"recipe: size_shares {list(self.size_shares)} must be at most {sizes} shares that sum to 1")
+
+    @property
+    def total_s(self) -> float:
+        return self.warm_s + self.catch_up_s + self.adversarial_s
+
+    def size_px(self, elapsed_s: float) -> int:
+        """The size that is trained after so many seconds: the full one, or a half, a quarter ... of it before."""
+        done, full = elapsed_s / max(self.total_s, 1e-9), self.network.resolution_px
+        until = 0.0
+        for halvings, share in zip(range(len(self.size_shares) - 1, -1, -1), self.size_shares, strict=True):
+            until += share
+            if done < until:
+                return full // 2**halvings
+        return full
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""
@@ -63,9 +116,26 @@ class Recipe:
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Self:
         """The recipe that `to_json` wrote."""
-        network = dict(body["network"])
-        network["widths"] = tuple(network["widths"])
-        return cls(**{**body, "network": NetworkConfig(**network)})
+        shares = tuple(body.get("size_shares", ()))  # a checkpoint names what its run knew
+        return cls(**{**body, "network": network_from_json(body["network"]), "size_shares": shares})
+
+
+def network_from_json(body: dict[str, Any]) -> NetworkConfig:
+    """The sizes that were written as JSON, whose lists are tuples again."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
+    return NetworkConfig(**values)
+
+
+NETWORKS: dict[Preset, NetworkConfig] = {
+    "tiny32": NetworkConfig(resolution_px=32, widths=(80, 112, 144)),
+    "tiny": NetworkConfig(),
+    "base": NetworkConfig(resolution_px=128, widths=(80, 128, 192, 256, 256), critic_widths=(128, 192, 256, 320, 320), style=256, tail=(32, 24)),
+    "large": NetworkConfig(
+        resolution_px=256, widths=(96, 128, 192, 256, 320, 384), critic_widths=(128, 192, 256, 320, 384, 384), latent=128, style=384, tail=(32, 24)
+    ),
+    "baseline": NetworkConfig(architecture="dcgan", smallest_px=64),
+}
+"""What the presets' networks are; `baseline` is the plain conditional DCGAN that figures are compared with."""
 
 
 def tiny_foundation(*, minutes: float) -> Recipe:

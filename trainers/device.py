@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,3 +23,9 @@ def random_stream(seed: int) -> torch.Generator:
 def as_tensor(array: NDArray[Any]) -> Tensor:
     """The array on the default device; shares memory with it on the CPU."""
     return torch.from_numpy(array).to(torch.get_default_device())
+
+
+def precision() -> AbstractContextManager[Any]:
+    """bfloat16 where the device is fast at it, a GPU; a CPU without it is ten times slower (docs/lab, 7)."""
+    on_gpu = torch.get_default_device().type == "cuda"
+    return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()

@@ -23,3 +23,5 @@ class Ema(Generic[M]):
         weight = 1 - 0.5 ** (batch / self.half_life_images)
         for mine, theirs in zip(self.module.parameters(), module.parameters(), strict=True):
             mine.lerp_(theirs, weight)
+        for buffer, current in zip(self.module.buffers(), module.buffers(), strict=True):
+            buffer.copy_(current)

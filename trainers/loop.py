@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from trainers.networks import Generator
+from trainers.networks import Generator, ProjectionDiscriminator, grow
 from trainers.state import TrainState
-from trainers.steps import NotFinite, adversarial_step, warm_step
+from trainers.steps import Figures, adversarial_step, warm_step
 from trainers.watchdogs import Finding, inspect
 from trainers.windows import Windows
 
@@ -56,48 +57,75 @@ def train(
     """Runs until the recipe's time is spent, yielding progress; `clock` gives seconds, `score` is lower for better.
 
     The state is changed in place and may be saved at any yield. At the end its average is that of the best evaluation.
-    A step that is not finite puts the last good weights back and halves the rates; the next evaluation names it.
+    A loss that is not finite, which is looked for at each report, puts the last good weights back and halves the rates; the next
+    evaluation names it.
     """
     recipe = state.recipe
-    total = recipe.warm_s + recipe.catch_up_s + recipe.adversarial_s
-    if recipe.freeze_high_resolution:
-        freeze(state.discriminator.trunk.stem, state.discriminator.trunk.blocks[0])
+    if recipe.freeze_high_resolution and isinstance(state.discriminator, ProjectionDiscriminator):
+        freeze(state.discriminator.trunk.stems[0], state.discriminator.trunk.blocks[0])
+    sized, sized_val = at_size(state, windows, val)
     good = snapshot(state)
-    sums: dict[str, list[float]] = {}
+    sums: dict[str, list[Tensor]] = {}
     faults: list[Finding] = []
     last, reported, evaluated = clock(), state.elapsed_s, state.elapsed_s
     while (phase := phase_at(state)) != "done":
-        try:
-            figures = warm_step(state, windows) if phase == "warm" else adversarial_step(
-                state, windows, train_generator=phase == "adversarial"
-            )
-        except NotFinite:
-            restore(state, good)
-            state.recipe = replace(
-                state.recipe,
-                rate_generator=state.recipe.rate_generator / 2,
-                rate_discriminator=state.recipe.rate_discriminator / 2,
-                rate_warm=state.recipe.rate_warm / 2,
-            )
-            figures = {"nan": 1.0}
-            faults.append(Finding("nan", float(len(faults) + 1), "finite losses", True, "the last good weights, at half the rates"))
-        for name, value in figures.items():
+        if recipe.size_px(state.elapsed_s) != state.size_px:
+            grow_up(state)
+            sized, sized_val = at_size(state, windows, val)
+            good = snapshot(state)
+        for name, value in one_step(state, sized, phase).items():
             sums.setdefault(name, []).append(value)
         now = clock()
         state.elapsed_s += now - last
         last = now
-        if state.elapsed_s - reported >= report_every_s:
-            reported = state.elapsed_s
-            yield progress(state, phase, total, sums)
-            sums.clear()
-        if state.elapsed_s - evaluated >= recipe.evaluate_every_s or phase_at(state) == "done":
-            evaluated = state.elapsed_s
+        evaluating = state.elapsed_s - evaluated >= recipe.evaluate_every_s or phase_at(state) == "done"
+        if not evaluating and state.elapsed_s - reported < report_every_s:
+            continue
+        reported = state.elapsed_s
+        at = progress(state, phase, sums)
+        sums.clear()
+        if not all(math.isfinite(v) for v in at.figures.values()):
+            restore(state, good)
+            halve_rates(state)
+            faults.append(Finding("nan", float(len(faults) + 1), "finite losses", True, "the last good weights, at half the rates"))
+        elif evaluating:
             good = snapshot(state)
-            yield evaluate(state, windows, val, progress(state, phase, total, sums), score, faults)
+        if evaluating:
+            evaluated = state.elapsed_s
+            at = evaluate(state, sized, sized_val, at, score, faults)
             faults.clear()
-            last = clock()  # evaluation is not training time
+        yield at
+        last = clock()  # looking at a run is not training time
     if state.best:
         state.ema.module.load_state_dict(state.best)
+
+
+def one_step(state: TrainState, windows: Windows, phase: Phase) -> Figures:
+    return warm_step(state, windows) if phase == "warm" else adversarial_step(state, windows, train_generator=phase == "adversarial")
+
+
+def at_size(state: TrainState, windows: Windows, val: Windows | None) -> tuple[Windows, Windows | None]:
+    """The windows at the size that is trained now."""
+    return windows.reduced(state.size_px), None if val is None else val.reduced(state.size_px)
+
+
+def grow_up(state: TrainState) -> None:
+    """Doubles the size that is trained; every network computes at first what it computed before. The best so far was of another size."""
+    state.size_px *= 2
+    level = int(math.log2(state.recipe.network.resolution_px // state.size_px))
+    for module in state.modules().values():
+        grow(module, to_level=level)
+    state.best, state.best_score = {}, math.inf
+
+
+def halve_rates(state: TrainState) -> None:
+    recipe = state.recipe
+    state.recipe = replace(
+        recipe,
+        rate_generator=recipe.rate_generator / 2,
+        rate_discriminator=recipe.rate_discriminator / 2,
+        rate_warm=recipe.rate_warm / 2,
+    )
 
 
 def evaluate(
@@ -136,10 +164,11 @@ def apply_remedy(state: TrainState, finding: Finding) -> None:
         state.generator.load_state_dict(state.best)
 
 
-def progress(state: TrainState, phase: Phase, total: float, sums: dict[str, list[float]]) -> Progress:
-    figures = {name: sum(values) / len(values) for name, values in sums.items()}
-    figures |= {"strength": state.strength}
-    return Progress(phase, state.step, state.images, state.elapsed_s, min(1.0, state.elapsed_s / total), figures)
+def progress(state: TrainState, phase: Phase, sums: dict[str, list[Tensor]]) -> Progress:
+    """Where the run is, its figures averaged on the device and fetched at once."""
+    means = torch.stack([torch.stack(values).mean() for values in sums.values()]).tolist() if sums else []
+    figures = dict(zip(sums, means, strict=True)) | {"strength": state.strength, "size_px": float(state.size_px)}
+    return Progress(phase, state.step, state.images, state.elapsed_s, min(1.0, state.elapsed_s / state.recipe.total_s), figures)
 
 
 def freeze(*modules: nn.Module) -> None:

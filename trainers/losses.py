@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from longtail.recipes import Loss
 
 
 def relativistic_loss(real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
@@ -17,20 +21,59 @@ def relativistic_loss(real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
     return F.softplus(fake_logits_B - real_logits_B).mean()
 
 
-def gradient_penalty(logits_B: Tensor, image_B3HW: Tensor) -> Tensor:
-    """Mean squared gradient norm of the logits in the image, a scalar: R1 on real images, R2 on fakes.
+def hinge_loss(real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
+    """What the discriminator minimises: mean of max(0, 1 - real) + max(0, 1 + fake), a scalar.
 
-    `image_B3HW` must require grad and have produced `logits_B`. Source: Mescheder et al. 2018 (arXiv:1801.04406), eq. 9;
-    both penalties together as in R3GAN (arXiv:2501.05441).
+    The generator then maximises its mean logit. Source: Lim & Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), eq. 16.
     """
-    (gradient,) = torch.autograd.grad(logits_B.sum(), image_B3HW, create_graph=True)
-    return gradient.square().sum((1, 2, 3)).mean()
+    return (F.relu(1 - real_logits_B) + F.relu(1 + fake_logits_B)).mean()
 
 
-def masked_l1(image_B3HW: Tensor, target_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
-    """Mean absolute error over the mask's pixels, a scalar."""
-    error = (image_B3HW - target_B3HW).abs() * mask_B1HW
-    return error.sum() / (3 * mask_B1HW.sum()).clamp_min(1.0)
+def logistic_loss(real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
+    """What the discriminator minimises: mean of softplus(-real) + softplus(fake), a scalar.
+
+    The generator then minimises softplus(-fake), the non-saturating form. Source: Goodfellow et al. 2014 (arXiv:1406.2661), section 3.
+    """
+    return (F.softplus(-real_logits_B) + F.softplus(fake_logits_B)).mean()
+
+
+def discriminator_loss(kind: Loss, real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
+    """What the discriminator minimises under each of the objectives."""
+    if kind == "hinge":
+        return hinge_loss(real_logits_B, fake_logits_B)
+    if kind == "non_saturating":
+        return logistic_loss(real_logits_B, fake_logits_B)
+    return relativistic_loss(real_logits_B, fake_logits_B)
+
+
+def generator_loss(kind: Loss, real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
+    """What the generator minimises under each of the objectives."""
+    if kind == "hinge":
+        return -fake_logits_B.mean()
+    if kind == "non_saturating":
+        return F.softplus(-fake_logits_B).mean()
+    return relativistic_loss(fake_logits_B, real_logits_B)
+
+
+def penalised(critic: Callable[[Tensor], Tensor], image_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+    """(logits [B], squared norm of each logit's gradient in its image [B]), both differentiable in the critic's weights.
+
+    The mean over real images is R1, over fakes R2. Source: Mescheder et al. 2018 (arXiv:1801.04406), eq. 9; both together as in
+    R3GAN (arXiv:2501.05441). By `torch.func`, which survives whole-step compilation; `autograd.grad` does not.
+    """
+
+    def total(image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = critic(image)
+        return logits.sum(), logits
+
+    gradient, logits_B = torch.func.grad(total, has_aux=True)(image_B3HW)
+    return logits_B, gradient.float().square().sum((1, 2, 3))
+
+
+def masked_l1(image_B3HW: Tensor, target_B3HW: Tensor, weight_B1HW: Tensor, *, area_B1HW: Tensor | None = None) -> Tensor:
+    """Absolute error times the weight, a scalar: its mean over the pixels of `area_B1HW`, by default of the weight itself."""
+    error = (image_B3HW - target_B3HW).abs() * weight_B1HW
+    return error.sum() / (3 * (weight_B1HW if area_B1HW is None else area_B1HW).sum()).clamp_min(1.0)
 
 
 def kl_to_prior(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:

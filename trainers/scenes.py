@@ -31,21 +31,20 @@ class Draw:
 
 def draw_indices(windows: Windows, count: int, generator: torch.Generator) -> Draw:
     """`count` windows, each class equally likely, with an exemplar from another instance where the class has one."""
-    groups = list(windows.by_class().values())
-    picks = torch.randint(len(groups), (count,), generator=generator).tolist()
-    target = torch.stack([choose(groups[k], generator) for k in picks])
-    exemplar = torch.stack([choose(groups[k], generator) for k in picks])
-    same = windows.instances[target] == windows.instances[exemplar]
-    for i in torch.nonzero(same)[:, 0].tolist():
-        group = groups[picks[i]]
-        others = group[windows.instances[group] != windows.instances[target[i]]]
-        if len(others):
-            exemplar[i] = choose(others, generator)
-    return Draw(target, exemplar)
+    g = windows.groups
+    u = torch.rand(3, count, generator=generator)
+    group = pick(u[0], torch.full_like(g.order[:1], len(g.counts)))
+    first, size = g.starts[group], g.counts[group]
+    place = first + pick(u[1], size)
+    others = size - g.own_counts[place]
+    other = pick(u[2], torch.where(others > 0, others, size))
+    behind = (others > 0) & (first + other >= g.own_starts[place])  # step over the target's own windows
+    return Draw(g.order[place], g.order[first + other + torch.where(behind, g.own_counts[place], 0)])
 
 
-def choose(group: Tensor, generator: torch.Generator) -> Tensor:
-    return group[torch.randint(len(group), (), generator=generator)]
+def pick(uniform: Tensor, count: Tensor) -> Tensor:
+    """An index below `count` from a uniform number in [0, 1]."""
+    return torch.minimum((uniform * count).long(), count - 1)
 
 
 def draw_novelty(count: int, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from longtail.recipes import Recipe
+from trainers.architectures import build_discriminator, build_generator
 from trainers.device import random_stream
 from trainers.ema import Ema
 from trainers.networks import Discriminator, Encoder, Generator
@@ -29,6 +30,7 @@ class TrainState:
     optimizer_g: torch.optim.Adam
     optimizer_d: torch.optim.Adam
     random: torch.Generator
+    size_px: int
     step: int = 0
     images: int = 0
     elapsed_s: float = 0.0
@@ -41,8 +43,9 @@ class TrainState:
     def fresh(cls, recipe: Recipe, *, num_classes: int) -> TrainState:
         """Networks with random weights, the same for the same recipe seed."""
         torch.manual_seed(recipe.seed)
-        generator = Generator(recipe.network, num_classes=num_classes)
-        discriminator = Discriminator(recipe.network, num_classes=num_classes)
+        plain = recipe.network.architecture == "dcgan"
+        generator = build_generator(recipe.network, num_classes=num_classes)
+        discriminator = build_discriminator(recipe.network, num_classes=num_classes)
         encoder = Encoder(recipe.network)
         for module in (generator, discriminator, encoder):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -53,12 +56,16 @@ class TrainState:
             discriminator=discriminator,
             encoder=encoder,
             ema=Ema(generator, half_life_images=recipe.ema_half_life_images),
-            optimizer_g=torch.optim.Adam(
-                [*generator.parameters(), *encoder.parameters()], lr=recipe.rate_warm, betas=(0.0, 0.99), foreach=True
-            ),
-            optimizer_d=torch.optim.Adam(discriminator.parameters(), lr=recipe.rate_discriminator, betas=(0.0, 0.99), foreach=True),
+            optimizer_g=adam([*generator.parameters(), *encoder.parameters()], plain),
+            optimizer_d=adam(list(discriminator.parameters()), plain),
             random=random_stream(recipe.seed),
+            size_px=recipe.size_px(0.0),
         )
+
+    @property
+    def fade(self) -> float:
+        """Weight of the class projection now: it fades in (transitional cGAN, arXiv:2201.06578)."""
+        return self.recipe.projection_weight * min(1.0, self.adversarial_steps / max(1, self.recipe.projection_fade_steps))
 
     @staticmethod
     def recipe_of(meta: dict[str, str]) -> Recipe:
@@ -87,7 +94,7 @@ class TrainState:
             for index, slots in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
         tensors |= {f"best.{key}": value for key, value in self.best.items()}
-        numbers = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "adversarial_steps", "strength")}
+        numbers = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "adversarial_steps", "strength", "size_px")}
         numbers["best_score"] = self.best_score if math.isfinite(self.best_score) else None
         meta = {"recipe": json.dumps(self.recipe.to_json()), "num_classes": str(self.num_classes), "numbers": json.dumps(numbers)}
         return save({k: v.contiguous().clone() for k, v in tensors.items()}, metadata=meta)
@@ -107,19 +114,27 @@ class TrainState:
                 for key, value in module.state_dict().items():
                     value.copy_(tensors[f"{name}.{key}"])
         for name, optimizer in (("optimizer_g", state.optimizer_g), ("optimizer_d", state.optimizer_d)):
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": _slots(tensors, name)})
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": _slots(tensors, name, optimizer)})
         state.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         for key, value in json.loads(meta["numbers"]).items():
             setattr(state, key, math.inf if value is None else value)
         return state
 
 
-def _slots(tensors: dict[str, Tensor], name: str) -> dict[int, dict[str, Tensor]]:
+def adam(parameters: list[nn.Parameter], plain: bool) -> torch.optim.Adam:
+    """Without momentum, as penalised relativistic training wants it; with the DCGAN paper's for the plain one. Steps set the rate."""
+    return torch.optim.Adam(parameters, lr=1.0, betas=(0.5, 0.999) if plain else (0.0, 0.99), fused=True)
+
+
+def _slots(tensors: dict[str, Tensor], name: str, optimizer: torch.optim.Adam) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's saved slots, each laid out in memory as its parameter is: the fused update reads both as one line of numbers."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     found: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(name + "."):
             _, index, slot = key.split(".")
-            found.setdefault(int(index), {})[slot] = value
+            like = parameters[int(index)]
+            found.setdefault(int(index), {})[slot] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
     return found
 
 

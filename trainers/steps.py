@@ -1,40 +1,34 @@
-"""The three steps of training. Each takes the state and a set of windows, updates once, and returns its figures.
+"""The steps of training. Each takes the state and a set of windows, updates once, and returns its figures.
 
-Shape legend: B batch, Z latent, R resolution.
+No step waits for the device: figures are tensors, and whoever reads them looks whether they are finite.
+Shape legend: B batch, Z latent, R resolution, H W pixels.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
 
+from longtail.recipes import Recipe
 from trainers.augment import Plan, augment
-from trainers.losses import gradient_penalty, kl_to_prior, masked_l1, relativistic_loss, ring_loss
+from trainers.device import precision
+from trainers.losses import discriminator_loss, generator_loss, kl_to_prior, masked_l1, penalised, ring_loss
+from trainers.networks import Discriminator, Encoder, Generator
 from trainers.sampling import Scene, complete
 from trainers.scenes import draw_indices, reconstruction_scene, transplant_scene
 from trainers.state import TrainState
 from trainers.windows import Windows
 
-
-class NotFinite(ArithmeticError):
-    """A loss was NaN or infinite; the update was not applied."""
-
-
-def reconstruct(state: TrainState, windows: Windows, count: int) -> tuple[Tensor, dict[str, float]]:
-    """(loss, figures) of restoring `count` objects from their own degraded selves and the posterior latent."""
-    recipe = state.recipe
-    draw = draw_indices(windows, count, state.random)
-    scene, truth = reconstruction_scene(windows, draw, recipe.whole_image_share, state.random)
-    mean, log_variance = state.encoder(truth, scene.box_B1RR)
-    noise = torch.randn(mean.shape, generator=state.random)
-    fake = complete(state.generator, scene, mean + noise * (0.5 * log_variance).exp())
-    l1, kl = masked_l1(fake, truth, scene.mask_B1RR), kl_to_prior(mean, log_variance)
-    ring = ring_loss(fake, scene.image_B3RR, scene.mask_B1RR)
-    loss = recipe.reconstruction_weight * (l1 + 0.1 * recipe.ring_weight * ring + recipe.kl_weight * kl)
-    return loss, {"l1": float(l1.detach()), "kl": float(kl.detach()), "ring": float(ring.detach())}
+Figures = dict[str, Tensor]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def warm_step(state: TrainState, windows: Windows) -> dict[str, float]:
+def warm_step(state: TrainState, windows: Windows) -> Figures:
     """Reconstruction alone: a conditional variational autoencoder."""
     loss, figures = reconstruct(state, windows, state.recipe.batch)
     apply(loss, state.optimizer_g, state.recipe.rate_warm)
@@ -42,75 +36,138 @@ def warm_step(state: TrainState, windows: Windows) -> dict[str, float]:
     return figures
 
 
-def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bool) -> dict[str, float]:
-    """One update of the discriminator and, unless it is catching up, one of the generator.
+def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bool) -> Figures:
+    """The discriminator's updates and, unless it is catching up, one of the generator.
 
     Half of the batch transplants and is judged; half reconstructs, so that the generator never drifts from the data.
     """
-    recipe, half = state.recipe, state.recipe.batch // 2
-    draw = draw_indices(windows, half, state.random)
-    scene = transplant_scene(windows, draw, recipe.whole_image_share, state.random)
-    latent = torch.randn(half, recipe.network.latent, generator=state.random)
-    with torch.set_grad_enabled(train_generator):
-        fake = complete(state.generator, scene, latent)
-    fade = recipe.projection_weight * min(1.0, state.adversarial_steps / max(1, recipe.projection_fade_steps))
-    figures = discriminator_update(state, scene, fake.detach(), fade)
-    if train_generator:
-        trainable = [p for p in state.discriminator.parameters() if p.requires_grad]
-        for p in trainable:
-            p.requires_grad_(False)
-        real_logits, fake_logits = judge(state, scene, fake, fade)
-        adversarial = relativistic_loss(fake_logits, real_logits)
-        loss, more = reconstruct(state, windows, half)
-        ring = ring_loss(fake, scene.image_B3RR, scene.mask_B1RR)
-        for p in trainable:
-            p.requires_grad_(True)
-        apply(loss + recipe.adversarial_weight * (adversarial + recipe.ring_weight * ring), state.optimizer_g, recipe.rate_generator)
-        figures |= more | {"g_loss": float(adversarial.detach())}
+    recipe = state.recipe
+    figures: Figures = {}
+    for remaining in reversed(range(recipe.discriminator_steps)):
+        wanted = train_generator and not remaining
+        scene, fake = transplant(state, windows, recipe.batch // 2, with_gradient=wanted)
+        figures |= discriminator_update(state, scene, fake.detach())
+        if wanted:
+            figures |= generator_update(state, windows, scene, fake)
     state.adversarial_steps += 1
     finish(state)
     return figures
 
 
-def discriminator_update(state: TrainState, scene: Scene, fake: Tensor, fade: float) -> dict[str, float]:
+def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient: bool) -> tuple[Scene, Tensor]:
+    """(scene, fake) of `count` windows with another instance of their class, or none, in their box."""
+    draw = draw_indices(windows, count, state.random)
+    scene = transplant_scene(windows, draw, state.recipe.whole_image_share, state.random)
+    latent = torch.randn(count, state.recipe.network.latent, generator=state.random)
+    with torch.set_grad_enabled(with_gradient), precision():
+        return scene, fast(complete, state.recipe)(state.generator, scene, latent)
+
+
+def reconstruct(state: TrainState, windows: Windows, count: int, *, invented_weight: float = 1.0) -> tuple[Tensor, Figures]:
+    """(loss, figures) of restoring `count` objects from their own degraded selves and the posterior latent.
+
+    Where the exemplar is cut away the error weighs `invented_weight`: a mean of many answers is what L1 asks for there.
+    """
     recipe = state.recipe
-    penalise = state.step % recipe.penalty_every == 0
-    images = torch.cat([scene.image_B3RR, fake])
-    logits, penalty = judged(state, scene, images, fade, penalise)
+    draw = draw_indices(windows, count, state.random)
+    scene, truth = reconstruction_scene(windows, draw, recipe.whole_image_share, state.random)
+    noise = torch.randn(count, recipe.network.latent, generator=state.random)
+    with precision():
+        fake, kl = fast(restored, recipe)(state.generator, state.encoder, scene, truth, noise)
+    weight = scene.mask_B1RR * (invented_weight + (1 - invented_weight) * scene.validity_B1RR)
+    l1 = masked_l1(fake, truth, weight, area_B1HW=scene.mask_B1RR)
+    ring = ring_loss(fake, scene.image_B3RR, scene.mask_B1RR)
+    loss = recipe.reconstruction_weight * (l1 + 0.1 * recipe.ring_weight * ring + recipe.kl_weight * kl)
+    return loss, {"l1": l1.detach(), "kl": kl.detach(), "ring": ring.detach()}
+
+
+def restored(generator: Generator, encoder: Encoder, scene: Scene, truth_B3RR: Tensor, noise_BZ: Tensor) -> tuple[Tensor, Tensor]:
+    """(windows completed from a draw of the posterior latent of the truth, the posterior's KL in nats)."""
+    mean, log_variance = encoder(truth_B3RR, scene.box_B1RR)
+    latent = mean + noise_BZ * (0.5 * log_variance).exp()
+    return complete(generator, scene, latent), kl_to_prior(mean.float(), log_variance.float())
+
+
+def discriminator_update(state: TrainState, scene: Scene, fake: Tensor) -> Figures:
+    recipe = state.recipe
+    penalise = recipe.penalty_weight > 0 and state.step % recipe.penalty_every == 0
+    logits, norms = judged(state, scene, torch.cat([scene.image_B3RR, fake]), penalise=penalise)
     real_logits, fake_logits = logits.chunk(2)
-    loss = relativistic_loss(real_logits, fake_logits)
-    total = loss + penalty * (recipe.penalty_weight / 2 * recipe.penalty_every)
-    apply(total, state.optimizer_d, recipe.rate_discriminator, clip=10.0)
-    figures = {"d_loss": float(loss.detach()), "d_gap": float((real_logits - fake_logits).mean().detach())}
-    return figures | ({"penalty": float(penalty.detach())} if penalise else {})
+    loss = discriminator_loss(recipe.loss, real_logits, fake_logits)
+    figures = {"d_loss": loss.detach(), "d_gap": (real_logits - fake_logits).mean().detach()}
+    if norms is not None:
+        r1, r2 = (half.mean() for half in norms.chunk(2))
+        penalty = r1 + r2 if recipe.penalty == "r1_r2" else r1
+        figures["penalty"] = penalty.detach()
+        loss = loss + penalty * (recipe.penalty_weight / 2 * recipe.penalty_every)
+    apply(loss, state.optimizer_d, recipe.rate_discriminator, clip=10.0)
+    return figures
 
 
-def judge(state: TrainState, scene: Scene, fake: Tensor, fade: float) -> tuple[Tensor, Tensor]:
-    """Logits of the real windows and of the fakes that were painted into them."""
-    real_logits, fake_logits = judged(state, scene, torch.cat([scene.image_B3RR, fake]), fade, False)[0].chunk(2)
+def generator_update(state: TrainState, windows: Windows, scene: Scene, fake: Tensor) -> Figures:
+    recipe = state.recipe
+    trainable = [p for p in state.discriminator.parameters() if p.requires_grad]
+    for p in trainable:
+        p.requires_grad_(False)
+    adversarial = generator_loss(recipe.loss, *judge(state, scene, fake))
+    for p in trainable:
+        p.requires_grad_(True)
+    loss = recipe.adversarial_weight * (adversarial + recipe.ring_weight * ring_loss(fake, scene.image_B3RR, scene.mask_B1RR))
+    figures = {"g_loss": adversarial.detach()}
+    if recipe.reconstruction_weight:
+        more, restoring = reconstruct(state, windows, recipe.batch // 2, invented_weight=recipe.invented_weight)
+        loss, figures = loss + more, figures | restoring
+    apply(loss, state.optimizer_g, recipe.rate_generator)
+    return figures
+
+
+def judge(state: TrainState, scene: Scene, fake: Tensor, *, random: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Logits of the real windows and of the fakes that were painted into them; augmented from the run's stream, or from `random`."""
+    real_logits, fake_logits = judged(state, scene, torch.cat([scene.image_B3RR, fake]), penalise=False, random=random)[0].chunk(2)
     return real_logits, fake_logits
 
 
-def judged(state: TrainState, scene: Scene, real_and_fake: Tensor, fade: float, penalise: bool) -> tuple[Tensor, Tensor]:
-    """(logits [2B], R1 + R2) of real windows followed by the fakes that were painted into them.
+def judged(
+    state: TrainState, scene: Scene, real_and_fake: Tensor, *, penalise: bool, random: torch.Generator | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """(logits [2B], squared gradient norms [2B]) of real windows followed by the fakes that were painted into them.
 
     A pair shares window, mask, class and augmentation: it differs in the object alone, so its difference has little noise.
     """
-    plan = Plan.draw(len(scene.label_B), state.strength, state.random)
+    plan = Plan.draw(len(scene.label_B), state.strength, random or state.random)
     maps = torch.cat([scene.box_B1RR, scene.mask_B1RR], 1)
     sides = [augment(image, maps, plan) for image in real_and_fake.chunk(2)]
     image = torch.cat([side[0] for side in sides]).contiguous(memory_format=torch.channels_last)
     maps = torch.cat([side[1] for side in sides])
-    if penalise:
-        image = image.detach().requires_grad_(True)
-    logits = state.discriminator(image, maps[:, :1], maps[:, 1:], scene.label_B.repeat(2), fade)
-    return logits, 2 * gradient_penalty(logits, image) if penalise else torch.zeros(())
+    label, fade = scene.label_B.repeat(2), torch.tensor(state.fade)
+    with precision():
+        return fast(judgement, state.recipe)(state.discriminator, image, maps, label, fade, penalise)
+
+
+def judgement(
+    discriminator: Discriminator, image_B3HW: Tensor, maps_B2HW: Tensor, label_B: Tensor, fade: Tensor, penalise: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(logits [B], squared norms of their gradient in the image [B], or None)."""
+
+    def critic(image: Tensor) -> Tensor:
+        logits: Tensor = discriminator(image, maps_B2HW[:, :1], maps_B2HW[:, 1:], label_B, fade)
+        return logits.float()
+
+    return penalised(critic, image_B3HW) if penalise else (critic(image_B3HW), None)
+
+
+def fast(function: Callable[P, T], recipe: Recipe) -> Callable[P, T]:
+    """The function, compiled whole where the recipe says so."""
+    return compiled(function) if recipe.compiled else function
+
+
+@functools.cache
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    return torch.compile(function, dynamic=False)
 
 
 def apply(loss: Tensor, optimizer: torch.optim.Adam, rate: float, *, clip: float = 1.0) -> None:
-    """Back-propagates and updates at the given rate, gradients clipped in norm; refuses a loss that is not finite."""
-    if not torch.isfinite(loss):
-        raise NotFinite(f"loss is {float(loss.detach())}")
+    """Back-propagates and updates at the given rate, gradients clipped in norm."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

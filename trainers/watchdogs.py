@@ -87,12 +87,12 @@ def _collapse(fake: Tensor, mask: Tensor, train: Windows, draw: Draw, label: Ten
 def _discriminator_findings(state: TrainState, train: Windows, val: Windows | None, random: torch.Generator) -> list[Finding]:
     scene = transplant_scene(train, draw_indices(train, 32, random), 0.0, random)
     fake = complete(state.generator, scene, torch.randn(32, state.recipe.network.latent, generator=random))
-    real_logits, fake_logits = judge(state, scene, fake, 0.0)
+    real_logits, fake_logits = judge(state, scene, fake, random=random)
     gap = float((real_logits - fake_logits).mean())
     findings = [Finding("d_overpowers", gap, f"at most {OVERPOWERS_GAP}", gap > OVERPOWERS_GAP, "halve the discriminator's rate")]
     if val is not None and len(val) >= 8:
         held = transplant_scene(val, draw_indices(val, 32, random), 0.0, random)
-        held_logits, _ = judge(state, held, held.image_B3RR, 0.0)
+        held_logits, _ = judge(state, held, held.image_B3RR, random=random)
         ratio = float((real_logits - held_logits).mean()) / gap if abs(gap) > 0.05 else 0.0
         findings.append(
             Finding("d_memorises", ratio, f"at most {MEMORISES_RATIO}, aimed at 0.5", ratio > MEMORISES_RATIO, "augment more strongly")

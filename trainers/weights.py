@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from infra.objects import Objects
 from infra.settings import Settings
-from longtail.recipes import NetworkConfig
+from longtail.recipes import network_from_json
+from trainers.architectures import build_generator
 from trainers.networks import Generator
 from trainers.state import metadata
 
@@ -29,7 +31,7 @@ def to_bytes(generator: Generator, *, classes: list[str]) -> bytes:
     """The generator as one safetensors file."""
     network = generator.config
     meta = {
-        "network": json.dumps({"resolution_px": network.resolution_px, "widths": network.widths, "latent": network.latent, "style": network.style}),
+        "network": json.dumps(asdict(network)),
         "classes": json.dumps(classes),
     }
     return save({k: v.contiguous() for k, v in generator.state_dict().items()}, metadata=meta)
@@ -38,8 +40,7 @@ def to_bytes(generator: Generator, *, classes: list[str]) -> bytes:
 def from_bytes(data: bytes) -> Generator:
     """The generator that `to_bytes` wrote, ready to sample."""
     meta = metadata(data)
-    network = json.loads(meta["network"])
-    generator = Generator(NetworkConfig(**{**network, "widths": tuple(network["widths"])}), num_classes=len(json.loads(meta["classes"])))
+    generator = build_generator(network_from_json(json.loads(meta["network"])), num_classes=len(json.loads(meta["classes"])))
     generator.load_state_dict(load(data))
     generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator.eval().requires_grad_(False)

@@ -5,6 +5,7 @@ Shape legend: N windows, R resolution.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,24 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from trainers.device import as_tensor
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Windows in order of class, then of instance, so that a batch can be drawn without leaving the device.
+
+    `order` [N] are their indices; a class begins at `starts` [C] and has `counts` [C]; the instance of the window in place p
+    begins at `own_starts` [N] and has `own_counts` [N].
+    """
+
+    order: Tensor
+    starts: Tensor
+    counts: Tensor
+    own_starts: Tensor
+    own_counts: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,21 @@ class Windows:
 
     def subset(self, index: Tensor) -> Windows:
         return Windows(self.images[index], self.boxes[index], self.labels[index], self.instances[index])
+
+    def reduced(self, size: int) -> Windows:
+        """The same windows at a smaller size, each pixel the mean of those it replaces."""
+        if size == self.images.shape[-1]:
+            return self
+        small = torch.cat([F.interpolate(part.float(), size=(size, size), mode="area").round().byte() for part in self.images.split(1024)])
+        return Windows(small, self.boxes, self.labels, self.instances)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        key = self.labels * (int(self.instances.max()) + 1) + self.instances
+        order = torch.argsort(key, stable=True)
+        _, counts = torch.unique_consecutive(self.labels[order], return_counts=True)
+        _, own, own_counts = torch.unique_consecutive(key[order], return_inverse=True, return_counts=True)
+        return Groups(order, counts.cumsum(0) - counts, counts, (own_counts.cumsum(0) - own_counts)[own], own_counts[own])
 
     def by_class(self) -> dict[int, Tensor]:
         """Indices of each class's windows."""

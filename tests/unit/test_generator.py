@@ -13,12 +13,12 @@ import torch
 from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance
 from trainers import weights
+from trainers.architectures import build_generator
 from trainers.bank import PER_CLASS, Bank, build_bank
 from trainers.compose import Warp, composite, degrade, ground_color, mask_map, warp_exemplar
 from trainers.filters import Candidate, judge_batch
 from trainers.finetune import halve
 from trainers.loop import apply_remedy, train
-from trainers.networks import Generator
 from trainers.quality.consistency import cross_fitted_agreement
 from trainers.quality.copying import copy_threshold, nearest
 from trainers.quality.coverage import density_and_coverage
@@ -29,7 +29,8 @@ from trainers.steps import warm_step
 from trainers.watchdogs import Finding
 from trainers.windows import Instance, cut_windows, window_around
 
-SMALL = Recipe(network=NetworkConfig(resolution_px=32, widths=(8, 12, 16), latent=8, style=16), batch=8, evaluate_every_s=1e9, whole_image_share=0.0)
+NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
+SMALL = Recipe(network=NETWORK, batch=8, evaluate_every_s=1e9, whole_image_share=0.0)
 ONE_BOX = torch.tensor([[0.25, 0.25, 0.75, 0.75]])
 
 
@@ -119,7 +120,7 @@ def test_a_window_holds_its_box_and_stays_inside_where_it_can(box):
 
 
 def test_the_residual_is_bounded(windows):
-    generator = Generator(SMALL.network, num_classes=2)
+    generator = build_generator(SMALL.network, num_classes=2)
     out = generator(torch.randn(4, 9, 32, 32) * 100, torch.randn(4, 8) * 100, torch.zeros(4, dtype=torch.long))
     assert out.abs().max() <= 2
 
@@ -168,7 +169,7 @@ def test_a_loss_that_is_not_finite_rolls_back_and_goes_on(windows):
         if at.step == 8 and not broken:
             broken = True
             with torch.no_grad():
-                state.generator.last.weight.fill_(math.nan)
+                state.generator.tails[0].last.weight.fill_(math.nan)
     assert broken
     assert state.recipe.rate_warm < recipe.rate_warm
     assert all(torch.isfinite(p).all() for p in state.generator.parameters())
@@ -195,7 +196,7 @@ def order(mode="inpaint", novelty=0.2, seed=1):
 
 
 def test_a_record_renders_to_the_same_pixels_and_another_seed_to_others():
-    generator = Generator(SMALL.network, num_classes=2).eval()
+    generator = build_generator(SMALL.network, num_classes=2).eval()
     first, again, other = (render(generator, order(seed=s)).pixels for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -203,7 +204,7 @@ def test_a_record_renders_to_the_same_pixels_and_another_seed_to_others():
 
 @pytest.mark.parametrize(("mode", "novelty"), [("inpaint", 0.0), ("inpaint", 0.5), ("inpaint", 1.0), ("copy_paste", 0.0)])
 def test_pixels_outside_the_mask_are_the_background(mode, novelty):
-    generator = Generator(SMALL.network, num_classes=2).eval()
+    generator = build_generator(SMALL.network, num_classes=2).eval()
     asked = order(mode, novelty)
     made = render(generator, asked)
     outside = np.ones((80, 120), dtype=bool)
@@ -231,7 +232,7 @@ def test_a_change_beside_the_box_does_not_overlap():
 
 
 def test_a_served_generator_survives_its_file():
-    generator = Generator(SMALL.network, num_classes=2).eval()
+    generator = build_generator(SMALL.network, num_classes=2).eval()
     again = weights.from_bytes(weights.to_bytes(generator, classes=["a", "b"]))
     assert np.array_equal(render(generator, order()).pixels, render(again, order()).pixels)
 
@@ -305,7 +306,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_good_weights_go_on(wind
         found += [f.name for f in at.findings if f.bad]
         if len(found) == 0 or "nan" not in found:
             with torch.no_grad():
-                state.generator.last.weight.fill_(float("nan"))
+                state.generator.tails[0].last.weight.fill_(float("nan"))
     assert "nan" in found
     assert state.recipe.rate_warm < SMALL.rate_warm
     assert all(torch.isfinite(p).all() for p in state.generator.parameters())
