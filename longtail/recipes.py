@@ -37,8 +37,8 @@ class NetworkConfig:
         if self.resolution_px % 2 ** len(self.widths):
             raise InvalidRequest(f"network: {len(self.widths)} levels halve {self.resolution_px} px to less than one; use fewer widths")
         ratio = self.resolution_px / self.smallest_px
-        if ratio < 1 or not math.log2(ratio).is_integer() or 2 ** (len(self.widths) - 1) < ratio:
-            raise InvalidRequest(f"network: smallest_px {self.smallest_px} must be resolution_px {self.resolution_px} halved, at most once a level")
+        if ratio < 1 or not math.log2(ratio).is_integer() or 2 ** (len(self.widths) - 2) < ratio:
+            raise InvalidRequest(f"network: smallest_px {self.smallest_px} must be resolution_px {self.resolution_px} halved, with two levels left")
         if self.critic_widths is not None and len(self.critic_widths) != len(self.widths):
             raise InvalidRequest(f"network: {len(self.critic_widths)} critic_widths for {len(self.widths)} widths; the pyramids must be equally high")
 
@@ -47,7 +47,8 @@ class NetworkConfig:
 class Recipe:
     """Everything that decides what a training run does, apart from its data.
 
-    Times are seconds; rates are per step; `novelty` ranges are drawn uniformly for each image. `invented_weight` is what
+    Times are seconds; rates are per step. Novelty is drawn uniformly from its range, and is 1 (no exemplar at all) for
+    `full_novelty_share` of the images. `invented_weight` is what
     reconstruction weighs, beside an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's
     time at each size, the full one last; none means all of it at the full one.
     `compiled` steps start minutes later and run faster.
@@ -77,6 +78,8 @@ class Recipe:
     ema_half_life_images: float = 2000.0
     freeze_high_resolution: bool = False
     whole_image_share: float = 0.15
+    novelty_range: tuple[float, float] = (0.0, 1.0)
+    full_novelty_share: float = 0.4
     evaluate_every_s: float = 30.0
     checkpoint_every_s: float = 20.0
     compiled: bool = False
@@ -88,6 +91,9 @@ class Recipe:
         for name in ("warm_s", "catch_up_s", "adversarial_s"):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"recipe: {name} must not be negative, found {getattr(self, name)}")
+        low, high = self.novelty_range
+        if not (0 <= low <= high <= 1 and 0 <= self.full_novelty_share <= 1):
+            raise InvalidRequest(f"recipe: novelty_range {[low, high]} and full_novelty_share {self.full_novelty_share} must lie in 0 to 1, in order")
         for name in ("discriminator_steps", "penalty_every"):
             if getattr(self, name) < 1:
                 raise InvalidRequest(f"recipe: {name} must be at least 1, found {getattr(self, name)}")
@@ -116,22 +122,24 @@ class Recipe:
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Self:
         """The recipe that `to_json` wrote."""
-        shares = tuple(body.get("size_shares", ()))  # a checkpoint names what its run knew
-        return cls(**{**body, "network": network_from_json(body["network"]), "size_shares": shares})
+        return cls(**{**retupled(body), "network": network_from_json(body["network"])})
 
 
 def network_from_json(body: dict[str, Any]) -> NetworkConfig:
     """The sizes that were written as JSON, whose lists are tuples again."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
-    return NetworkConfig(**values)
+    return NetworkConfig(**retupled(body))
+
+
+def retupled(body: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
 
 
 NETWORKS: dict[Preset, NetworkConfig] = {
     "tiny32": NetworkConfig(resolution_px=32, widths=(80, 112, 144)),
     "tiny": NetworkConfig(),
-    "base": NetworkConfig(resolution_px=128, widths=(80, 128, 192, 256, 256), critic_widths=(128, 192, 256, 320, 320), style=256, tail=(32, 24)),
+    "base": NetworkConfig(resolution_px=128, widths=(64, 112, 176, 256, 256), critic_widths=(120, 168, 256, 320, 320), style=256, tail=(32, 24)),
     "large": NetworkConfig(
-        resolution_px=256, widths=(96, 128, 192, 256, 320, 384), critic_widths=(128, 192, 256, 320, 384, 384), latent=128, style=384, tail=(32, 24)
+        resolution_px=256, widths=(64, 112, 192, 288, 384, 448), critic_widths=(120, 168, 256, 320, 384, 384), latent=128, style=384, tail=(32, 24)
     ),
     "baseline": NetworkConfig(architecture="dcgan", smallest_px=64),
 }

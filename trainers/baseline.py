@@ -52,10 +52,10 @@ class DcganDiscriminator(Discriminator):
         self.apply(small_weights)
 
     def forward(self, image_B3HW: Tensor, box_B1HW: Tensor, mask_B1HW: Tensor, label_B: Tensor, fade: Tensor) -> Tensor:
-        """Logits [B] of real images followed by as many fakes; each half is normalised by itself. `fade` is not used."""
+        """Logits [B] of images that are all real or all fake, as batch normalisation wants them. `fade` is not used."""
         label = self.embed(label_B).view(len(label_B), 1, *image_B3HW.shape[-2:])
-        halves = torch.cat([image_B3HW, box_B1HW, mask_B1HW, label], 1).chunk(2)
-        return torch.cat([self.layers(half).flatten() for half in halves])
+        logits: Tensor = self.layers(torch.cat([image_B3HW, box_B1HW, mask_B1HW, label], 1))
+        return logits.flatten()
 
 
 def small_weights(module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from dataclasses import replace
@@ -64,6 +65,7 @@ def run_finetune(
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
+    registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
     registry.log_file(run, "grids/final.png", to_png(grid(state, data.val)))
     registry.log_figures(run, {f"gate/{g['name']}/{g['class_name'].replace(' ', '_')}": g["figure"] for g in gates}, step=state.step)
     registry.finish_run(run)
@@ -71,6 +73,7 @@ def run_finetune(
         "uri": uri,
         "run": run,
         "gates": gates,
+        "watchdogs": state.events,
         "images": state.images,
         "steps": state.step,
         "best_kid": None if not np.isfinite(state.best_score) else state.best_score,

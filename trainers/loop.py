@@ -138,11 +138,26 @@ def evaluate(
     findings = [*faults, *inspect(state, windows, val)]
     for finding in findings:
         apply_remedy(state, finding)
+    tell(state, findings)
     value = score(state.ema.module) if score else None
     if value is not None and math.isfinite(value) and value <= state.best_score:
         state.best_score = value
         state.best = {k: v.detach().clone() for k, v in state.ema.module.state_dict().items()}
     return replace(at, findings=tuple(findings), score=value)
+
+
+def tell(state: TrainState, findings: Sequence[Finding]) -> None:
+    """Writes down each bark with the remedy that was tried, and how every earlier one reads now."""
+    now = {f.name: f for f in findings}
+    for event in state.events:
+        if event["name"] in now and not event["gone"]:
+            event |= {"figure_after": now[event["name"]].figure, "gone": not now[event["name"]].bad}
+        elif event["name"] == "nan":
+            event["gone"] = event["gone"] or "nan" not in now
+    for finding in findings:
+        if finding.bad:
+            event = {"name": finding.name, "step": state.step, "elapsed_s": round(state.elapsed_s, 1), "figure": finding.figure, "limit": finding.limit}
+            state.events.append(event | {"remedy": finding.remedy, "figure_after": None, "gone": False})
 
 
 def apply_remedy(state: TrainState, finding: Finding) -> None:

@@ -117,7 +117,7 @@ class Discriminator(nn.Module):
     """What every discriminator does: from images with their box, mask and class to logits."""
 
     def forward(self, image_B3HW: Tensor, box_B1HW: Tensor, mask_B1HW: Tensor, label_B: Tensor, fade: Tensor) -> Tensor:
-        """Logits [B] of real images followed by as many fakes. `fade` in [0, 1] weighs the class."""
+        """Logits [B] of images that are all real or all fake. `fade` in [0, 1] weighs the class."""
         raise NotImplementedError
 
 
@@ -183,6 +183,8 @@ class ProjectionDiscriminator(Discriminator):
         nn.init.normal_(self.embed.weight, std=0.02)
         if config.spectral_norm:
             for layer in [m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)]:
+                if not layer.weight.any():  # a branch that begins at zero has no norm to divide by
+                    nn.init.orthogonal_(layer.weight)
                 spectral_norm(layer)
 
     def forward(self, image_B3HW: Tensor, box_B1HW: Tensor, mask_B1HW: Tensor, label_B: Tensor, fade: Tensor) -> Tensor:
@@ -216,12 +218,12 @@ class Encoder(nn.Module):
 
 
 def spread(features_BNHW: Tensor) -> Tensor:
-    """How much the features differ inside each group of up to four neighbours of a batch, [B, 1]; none spans its halves.
+    """How much the features differ inside each group of up to four neighbours of a batch, [B, 1].
 
     Source: minibatch standard deviation, Karras et al. 2018 (arXiv:1710.10196), section 3.
     """
     count = len(features_BNHW)
-    size = next(g for g in (4, 2, 1) if count % (2 * g) == 0 or g == 1)
+    size = next(g for g in (4, 3, 2, 1) if count % g == 0)
     groups = features_BNHW.reshape(count // size, size, -1)
     deviation = (groups - groups.mean(1, keepdim=True)).square().mean(1).add(1e-8).sqrt().mean(1)
     return deviation.repeat_interleave(size)[:, None]

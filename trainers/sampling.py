@@ -5,6 +5,7 @@ Shape legend: B batch, R network resolution, Z latent.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,3 +43,29 @@ def residual(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:
 def complete(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:
     """The finished windows [B,3,R,R] in about [-1, 1]; context outside the soft mask is bit-exact."""
     return composite(scene.image_B3RR, scene.base(), residual(generator, scene, latent_BZ), scene.soft_B1RR)
+
+
+def draw_latent(count: int, size: int, generator: torch.Generator, *, truncation: float | None = None) -> Tensor:
+    """Latents [count, size] from the prior; each entry within `truncation` of 0, which trades variety for likeness.
+
+    Source: the truncation trick, Brock et al. 2018 (arXiv:1809.11096), section 3.1; drawn by the inverse of the cut normal
+    distribution rather than by trying again, so that every sample takes the same numbers from the stream.
+    """
+    if truncation is None:
+        return torch.randn(count, size, generator=generator)
+    edge = 0.5 * (1 + math.erf(truncation / math.sqrt(2)))
+    uniform = 1 - edge + torch.rand(count, size, generator=generator) * (2 * edge - 1)
+    return torch.special.ndtri(uniform).clamp(-truncation, truncation)
+
+
+def interpolate(first_Z: Tensor, second_Z: Tensor, steps: int) -> Tensor:
+    """Latents [steps, Z] along the great arc from the first to the second, both included: all are as likely as their ends.
+
+    Source: White 2016 (arXiv:1609.04468). Ends that point the same way, or opposite ways, are joined by a straight line.
+    """
+    t = torch.linspace(0, 1, steps)[:, None]
+    cosine = torch.nn.functional.cosine_similarity(first_Z, second_Z, dim=0).clamp(-1, 1)
+    angle = torch.arccos(cosine)
+    if float(torch.sin(angle)) < 1e-4:
+        return first_Z + (second_Z - first_Z) * t
+    return (torch.sin((1 - t) * angle) * first_Z + torch.sin(t * angle) * second_Z) / torch.sin(angle)

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from longtail.recipes import Recipe
 from trainers.augment import recolor
 from trainers.compose import Warp, box_grid, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar
 from trainers.sampling import Scene
 from trainers.windows import Windows
-
-FULL_NOVELTY_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,25 @@ def pick(uniform: Tensor, count: Tensor) -> Tensor:
     return torch.minimum((uniform * count).long(), count - 1)
 
 
-def draw_novelty(count: int, generator: torch.Generator) -> Tensor:
-    """Novelty uniform in [0, 1], and exactly 1 (no exemplar at all) for four in ten."""
-    u = torch.rand(2, count, generator=generator)
-    return torch.where(u[0] < FULL_NOVELTY_SHARE, torch.ones(count), u[1])
+@dataclass(frozen=True)
+class Mixture:
+    """What share of the windows is taken whole, and how novelty is drawn: uniform in a range, exactly 1 for a share of the images."""
+
+    whole_share: float
+    novelty_range: tuple[float, float] = (0.0, 1.0)
+    full_novelty_share: float = 0.4
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Mixture:
+        return cls(recipe.whole_image_share, recipe.novelty_range, recipe.full_novelty_share)
+
+    def novelty(self, count: int, generator: torch.Generator) -> Tensor:
+        """Novelty [count]."""
+        u, (low, high) = torch.rand(2, count, generator=generator), self.novelty_range
+        return torch.where(u[0] < self.full_novelty_share, torch.ones(count), low + u[1] * (high - low))
 
 
-def reconstruction_scene(windows: Windows, draw: Draw, whole_share: float, generator: torch.Generator) -> tuple[Scene, Tensor]:
+def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> tuple[Scene, Tensor]:
     """(scene, truth [B,3,R,R]): the exemplar is the object itself in another light, on another instance's ground."""
     truth = windows.floats(draw.target)
     box = windows.boxes[draw.target]
@@ -63,14 +74,14 @@ def reconstruction_scene(windows: Windows, draw: Draw, whole_share: float, gener
     keep = inner_map(box, truth.shape[-1])
     swap = (torch.rand(len(box), 1, 1, 1, generator=generator) < 0.5).float()
     exemplar = torch.lerp(itself, other, swap * (1 - keep))
-    return build_scene(truth, box, exemplar, windows.labels[draw.target], whole_share, generator), truth
+    return build_scene(truth, box, exemplar, windows.labels[draw.target], mixture, generator), truth
 
 
-def transplant_scene(windows: Windows, draw: Draw, whole_share: float, generator: torch.Generator) -> Scene:
+def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> Scene:
     """The exemplar is another instance of the class, turned, scaled and recoloured a little."""
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
     exemplar = other_instance(windows, draw, generator)
-    return build_scene(image, box, exemplar, windows.labels[draw.target], whole_share, generator)
+    return build_scene(image, box, exemplar, windows.labels[draw.target], mixture, generator)
 
 
 def other_instance(windows: Windows, draw: Draw, generator: torch.Generator) -> Tensor:
@@ -87,13 +98,13 @@ def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor,
     return match_context(exemplar, source, source_box, fill, strength)
 
 
-def build_scene(image: Tensor, box: Tensor, exemplar: Tensor, label: Tensor, whole_share: float, generator: torch.Generator) -> Scene:
+def build_scene(image: Tensor, box: Tensor, exemplar: Tensor, label: Tensor, mixture: Mixture, generator: torch.Generator) -> Scene:
     """Degrades the exemplar by a random novelty and takes a random share of the windows whole."""
     count, size = len(image), image.shape[-1]
     mask, soft = mask_map(box, size, size)
-    whole = (torch.rand(count, 1, 1, 1, generator=generator) < whole_share).float()
+    whole = (torch.rand(count, 1, 1, 1, generator=generator) < mixture.whole_share).float()
     noise = torch.rand(count, 1, 8, 8, generator=generator)
-    degraded, validity = degrade(exemplar, draw_novelty(count, generator), noise)
+    degraded, validity = degrade(exemplar, mixture.novelty(count, generator), noise)
     fill = fill_color(image, box, whole)
     return Scene(image, torch.maximum(mask, whole), torch.maximum(soft, whole), box_map(box, size, size), degraded, validity, label, fill)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -38,6 +39,7 @@ class TrainState:
     strength: float = 0.0
     best_score: float = math.inf
     best: dict[str, Tensor] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def fresh(cls, recipe: Recipe, *, num_classes: int) -> TrainState:
@@ -96,7 +98,8 @@ class TrainState:
         tensors |= {f"best.{key}": value for key, value in self.best.items()}
         numbers = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "adversarial_steps", "strength", "size_px")}
         numbers["best_score"] = self.best_score if math.isfinite(self.best_score) else None
-        meta = {"recipe": json.dumps(self.recipe.to_json()), "num_classes": str(self.num_classes), "numbers": json.dumps(numbers)}
+        parts = {"recipe": self.recipe.to_json(), "num_classes": self.num_classes, "numbers": numbers, "events": self.events}
+        meta = {name: json.dumps(part) for name, part in parts.items()}
         return save({k: v.contiguous().clone() for k, v in tensors.items()}, metadata=meta)
 
     @classmethod
@@ -115,6 +118,7 @@ class TrainState:
                     value.copy_(tensors[f"{name}.{key}"])
         for name, optimizer in (("optimizer_g", state.optimizer_g), ("optimizer_d", state.optimizer_d)):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": _slots(tensors, name, optimizer)})
+        state.events = json.loads(meta["events"])
         state.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         for key, value in json.loads(meta["numbers"]).items():
             setattr(state, key, math.inf if value is None else value)

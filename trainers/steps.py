@@ -19,7 +19,7 @@ from trainers.device import precision
 from trainers.losses import discriminator_loss, generator_loss, kl_to_prior, masked_l1, penalised, ring_loss
 from trainers.networks import Discriminator, Encoder, Generator
 from trainers.sampling import Scene, complete
-from trainers.scenes import draw_indices, reconstruction_scene, transplant_scene
+from trainers.scenes import Mixture, draw_indices, reconstruction_scene, transplant_scene
 from trainers.state import TrainState
 from trainers.windows import Windows
 
@@ -57,7 +57,7 @@ def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bo
 def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient: bool) -> tuple[Scene, Tensor]:
     """(scene, fake) of `count` windows with another instance of their class, or none, in their box."""
     draw = draw_indices(windows, count, state.random)
-    scene = transplant_scene(windows, draw, state.recipe.whole_image_share, state.random)
+    scene = transplant_scene(windows, draw, Mixture.of(state.recipe), state.random)
     latent = torch.randn(count, state.recipe.network.latent, generator=state.random)
     with torch.set_grad_enabled(with_gradient), precision():
         return scene, fast(complete, state.recipe)(state.generator, scene, latent)
@@ -70,7 +70,7 @@ def reconstruct(state: TrainState, windows: Windows, count: int, *, invented_wei
     """
     recipe = state.recipe
     draw = draw_indices(windows, count, state.random)
-    scene, truth = reconstruction_scene(windows, draw, recipe.whole_image_share, state.random)
+    scene, truth = reconstruction_scene(windows, draw, Mixture.of(recipe), state.random)
     noise = torch.randn(count, recipe.network.latent, generator=state.random)
     with precision():
         fake, kl = fast(restored, recipe)(state.generator, state.encoder, scene, truth, noise)
@@ -91,13 +91,13 @@ def restored(generator: Generator, encoder: Encoder, scene: Scene, truth_B3RR: T
 def discriminator_update(state: TrainState, scene: Scene, fake: Tensor) -> Figures:
     recipe = state.recipe
     penalise = recipe.penalty_weight > 0 and state.step % recipe.penalty_every == 0
-    logits, norms = judged(state, scene, torch.cat([scene.image_B3RR, fake]), penalise=penalise)
-    real_logits, fake_logits = logits.chunk(2)
+    plan = pair_plan(state, scene)
+    real_logits, r1 = judged(state, scene, scene.image_B3RR, plan, penalise=penalise)
+    fake_logits, r2 = judged(state, scene, fake, plan, penalise=penalise and recipe.penalty == "r1_r2")
     loss = discriminator_loss(recipe.loss, real_logits, fake_logits)
     figures = {"d_loss": loss.detach(), "d_gap": (real_logits - fake_logits).mean().detach()}
-    if norms is not None:
-        r1, r2 = (half.mean() for half in norms.chunk(2))
-        penalty = r1 + r2 if recipe.penalty == "r1_r2" else r1
+    if penalise:
+        penalty = r1.mean() + r2.mean()
         figures["penalty"] = penalty.detach()
         loss = loss + penalty * (recipe.penalty_weight / 2 * recipe.penalty_every)
     apply(loss, state.optimizer_d, recipe.rate_discriminator, clip=10.0)
@@ -122,38 +122,38 @@ def generator_update(state: TrainState, windows: Windows, scene: Scene, fake: Te
 
 
 def judge(state: TrainState, scene: Scene, fake: Tensor, *, random: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Logits of the real windows and of the fakes that were painted into them; augmented from the run's stream, or from `random`."""
-    real_logits, fake_logits = judged(state, scene, torch.cat([scene.image_B3RR, fake]), penalise=False, random=random)[0].chunk(2)
-    return real_logits, fake_logits
-
-
-def judged(
-    state: TrainState, scene: Scene, real_and_fake: Tensor, *, penalise: bool, random: torch.Generator | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """(logits [2B], squared gradient norms [2B]) of real windows followed by the fakes that were painted into them.
+    """Logits of the real windows, which carry no gradient, and of the fakes that were painted into them.
 
     A pair shares window, mask, class and augmentation: it differs in the object alone, so its difference has little noise.
     """
-    plan = Plan.draw(len(scene.label_B), state.strength, random or state.random)
-    maps = torch.cat([scene.box_B1RR, scene.mask_B1RR], 1)
-    sides = [augment(image, maps, plan) for image in real_and_fake.chunk(2)]
-    image = torch.cat([side[0] for side in sides]).contiguous(memory_format=torch.channels_last)
-    maps = torch.cat([side[1] for side in sides])
-    label, fade = scene.label_B.repeat(2), torch.tensor(state.fade)
+    plan = pair_plan(state, scene, random=random)
+    with torch.no_grad():
+        real_logits = judged(state, scene, scene.image_B3RR, plan)[0]
+    return real_logits, judged(state, scene, fake, plan)[0]
+
+
+def pair_plan(state: TrainState, scene: Scene, *, random: torch.Generator | None = None) -> Plan:
+    return Plan.draw(len(scene.label_B), state.strength, random or state.random)
+
+
+def judged(state: TrainState, scene: Scene, image: Tensor, plan: Plan, *, penalise: bool = False) -> tuple[Tensor, Tensor]:
+    """(logits [B], squared norms of their gradient in the image [B], zero where they are not asked for) of one side, augmented."""
+    image, maps = augment(image, torch.cat([scene.box_B1RR, scene.mask_B1RR], 1), plan)
+    image = image.contiguous(memory_format=torch.channels_last)
     with precision():
-        return fast(judgement, state.recipe)(state.discriminator, image, maps, label, fade, penalise)
+        return fast(judgement, state.recipe)(state.discriminator, image, maps, scene.label_B, torch.tensor(state.fade), penalise)
 
 
 def judgement(
     discriminator: Discriminator, image_B3HW: Tensor, maps_B2HW: Tensor, label_B: Tensor, fade: Tensor, penalise: bool
-) -> tuple[Tensor, Tensor | None]:
-    """(logits [B], squared norms of their gradient in the image [B], or None)."""
+) -> tuple[Tensor, Tensor]:
+    """(logits [B], squared norms [B])."""
 
     def critic(image: Tensor) -> Tensor:
         logits: Tensor = discriminator(image, maps_B2HW[:, :1], maps_B2HW[:, 1:], label_B, fade)
         return logits.float()
 
-    return penalised(critic, image_B3HW) if penalise else (critic(image_B3HW), None)
+    return penalised(critic, image_B3HW) if penalise else (critic(image_B3HW), torch.zeros(()))
 
 
 def fast(function: Callable[P, T], recipe: Recipe) -> Callable[P, T]:

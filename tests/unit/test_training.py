@@ -1,0 +1,269 @@
+"""The training loop's options, its schedule of sizes, and the ways in which a run is made to fail and must say so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from longtail.errors import InvalidRequest
+from longtail.recipes import NetworkConfig, Recipe
+from trainers.loop import train
+from trainers.sampling import draw_latent, interpolate
+from trainers.scenes import Mixture, draw_indices
+from trainers.state import TrainState
+from trainers.steps import adversarial_step
+from trainers.windows import Instance, Windows, cut_windows
+
+NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
+SMALL = Recipe(network=NETWORK, batch=8, whole_image_share=0.0)
+
+
+def counting_clock():
+    ticks = iter(range(1_000_000))
+    return lambda: float(next(ticks))
+
+
+def textured(count, *, seed, labels=2):
+    """Objects of random texture and brightness on a random flat ground: nothing of one tells of another."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        image = np.full((40, 40, 3), rng.integers(30, 220, 3), dtype=np.uint8)
+        image[12:28, 12:28] = rng.integers(0, 255, (16, 16, 3))
+        image[12:28, 12:28] = np.clip(image[12:28, 12:28] * 0.4 + rng.integers(0, 150, 3), 0, 255)
+        found.append(Instance(image, (12.0, 12.0, 28.0, 28.0), i % labels))
+    return cut_windows(found, resolution=32, per_instance=1, seed=0, fixed=True)
+
+
+@pytest.fixture(scope="module")
+def windows():
+    return textured(24, seed=0)
+
+
+def run(recipe, windows, val=None, *, num_classes=2, change=None):
+    """(state, everything that was reported) of a whole run, counted in steps rather than seconds."""
+    state = TrainState.fresh(recipe, num_classes=num_classes)
+    if change:
+        change(state)
+    return state, list(train(state, windows, val, clock=counting_clock(), report_every_s=1))
+
+
+def barks(reports, name):
+    return [f for at in reports for f in at.findings if f.name == name and f.bad]
+
+
+OPTIONS = {
+    "hinge": replace(SMALL, loss="hinge"),
+    "non_saturating": replace(SMALL, loss="non_saturating"),
+    "r1_only": replace(SMALL, penalty="r1", penalty_every=1),
+    "no_penalty": replace(SMALL, penalty_weight=0.0),
+    "spectral_norm": replace(SMALL, network=replace(NETWORK, spectral_norm=True)),
+    "minibatch_std": replace(SMALL, network=replace(NETWORK, minibatch_std=True)),
+    "two_critic_steps": replace(SMALL, discriminator_steps=2),
+    "baseline": replace(
+        SMALL, network=replace(NETWORK, architecture="dcgan", smallest_px=32), loss="non_saturating",
+        penalty_weight=0.0, reconstruction_weight=0.0, ring_weight=0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_trains_both_networks(recipe, windows):
+    state = TrainState.fresh(recipe, num_classes=2)
+    before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (state.generator, state.discriminator)]
+    for _ in range(3):
+        figures = adversarial_step(state, windows, train_generator=True)
+        assert all(torch.isfinite(v) for v in figures.values())
+    for module, old in zip((state.generator, state.discriminator), before, strict=True):
+        assert any(not torch.equal(v, old[k]) for k, v in module.state_dict().items())
+        assert all(torch.isfinite(v).all() for v in module.state_dict().values())
+
+
+@pytest.mark.parametrize("recipe", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_survives_its_checkpoint(recipe, windows):
+    state = TrainState.fresh(recipe, num_classes=2)
+    adversarial_step(state, windows, train_generator=True)
+    again = TrainState.from_bytes(state.to_bytes())
+    first, second = (adversarial_step(s, windows, train_generator=True) for s in (state, again))
+    assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in second.items()}
+
+
+def test_r1_alone_is_the_penalty_of_the_real_side(windows):
+    figures = {}
+    for kind in ("r1", "r1_r2"):
+        state = TrainState.fresh(replace(SMALL, penalty=kind), num_classes=2)
+        figures[kind] = float(adversarial_step(state, windows, train_generator=False)["penalty"])
+    assert 0 < figures["r1"] < figures["r1_r2"]
+
+
+def test_sizes_follow_their_schedule_across_a_resume(windows):
+    recipe = replace(SMALL, warm_s=6, catch_up_s=2, adversarial_s=12, size_shares=(0.5, 0.5), evaluate_every_s=1e9)
+    state = TrainState.fresh(recipe, num_classes=2)
+    sizes = []
+    for at in train(state, windows, None, clock=counting_clock(), report_every_s=1):
+        sizes.append(at.figures["size_px"])
+        if at.step == 6:
+            state = TrainState.from_bytes(state.to_bytes())
+            break
+    for at in train(state, windows, None, clock=counting_clock(), report_every_s=1):
+        sizes.append(at.figures["size_px"])
+    assert sizes == [16.0] * 10 + [32.0] * 10
+
+
+def test_growing_does_not_undo_what_was_learned(windows):
+    """L1 in the first steps at 32 px is far below that of a network that begins, although there is more detail to get wrong."""
+    recipe = replace(SMALL, warm_s=400, catch_up_s=0, adversarial_s=0, size_shares=(0.9, 0.1), rate_warm=3e-3, evaluate_every_s=1e9)
+    _, reports = run(recipe, windows)
+    l1 = [at.figures["l1"] for at in reports]
+    assert np.mean(l1[360:372]) < 0.75 * np.mean(l1[:12])
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.6), (0.2, 0.3, 0.5)], ids=["more_than_all", "more_sizes_than_there_are"])
+def test_impossible_schedules_are_refused(shares):
+    with pytest.raises(InvalidRequest, match="size_shares"):
+        replace(SMALL, size_shares=shares)
+
+
+def test_batches_balance_classes_and_never_take_an_object_for_its_own_exemplar():
+    """Class 0 has 40 windows of 20 instances, class 1 four windows of two."""
+    labels = torch.tensor([0] * 40 + [1] * 4)
+    instances = torch.arange(22).repeat_interleave(2)
+    few = Windows(torch.zeros(44, 3, 8, 8, dtype=torch.uint8), torch.zeros(44, 4), labels, instances)
+    draw = draw_indices(few, 4000, torch.Generator().manual_seed(0))
+    assert 0.46 < float((labels[draw.target] == 1).float().mean()) < 0.54
+    assert torch.equal(labels[draw.target], labels[draw.exemplar])
+    assert not (instances[draw.target] == instances[draw.exemplar]).any()
+    assert len(draw.target.unique()) == len(draw.exemplar.unique()) == 44
+
+
+def test_the_only_instance_of_a_class_is_its_own_exemplar():
+    one = Windows(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 4), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]))
+    draw = draw_indices(one, 100, torch.Generator().manual_seed(0))
+    assert set(draw.exemplar[draw.target == 2].tolist()) == {2}
+
+
+def test_novelty_keeps_to_its_range_and_its_share_of_none():
+    drawn = Mixture(0.0, (0.1, 0.3), 0.25).novelty(4000, torch.Generator().manual_seed(0))
+    none = drawn == 1
+    assert 0.22 < float(none.float().mean()) < 0.28
+    assert 0.1 <= float(drawn[~none].min()) < float(drawn[~none].max()) <= 0.3
+
+
+def test_truncated_latents_stay_within_and_lose_spread():
+    random = torch.Generator().manual_seed(0)
+    wide, cut = draw_latent(4000, 4, random), draw_latent(4000, 4, random, truncation=0.7)
+    assert cut.abs().max() <= 0.7
+    assert float(cut.std()) < 0.5 < float(wide.std())
+    assert abs(float(cut.mean())) < 0.02
+
+
+def test_interpolated_latents_keep_their_length_and_their_ends():
+    first, second = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])
+    path = interpolate(first, second, 5)
+    assert torch.allclose(path[0], first, atol=1e-6)
+    assert torch.allclose(path[-1], second, atol=1e-6)
+    assert torch.allclose(path.norm(dim=1), torch.full((5,), 3.0), atol=1e-5)
+    assert torch.allclose(interpolate(first, first, 3), first.expand(3, 2))
+
+
+# Recipes made to fail: each failure is named, its remedy is tried within the run, and the run says what became of it.
+
+
+def test_a_critic_that_overpowers_is_named_and_slowed(windows):
+    recipe = replace(
+        SMALL, catch_up_s=0, warm_s=0, adversarial_s=240, penalty_weight=0.0, rate_discriminator=1e-2, rate_generator=1e-6,
+        full_novelty_share=1.0, evaluate_every_s=60,
+    )  # fmt: skip
+    state, reports = run(recipe, windows)
+    assert barks(reports, "d_overpowers")
+    assert state.recipe.rate_discriminator < recipe.rate_discriminator
+    assert any(e["name"] == "d_overpowers" and e["figure_after"] is not None for e in state.events)
+
+
+def tagged(count, *, seed):
+    """Discs of one colour framed in another: that the two belong together can only be known by heart."""
+    random = torch.Generator().manual_seed(seed)
+    frame, color = (torch.randint(0, 255, (count, 3, 1, 1), generator=random).float() for _ in range(2))
+    images = torch.full((count, 3, 32, 32), 100.0)
+    at = torch.arange(32) - 15.5
+    far = at.abs() > 11
+    images = torch.where(far[:, None] | far[None], frame, images)
+    images = torch.where(at[:, None].square() + at.square() <= 25, color, images)
+    boxes = torch.tensor([[0.34, 0.34, 0.66, 0.66]]).repeat(count, 1)
+    return Windows(images.byte(), boxes, torch.zeros(count, dtype=torch.long), torch.arange(count))
+
+
+def test_a_critic_that_memorises_is_named_and_sees_stronger_augmentation():
+    def still(state):
+        for tail in state.generator.tails:  # a generator that adds nothing: its fakes are real discs in the wrong frame
+            torch.nn.init.zeros_(tail.last.weight)
+
+    recipe = replace(
+        SMALL, network=replace(NETWORK, critic_widths=(16, 24, 32)), warm_s=0, catch_up_s=300, adversarial_s=0, penalty_weight=0.0,
+        rate_discriminator=1e-3, novelty_range=(0.0, 0.0), full_novelty_share=0.0, evaluate_every_s=100,
+    )  # fmt: skip
+    state, reports = run(recipe, tagged(6, seed=1), tagged(16, seed=2), num_classes=1, change=still)
+    assert barks(reports, "d_memorises")
+    assert state.strength > 0
+
+
+def test_a_latent_that_is_priced_out_is_named_and_made_cheaper(windows):
+    recipe = replace(
+        SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, kl_weight=1.0, rate_warm=3e-3, full_novelty_share=1.0,
+        ema_half_life_images=50.0, evaluate_every_s=60,
+    )  # fmt: skip
+    state, reports = run(recipe, windows)
+    assert barks(reports, "latent_ignored")
+    assert state.recipe.kl_weight < recipe.kl_weight
+
+
+def test_a_class_that_means_nothing_is_named(windows):
+    """Every window is there under both labels, so that the best a generator can do is not to read them."""
+    twice = Windows(windows.images.repeat(2, 1, 1, 1), windows.boxes.repeat(2, 1), torch.arange(2).repeat_interleave(24), torch.arange(24).repeat(2))
+    recipe = replace(SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, rate_warm=3e-3, ema_half_life_images=50.0, evaluate_every_s=60)
+    state, reports = run(recipe, twice)
+    assert barks(reports, "class_ignored")
+    assert state.recipe.projection_weight > recipe.projection_weight
+
+
+def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_come_back(windows):
+    flat = Windows(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
+    outside = torch.ones(32, 32, dtype=torch.bool)
+    outside[6:26, 6:26] = False
+    flat.images[:, :, outside] = 100  # one ground for all: nothing but the latent could tell samples apart
+    recipe = replace(
+        SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, kl_weight=10.0, rate_warm=5e-3, evaluate_every_s=60, full_novelty_share=1.0,
+        ema_half_life_images=50.0,
+    )  # fmt: skip
+    state, reports = run(recipe, flat)
+    assert barks(reports, "class_collapse")
+    assert any(e["name"] == "class_collapse" and e["remedy"] for e in state.events)
+
+
+def test_rates_that_tear_the_seams_are_named(windows):
+    recipe = replace(SMALL, warm_s=40, catch_up_s=0, adversarial_s=0, ring_weight=0.5, rate_warm=0.3, evaluate_every_s=10)
+    state, reports = run(recipe, windows)
+    assert barks(reports, "seams")
+    assert state.recipe.ring_weight > recipe.ring_weight
+
+
+def test_a_healthy_run_barks_at_nothing_and_one_remedied_says_that_it_is_gone(windows):
+    apart = Windows(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
+    apart.images[apart.labels == 1, :, 6:26, 6:26] //= 4  # the classes differ: there is something to learn
+    recipe = replace(
+        SMALL, warm_s=200, catch_up_s=0, adversarial_s=0, rate_warm=3e-3, kl_weight=3e-5, ema_half_life_images=50.0, evaluate_every_s=100
+    )
+    state, reports = run(recipe, apart)
+    assert not [f for at in reports for f in at.findings if f.bad]
+    assert state.events == []
+    state = TrainState.fresh(recipe, num_classes=2)
+    sick = True
+    for at in train(state, apart, None, clock=counting_clock(), report_every_s=1):
+        if sick and at.step == 30:
+            sick = False
+            with torch.no_grad():
+                state.generator.tails[0].last.weight.fill_(torch.nan)
+    assert [(e["name"], e["gone"]) for e in state.events if e["name"] == "nan"] == [("nan", True)]
