@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export RAY_USAGE_STATS_ENABLED = 0
 
 
-.PHONY: demo up test test-long postgres check bench foundation clean
+.PHONY: demo up test test-long postgres check bench gpu-check foundation clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Longtail needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -40,6 +40,10 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(RUN) benchmarks.$(or $(NAME),demo) $(if $(QUICK),--quick)
+
+# On a machine with a GPU; torch, numpy and pillow are enough for it: python -m benchmarks.gpu_check
+gpu-check: .venv/ready
+	$(RUN) benchmarks.gpu_check
 
 # NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/). The shipped file took two
 # runs, the second with START=FIRST; see docs/lab, 3 and 6.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
@@ -28,22 +26,30 @@ class Figure:
     spread: tuple[float, float] | None = None
 
 
-def save(name: str, figures: list[Figure], *, quick: bool) -> None:
+def save(name: str, figures: list[Figure], *, quick: bool, gpu: str = "no GPU") -> None:
     """Prints the table and writes benchmarks/results/NAME.json."""
-    table = Table("figure", "value", "unit", "target", "holds", title=name + (" (quick)" if quick else ""))
+    print(f"\n{name}{' (quick)' if quick else ''}")
+    width = max(len(f.name) for f in figures)
     for f in figures:
-        table.add_row(f.name, f"{f.value:.3f}", f.unit, f.target, "" if f.holds is None else "yes" if f.holds else "NO")
-    Console().print(table)
+        holds = "" if f.holds is None else f"{f.target}: holds" if f.holds else f"{f.target}: DOES NOT HOLD"
+        print(f"  {f.name:{width}}  {f.value:>12.4g} {f.unit:10} {holds}")
     body = {
         "benchmark": name,
-        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores, no GPU",
+        "machine": f"{os.cpu_count()} cores, {gpu}",
         "quick": quick,
         "figures": [asdict(f) for f in figures],
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}{'-quick' if quick else ''}.json").write_text(json.dumps(body, indent=1) + "\n")
+
+
+def commit() -> str:
+    """The commit that is measured; empty where there is no git to ask."""
+    if shutil.which("git") is None:
+        return ""
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 
 
 def write_between(page: Path, name: str, body: str) -> None:

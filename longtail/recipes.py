@@ -51,7 +51,7 @@ class Recipe:
     `full_novelty_share` of the images. `invented_weight` is what
     reconstruction weighs, beside an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's
     time at each size, the full one last; none means all of it at the full one.
-    `compiled` steps start minutes later and run faster.
+    `compiled` steps start minutes later and run faster on a GPU; `half` is bfloat16 there.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -83,6 +83,7 @@ class Recipe:
     evaluate_every_s: float = 30.0
     checkpoint_every_s: float = 20.0
     compiled: bool = False
+    half: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -25,7 +25,18 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array).to(torch.get_default_device())
 
 
-def precision() -> AbstractContextManager[Any]:
-    """bfloat16 where the device is fast at it, a GPU; a CPU without it is ten times slower (docs/lab, 7)."""
+def precision(*, half: bool = True) -> AbstractContextManager[Any]:
+    """bfloat16, if wanted, where the device is fast at it, a GPU; a CPU without it is ten times slower (docs/lab, 7)."""
     on_gpu = torch.get_default_device().type == "cuda"
-    return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+    return torch.autocast("cuda", torch.bfloat16) if half and on_gpu else nullcontext()
+
+
+def name() -> str:
+    """The GPU's name, or that there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+
+
+def wait() -> None:
+    """Returns when the device has done all that it was asked."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()

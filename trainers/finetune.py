@@ -19,7 +19,7 @@ from infra.registry import Registry
 from longtail.errors import InvalidRequest, NotFound
 from longtail.gates import MIN_TO_JUDGE
 from longtail.recipes import Recipe, tiny_finetune
-from trainers import weights
+from trainers import checkpoints, weights
 from trainers.dataset import DatasetView, ObjectRef
 from trainers.device import as_tensor
 from trainers.gating import Judge
@@ -58,7 +58,7 @@ def run_finetune(
         report(at.fraction * 0.9, f"{PHASES[at.phase]}: {at.images} images", phase=at.phase, figures=at.figures)
         if state.elapsed_s - saved >= state.recipe.checkpoint_every_s:
             saved = state.elapsed_s
-            catalogue.objects.write(checkpoint, state.to_bytes())
+            catalogue.objects.write(checkpoint, checkpoints.to_bytes(state))
     report(0.92, "measuring the gates")
     gates = [g.to_json() for g in judge.gates(state.ema.module)]
     data_bytes = weights.to_bytes(state.ema.module, classes=view.names)
@@ -145,10 +145,10 @@ def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe
     """(state, where its checkpoints go): the job's own last checkpoint, or the foundation with new class embeddings."""
     checkpoint = catalogue.settings.place(view.dataset, "checkpoints", f"{job}.safetensors")
     try:
-        return TrainState.from_bytes(catalogue.objects.read(checkpoint)), checkpoint
+        return checkpoints.from_bytes(catalogue.objects.read(checkpoint)), checkpoint
     except NotFound:
         tensors, meta = weights.foundation()
-        network = TrainState.recipe_of(meta).network
+        network = checkpoints.recipe_of(meta).network
         whole = view.catalogue.database.get(DATASETS, view.dataset)["task"] == "classification"
         share = 1.0 if whole else recipe.whole_image_share
         state = TrainState.fresh(replace(recipe, network=network, whole_image_share=share), num_classes=len(view.names))

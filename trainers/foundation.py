@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from longtail.recipes import Recipe, tiny_foundation
+from trainers.checkpoints import from_bytes, to_bytes
 from trainers.device import as_tensor, best_device
 from trainers.grids import grid
 from trainers.loop import train
@@ -113,14 +114,14 @@ def run() -> None:
             Image.fromarray(grid(state, windows.subset(held))).save(arguments.pictures / f"{at.images:08d}.png")
         if at.elapsed_s - saved > recipe.checkpoint_every_s:
             saved = at.elapsed_s
-            working.write_bytes(state.to_bytes())
+            working.write_bytes(to_bytes(state))
     save_foundation(state, arguments.out)
 
 
 def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | None) -> TrainState:
     """An interrupted run's own state, or a fresh one, with the weights of `start` where it is given."""
     if working.exists():
-        return TrainState.from_bytes(working.read_bytes())
+        return from_bytes(working.read_bytes())
     state = TrainState.fresh(recipe, num_classes=num_classes)
     if start is not None:
         state.adopt(load_file(start), same_classes=True)

@@ -1,14 +1,12 @@
-"""The whole state of a training run, and its form on disk: one safetensors file, no pickle."""
+"""The whole state of a training run."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from longtail.recipes import Recipe
@@ -69,11 +67,6 @@ class TrainState:
         """Weight of the class projection now: it fades in (transitional cGAN, arXiv:2201.06578)."""
         return self.recipe.projection_weight * min(1.0, self.adversarial_steps / max(1, self.recipe.projection_fade_steps))
 
-    @staticmethod
-    def recipe_of(meta: dict[str, str]) -> Recipe:
-        """The recipe recorded in a checkpoint's metadata."""
-        return Recipe.from_json(json.loads(meta["recipe"]))
-
     def adopt(self, weights: dict[str, Tensor], *, same_classes: bool = False) -> None:
         """Start from a foundation's weights; class embeddings begin at their mean, unless the classes are the same."""
         for name, module in self.modules().items():
@@ -87,27 +80,25 @@ class TrainState:
     def modules(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "ema": self.ema.module, "discriminator": self.discriminator, "encoder": self.encoder}
 
-    def to_bytes(self) -> bytes:
-        """Everything needed to go on as if never stopped."""
-        tensors: dict[str, Tensor] = {"random": self.random.get_state()}
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that is needed to go on as if never stopped, by name."""
+        found: dict[str, Tensor] = {"random": self.random.get_state()}
         for name, module in self.modules().items():
-            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+            found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         for name, optimizer in (("optimizer_g", self.optimizer_g), ("optimizer_d", self.optimizer_d)):
             for index, slots in optimizer.state_dict()["state"].items():
-                tensors |= {f"{name}.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-        tensors |= {f"best.{key}": value for key, value in self.best.items()}
-        numbers = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "adversarial_steps", "strength", "size_px")}
-        numbers["best_score"] = self.best_score if math.isfinite(self.best_score) else None
-        parts = {"recipe": self.recipe.to_json(), "num_classes": self.num_classes, "numbers": numbers, "events": self.events}
-        meta = {name: json.dumps(part) for name, part in parts.items()}
-        return save({k: v.contiguous().clone() for k, v in tensors.items()}, metadata=meta)
+                found |= {f"{name}.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        return found | {f"best.{key}": value for key, value in self.best.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything else of it, as plain JSON values."""
+        found = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "adversarial_steps", "strength", "size_px", "events")}
+        return found | {"best_score": self.best_score if math.isfinite(self.best_score) else None}
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> TrainState:
-        """The state that `to_bytes` wrote."""
-        meta = metadata(data)
-        state = cls.fresh(Recipe.from_json(json.loads(meta["recipe"])), num_classes=int(meta["num_classes"]))
-        tensors = load(data)
+    def resumed(cls, recipe: Recipe, *, num_classes: int, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> TrainState:
+        """The state whose `tensors` and `numbers` these were."""
+        state = cls.fresh(recipe, num_classes=num_classes)
         try:
             state.random.set_state(tensors["random"])
         except RuntimeError:  # a checkpoint of a GPU goes on on a CPU, or the other way round, with a new stream
@@ -118,9 +109,8 @@ class TrainState:
                     value.copy_(tensors[f"{name}.{key}"])
         for name, optimizer in (("optimizer_g", state.optimizer_g), ("optimizer_d", state.optimizer_d)):
             optimizer.load_state_dict({**optimizer.state_dict(), "state": _slots(tensors, name, optimizer)})
-        state.events = json.loads(meta["events"])
         state.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-        for key, value in json.loads(meta["numbers"]).items():
+        for key, value in numbers.items():
             setattr(state, key, math.inf if value is None else value)
         return state
 
@@ -139,11 +129,4 @@ def _slots(tensors: dict[str, Tensor], name: str, optimizer: torch.optim.Adam) -
             _, index, slot = key.split(".")
             like = parameters[int(index)]
             found.setdefault(int(index), {})[slot] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-    return found
-
-
-def metadata(data: bytes) -> dict[str, str]:
-    """The string metadata in the header of a safetensors file."""
-    length = int.from_bytes(data[:8], "little")
-    found: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     return found

@@ -59,7 +59,7 @@ def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient
     draw = draw_indices(windows, count, state.random)
     scene = transplant_scene(windows, draw, Mixture.of(state.recipe), state.random)
     latent = torch.randn(count, state.recipe.network.latent, generator=state.random)
-    with torch.set_grad_enabled(with_gradient), precision():
+    with torch.set_grad_enabled(with_gradient), precision(half=state.recipe.half):
         return scene, fast(complete, state.recipe)(state.generator, scene, latent)
 
 
@@ -72,7 +72,7 @@ def reconstruct(state: TrainState, windows: Windows, count: int, *, invented_wei
     draw = draw_indices(windows, count, state.random)
     scene, truth = reconstruction_scene(windows, draw, Mixture.of(recipe), state.random)
     noise = torch.randn(count, recipe.network.latent, generator=state.random)
-    with precision():
+    with precision(half=recipe.half):
         fake, kl = fast(restored, recipe)(state.generator, state.encoder, scene, truth, noise)
     weight = scene.mask_B1RR * (invented_weight + (1 - invented_weight) * scene.validity_B1RR)
     l1 = masked_l1(fake, truth, weight, area_B1HW=scene.mask_B1RR)
@@ -140,8 +140,8 @@ def judged(state: TrainState, scene: Scene, image: Tensor, plan: Plan, *, penali
     """(logits [B], squared norms of their gradient in the image [B], zero where they are not asked for) of one side, augmented."""
     image, maps = augment(image, torch.cat([scene.box_B1RR, scene.mask_B1RR], 1), plan)
     image = image.contiguous(memory_format=torch.channels_last)
-    with precision():
-        return fast(judgement, state.recipe)(state.discriminator, image, maps, scene.label_B, torch.tensor(state.fade), penalise)
+    with precision(half=state.recipe.half):
+        return fast(judgement, state.recipe)(state.discriminator, image, maps, scene.label_B, torch.full((), state.fade), penalise)
 
 
 def judgement(

@@ -19,7 +19,7 @@ from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.policies import moves
 from longtail.samples import Provenance, Sample
 from longtail.seeds import derive_seed
-from trainers import weights
+from trainers import checkpoints, weights
 from trainers.bank import build_bank, crop
 from trainers.classical import vary
 from trainers.dataset import DatasetView
@@ -61,7 +61,7 @@ def foundation_weights(*, dataset: str, classes: list[str]) -> dict[str, Any]:
 
 def new_state(classes: list[str], *, seed: int) -> TrainState:
     tensors, meta = weights.foundation()
-    recipe = TrainState.recipe_of(meta)
+    recipe = checkpoints.recipe_of(meta)
     state = TrainState.fresh(recipe, num_classes=len(classes))
     state.adopt(tensors)
     return state

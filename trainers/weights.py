@@ -8,23 +8,22 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from infra.objects import Objects
 from infra.settings import Settings
 from longtail.recipes import network_from_json
 from trainers.architectures import build_generator
+from trainers.checkpoints import read
 from trainers.networks import Generator
-from trainers.state import metadata
 
 FOUNDATION = Path(__file__).parent / "checkpoints" / "tiny.safetensors"
 
 
 def foundation() -> tuple[dict[str, Tensor], dict[str, str]]:
     """(weights, metadata) of the shipped foundation checkpoint."""
-    data = FOUNDATION.read_bytes()
-    return load(data), metadata(data)
+    return read(FOUNDATION.read_bytes())
 
 
 def to_bytes(generator: Generator, *, classes: list[str]) -> bytes:
@@ -39,9 +38,9 @@ def to_bytes(generator: Generator, *, classes: list[str]) -> bytes:
 
 def from_bytes(data: bytes) -> Generator:
     """The generator that `to_bytes` wrote, ready to sample."""
-    meta = metadata(data)
+    tensors, meta = read(data)
     generator = build_generator(network_from_json(json.loads(meta["network"])), num_classes=len(json.loads(meta["classes"])))
-    generator.load_state_dict(load(data))
+    generator.load_state_dict(tensors)
     generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator.eval().requires_grad_(False)
 

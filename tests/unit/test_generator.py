@@ -12,7 +12,7 @@ import torch
 
 from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance
-from trainers import weights
+from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.bank import PER_CLASS, Bank, build_bank
 from trainers.compose import Warp, composite, degrade, ground_color, mask_map, warp_exemplar
@@ -140,10 +140,10 @@ def test_resuming_from_bytes_equals_going_on(windows):
     for at in train(whole, windows, None, clock=counting_clock(), report_every_s=1):
         last.append(at.figures)
         if at.step == 10:
-            saved = whole.to_bytes()
+            saved = checkpoints.to_bytes(whole)
         if at.step == 14:
             break
-    again = TrainState.from_bytes(saved)
+    again = checkpoints.from_bytes(saved)
     resumed = []
     for at in train(again, windows, None, clock=counting_clock(), report_every_s=1):
         resumed.append(at.figures)
@@ -240,7 +240,7 @@ def test_a_served_generator_survives_its_file():
 def test_the_shipped_foundation_fits_and_is_small():
     assert weights.FOUNDATION.stat().st_size < 16e6
     tensors, meta = weights.foundation()
-    state = TrainState.fresh(TrainState.recipe_of(meta), num_classes=3)
+    state = TrainState.fresh(checkpoints.recipe_of(meta), num_classes=3)
     state.adopt(tensors)
     assert state.generator.embed.weight.shape[0] == 3
 

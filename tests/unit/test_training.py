@@ -10,6 +10,7 @@ import torch
 
 from longtail.errors import InvalidRequest
 from longtail.recipes import NetworkConfig, Recipe
+from trainers import checkpoints
 from trainers.loop import train
 from trainers.sampling import draw_latent, interpolate
 from trainers.scenes import Mixture, draw_indices
@@ -86,7 +87,7 @@ def test_every_option_trains_both_networks(recipe, windows):
 def test_every_option_survives_its_checkpoint(recipe, windows):
     state = TrainState.fresh(recipe, num_classes=2)
     adversarial_step(state, windows, train_generator=True)
-    again = TrainState.from_bytes(state.to_bytes())
+    again = checkpoints.from_bytes(checkpoints.to_bytes(state))
     first, second = (adversarial_step(s, windows, train_generator=True) for s in (state, again))
     assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in second.items()}
 
@@ -106,7 +107,7 @@ def test_sizes_follow_their_schedule_across_a_resume(windows):
     for at in train(state, windows, None, clock=counting_clock(), report_every_s=1):
         sizes.append(at.figures["size_px"])
         if at.step == 6:
-            state = TrainState.from_bytes(state.to_bytes())
+            state = checkpoints.from_bytes(checkpoints.to_bytes(state))
             break
     for at in train(state, windows, None, clock=counting_clock(), report_every_s=1):
         sizes.append(at.figures["size_px"])

@@ -1,0 +1,161 @@
+"""Images per second of a training step, against the same networks run plainly in the same run.
+
+    python -m benchmarks.training [--quick] [--presets tiny,base,large]
+
+Plain is eager, float32, contiguous memory, an unfused optimiser, and a look at the losses after each step. Fast is what training
+does: channels last, fused optimisers, figures left on the device; on a GPU bfloat16 and compiled steps as well. Both take the
+same penalties at the same steps. Needs torch, numpy and pillow alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.report import Figure, save
+from longtail.recipes import NETWORKS, Preset, Recipe
+from trainers import device
+from trainers.state import TrainState
+from trainers.steps import adversarial_step
+from trainers.windows import Windows
+
+BATCHES: dict[str, dict[Preset, int]] = {"cpu": {"tiny": 16, "base": 4}, "cuda": {"tiny": 256, "base": 128, "large": 64}}
+TARGETS: dict[Preset, float] = {"base": 1500.0, "large": 500.0}
+"""Images a second on one H100."""
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bfloat16, from the vendor's data sheets."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way of running a step, with its state."""
+
+    name: str
+    step: Callable[[], None]
+
+
+def random_windows(resolution: int, *, count: int = 512) -> Windows:
+    """Noise with a box in its middle: what is in a window does not change how long a step takes."""
+    images = torch.randint(0, 256, (count, 3, resolution, resolution), dtype=torch.uint8)
+    boxes = torch.tensor([[0.25, 0.25, 0.75, 0.75]]).repeat(count, 1)
+    return Windows(images, boxes, torch.arange(count) % 3, torch.arange(count))
+
+
+def fast_side(recipe: Recipe, windows: Windows) -> tuple[Side, TrainState]:
+    state = TrainState.fresh(recipe, num_classes=3)
+    return Side("fast", lambda: void(adversarial_step(state, windows, train_generator=True))), state
+
+
+def plain_side(recipe: Recipe, windows: Windows) -> Side:
+    state = TrainState.fresh(replace(recipe, compiled=False, half=False), num_classes=3)
+    for module in state.modules().values():
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for optimizer in (state.optimizer_g, state.optimizer_d):
+        for group in optimizer.param_groups:
+            group |= {"fused": False, "foreach": False}
+
+    def step() -> None:
+        for value in adversarial_step(state, windows, train_generator=True).values():
+            value.item()
+
+    return Side("plain", step)
+
+
+def void(_: object) -> None:
+    """Leaves the figures on the device."""
+
+
+def seconds(side: Side, steps: int) -> float:
+    device.wait()
+    start = time.perf_counter()
+    for _ in range(steps):
+        side.step()
+    device.wait()
+    return (time.perf_counter() - start) / steps
+
+
+def step_flops(recipe: Recipe, windows: Windows) -> float:
+    """Floating-point operations of one step without a penalty, as counted by torch."""
+    side, _ = fast_side(replace(recipe, compiled=False, penalty_weight=0.0), windows)
+    with FlopCounterMode(display=False) as counter:
+        side.step()
+    return float(counter.get_total_flops())
+
+
+def matmul_peak() -> float:
+    """Operations a second of a large float32 product on the CPU: what convolutions can be held against there."""
+    a = torch.randn(2048, 2048)
+    void(a @ a)
+    start = time.perf_counter()
+    for _ in range(5):
+        void(a @ a)
+    return 5 * 2 * 2048**3 / (time.perf_counter() - start)
+
+
+def peak_flops() -> float:
+    if torch.get_default_device().type == "cuda":
+        return next((peak for card, peak in PEAK_FLOPS.items() if card in device.name()), float("nan"))
+    return matmul_peak()
+
+
+def measure(preset: Preset, *, rounds: int, steps: int) -> list[Figure]:
+    """Figures of one preset; the sides take turns, so that a busy machine is unkind to both."""
+    kind = torch.get_default_device().type
+    on_gpu = kind == "cuda"
+    batch = BATCHES[kind][preset]
+    network = NETWORKS[preset]
+    recipe = Recipe(network=network, batch=batch, compiled=on_gpu)
+    windows = random_windows(network.resolution_px)
+    fast, state = fast_side(recipe, windows)
+    plain = plain_side(recipe, windows)
+    for side in (fast, plain):
+        seconds(side, recipe.penalty_every + 1)  # compiles, and warms both kinds of step
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    times: dict[str, list[float]] = {"fast": [], "plain": []}
+    for _ in range(rounds):
+        for side in (fast, plain):
+            times[side.name].append(seconds(side, steps))
+    rates = [batch / t for t in times["fast"]]
+    ratios = [slow / quick for quick, slow in zip(times["fast"], times["plain"], strict=True)]
+    rate, ratio = statistics.median(rates), statistics.median(ratios)
+    target = TARGETS.get(preset) if on_gpu and "H" in device.name() else None
+    wanted = 2.0 if on_gpu else 1.5
+    share = step_flops(recipe, windows) / batch * rate / peak_flops()
+    found = [
+        Figure(f"{preset}_{network.resolution_px}px_rate", rate, "images/s", f">= {target:.0f}" if target else "", rate >= target if target else None,
+               (min(rates), max(rates))),
+        Figure(f"{preset}_fast_to_plain", ratio, "ratio", f">= {wanted}", ratio >= wanted, (min(ratios), max(ratios))),
+        Figure(f"{preset}_share_of_peak", share, "ratio"),
+    ]  # fmt: skip
+    if on_gpu:
+        found.append(Figure(f"{preset}_peak_memory", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+    del state
+    return found
+
+
+def run(presets: list[Preset], *, quick: bool) -> list[Figure]:
+    steps = 4 if torch.get_default_device().type == "cpu" else 20
+    return [figure for preset in presets for figure in measure(preset, rounds=2 if quick else 6, steps=steps)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny alone, fewer rounds")
+    parser.add_argument("--presets", help="comma-separated; by default all that the device is fit for")
+    arguments = parser.parse_args()
+    with device.best_device():
+        kind = torch.get_default_device().type
+        wanted = arguments.presets.split(",") if arguments.presets else ["tiny"] if arguments.quick else BATCHES[kind]
+        presets = [preset for preset in BATCHES[kind] if preset in wanted]
+        save("training", run(presets, quick=arguments.quick), quick=arguments.quick, gpu=device.name())
+
+
+if __name__ == "__main__":
+    main()

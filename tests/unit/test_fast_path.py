@@ -1,0 +1,41 @@
+"""The fast path computes what the plain one computes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks import training
+from benchmarks.gpu_check import CPU, SMALL, agreement, gradients
+from trainers.state import TrainState
+from trainers.steps import reconstruct
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="compiling needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_gradients_penalty_and_all_equal_the_eager_ones():
+    eager, compiled = gradients(CPU, SMALL), gradients(CPU, replace(SMALL, compiled=True))
+    assert agreement(eager, compiled) < 1e-3
+
+
+def test_channels_last_and_a_fused_optimiser_change_no_loss():
+    """A memory layout is not a model: after three steps the losses of both sides agree."""
+    recipe = replace(SMALL, batch=8)
+    windows = training.random_windows(32, count=16)
+    losses = []
+    for plain in (False, True):
+        state = TrainState.fresh(recipe, num_classes=3)
+        if plain:
+            for module in state.modules().values():
+                module.to(memory_format=torch.contiguous_format)
+            for optimizer in (state.optimizer_g, state.optimizer_d):
+                for group in optimizer.param_groups:
+                    group |= {"fused": False, "foreach": False}
+        for _ in range(3):
+            figures = training.adversarial_step(state, windows, train_generator=True)
+        losses.append([float(figures[k]) for k in ("d_loss", "g_loss", "l1", "kl")] + [float(reconstruct(state, windows, 8)[1]["l1"])])
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3, abs=2e-4)
