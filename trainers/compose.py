@@ -20,28 +20,38 @@ FEATHER = 1 / 20
 """Width of the soft edge inside the mask, as a fraction of the box's mean side."""
 DEGRADE_GRIDS_PX = (64, 32, 16, 8)
 """Exemplar blur levels: detail finer than this grid is gone."""
+MOST_BEND = 0.16
+"""Largest elastic displacement, in halves of the box's sides: 8 % of a side, little enough that the box stays true."""
+BENT_FROM = 0.3
 CUT_FROM = 0.4
 """Below this novelty the exemplar is blurred but never cut away."""
 
 
 @dataclass(frozen=True)
 class Warp:
-    """How an exemplar is laid into a box; every field is a tensor [B]. Angles in radians, scale 1 fills the box."""
+    """How an exemplar is laid into a box; every field is a tensor [B]. Angles in radians, scale 1 fills the box.
+
+    `bend` [B, 2, 4, 4] displaces points elastically: a grid over twice the box, in halves of the box's sides.
+    """
 
     flip: Tensor
     angle: Tensor
     scale: Tensor
     shift_x: Tensor
     shift_y: Tensor
+    bend: Tensor
 
     @classmethod
     def identity(cls, count: int) -> Warp:
         zero = torch.zeros(count)
-        return cls(flip=zero, angle=zero, scale=zero + 1, shift_x=zero, shift_y=zero)
+        return cls(flip=zero, angle=zero, scale=zero + 1, shift_x=zero, shift_y=zero, bend=torch.zeros(count, 2, 4, 4))
 
     @classmethod
-    def draw(cls, count: int, generator: torch.Generator, *, strength: float = 1.0) -> Warp:
-        """Random flips, turns of up to 0.35 rad, 10 % in scale and 4 % in place, all times `strength`."""
+    def draw(cls, count: int, generator: torch.Generator, *, strength: float = 1.0, bend: float = 1.0) -> Warp:
+        """Random flips, turns of up to 0.35 rad, 10 % in scale and 4 % in place, times `strength`; bends of up to 8 % times `bend`.
+
+        Elastic displacement as in Simard et al. 2003 ("Best practices for convolutional neural networks"), on a coarse grid.
+        """
         u = torch.rand(5, count, generator=generator)
         return cls(
             flip=(u[0] < 0.5).float(),
@@ -49,7 +59,13 @@ class Warp:
             scale=1 + (u[2] * 2 - 1) * 0.10 * strength,
             shift_x=(u[3] * 2 - 1) * 0.04 * strength,
             shift_y=(u[4] * 2 - 1) * 0.04 * strength,
+            bend=(torch.rand(count, 2, 4, 4, generator=generator) * 2 - 1) * MOST_BEND * bend,
         )
+
+
+def bend_at(novelty: float) -> float:
+    """How much of an exemplar's bend is served: at novelty 0 it keeps its shape, from `BENT_FROM` on it bends as in training."""
+    return min(1.0, novelty / BENT_FROM)
 
 
 def box_grid(box_B4: Tensor, height: int, width: int) -> Tensor:
@@ -97,6 +113,8 @@ def warp_exemplar(
     ratio = (size[:, 1] / size[:, 0].clamp_min(1e-4))[:, None, None]
     cos, sin = torch.cos(warp.angle)[:, None, None], torch.sin(warp.angle)[:, None, None]
     x, y = cos * x + sin * y * ratio, cos * y - sin * x / ratio
+    bend = F.grid_sample(warp.bend, local / 2, mode="bicubic", padding_mode="border", align_corners=True)
+    x, y = x + bend[:, 0], y + bend[:, 1]
     x = x * (1 - 2 * warp.flip)[:, None, None]
     center = exemplar_box_B4[:, :2] + exemplar_box_B4[:, 2:] - 1
     half = exemplar_box_B4[:, 2:] - exemplar_box_B4[:, :2]

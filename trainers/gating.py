@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from longtail.gates import CONSISTENCY_SHARE, COPY_EXCESS, COVERAGE_SHARE, DEFAULT_NOVELTY, KID_FLOOR, KID_RATIO, Gate, judge
-from trainers.compose import Warp, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
+from trainers.compose import Warp, bend_at, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
 from trainers.device import random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
@@ -38,7 +38,7 @@ def samples_of(
     whole = float((box[:, 2:] - box[:, :2]).min()) > 0.98
     mask, soft = whole_mask(count, size, size) if whole else mask_map(box, size, size)
     exemplar, own_box = train.floats(chosen), train.boxes[chosen]
-    laid = warp_exemplar(exemplar, own_box, box, Warp.draw(count, random, strength=0.5 if whole else 1.0), size, size)
+    laid = warp_exemplar(exemplar, own_box, box, Warp.draw(count, random, strength=0.5 if whole else 1.0, bend=bend_at(novelty)), size, size)
     fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
     if not whole:
         laid = match_context(laid, exemplar, own_box, fill, torch.ones(count))

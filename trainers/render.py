@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from longtail.boxes import BoxXyxy
 from longtail.samples import Mode
-from trainers.compose import Warp, base_image, box_map, composite, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
+from trainers.compose import Warp, base_image, bend_at, box_map, composite, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
 from trainers.device import as_tensor, random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
@@ -129,7 +129,8 @@ def paint(
 
 def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """(exemplar, validity) at the window's size; both zero where the sample is wholly invented."""
-    warp = Warp.draw(1, random, strength=0.5 if whole else 1.0)
+    bend = 0.0 if order.mode == "copy_paste" else bend_at(order.novelty)
+    warp = Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend)
     noise = torch.rand(1, 1, 8, 8, generator=random)
     if order.exemplar is None or order.exemplar_box_xyxy is None:
         return torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side)

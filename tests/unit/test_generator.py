@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance
@@ -84,6 +85,29 @@ def test_a_flip_mirrors_about_the_box_centre():
     warp = replace(Warp.identity(1), flip=torch.ones(1))
     laid = warp_exemplar(image, ONE_BOX, ONE_BOX, warp, 32, 32)
     assert torch.allclose(laid, image.flip(3), atol=1e-5)
+
+
+def test_a_bend_moves_points_a_little_and_the_box_stays_true():
+    """A dark square on a light ground: bent, it is another shape, within 8 % of a side of its box."""
+    image = torch.ones(8, 3, 64, 64)
+    image[:, :, 16:48, 16:48] = 0
+    boxes = ONE_BOX.repeat(8, 1)
+    bent = replace(Warp.identity(8), bend=Warp.draw(8, torch.Generator().manual_seed(0)).bend)
+    laid = warp_exemplar(image, boxes, boxes, bent, 64, 64)
+    dark = laid[:, 0] < 0.5
+    assert not torch.equal(dark, image[:, 0] < 0.5)
+    for one in dark:
+        rows, columns = torch.nonzero(one.any(1))[:, 0], torch.nonzero(one.any(0))[:, 0]
+        edges = torch.stack([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+        assert (edges - torch.tensor([16, 48, 16, 48])).abs().max() <= 0.08 * 32 + 1
+
+
+def test_a_bend_is_the_same_at_every_resolution():
+    image = F.interpolate(torch.rand(1, 3, 6, 6), size=(128, 128), mode="bilinear")
+    warp = Warp.draw(1, torch.Generator().manual_seed(3))
+    full = warp_exemplar(image, ONE_BOX, ONE_BOX, warp, 128, 128)
+    small = warp_exemplar(F.avg_pool2d(image, 2), ONE_BOX, ONE_BOX, warp, 64, 64)
+    assert (F.avg_pool2d(full, 2) - small).abs().mean() < 0.01
 
 
 def test_novelty_zero_keeps_and_one_cuts_every_pixel():
