@@ -52,8 +52,9 @@ class Annotation:
 class Provenance:
     """What is needed to make a synthetic image again. Boxes in pixels of the background, xyxy.
 
-    `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `background` the real image it lies in; `augment` is the
-    classical policy that the finished image then went through, with its seed.
+    `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `mixed` a second one of the class that parts of it were
+    taken from, `background` the real image it lies in; `augment` is the classical policy that the finished image then went
+    through, with its seed.
     """
 
     mode: Mode
@@ -66,13 +67,19 @@ class Provenance:
     background: Mapping[str, Any] | None
     exemplar: Mapping[str, Any] | None
     box_xyxy: tuple[float, float, float, float]
+    mixed: Mapping[str, Any] | None = None
     augment: Mapping[str, Any] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def sources(self) -> frozenset[str]:
         """Ids of the real samples that it is made from."""
-        return frozenset(str(part["sample"]) for part in (self.background, self.exemplar) if part)
+        return frozenset(str(part["sample"]) for part in (self.background, self.exemplar, self.mixed) if part)
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """Keys (`sample#position`) of the real instances that it starts from."""
+        return tuple(f"{part['sample']}#{part['position']}" for part in (self.exemplar, self.mixed) if part)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -23,6 +23,8 @@ DEGRADE_GRIDS_PX = (64, 32, 16, 8)
 MOST_BEND = 0.16
 """Largest elastic displacement, in halves of the box's sides: 8 % of a side, little enough that the box stays true."""
 BENT_FROM = 0.3
+MIX_SHARPNESS = 16.0
+FADE = 0.6
 CUT_FROM = 0.4
 """Below this novelty the exemplar is blurred but never cut away."""
 
@@ -122,11 +124,17 @@ def warp_exemplar(
     return F.grid_sample(exemplar_B3HW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
+def mix(first_B3HW: Tensor, second_B3HW: Tensor, noise_B133: Tensor, box_B4: Tensor) -> Tensor:
+    """Parts of the one and of the other, softly joined along a line that wanders through the box. Noise is uniform in [0, 1]."""
+    field = F.grid_sample(noise_B133, box_grid(box_B4, *first_B3HW.shape[-2:]), mode="bicubic", padding_mode="border", align_corners=True)
+    return torch.lerp(first_B3HW, second_B3HW, torch.sigmoid((field - noise_B133.mean((2, 3), keepdim=True)) * MIX_SHARPNESS))
+
+
 def degrade(exemplar_B3HW: Tensor, novelty_B: Tensor, noise_B188: Tensor) -> tuple[Tensor, Tensor]:
     """(blurred exemplar, validity map) for a novelty in [0, 1]: untouched at 0, wholly cut away at 1.
 
-    Detail goes first (a walk down `DEGRADE_GRIDS_PX`), then, above `CUT_FROM`, coarse patches where `noise_B188`,
-    uniform in [0, 1], lies below the share to be cut.
+    Detail goes first (a walk down `DEGRADE_GRIDS_PX`), then, above `CUT_FROM`, the exemplar fades where `noise_B188`, uniform
+    in [0, 1], lies below the share to be cut; so softly that no edge of the fading is left to be seen.
     """
     height, width = exemplar_B3HW.shape[-2:]
     level_B = 3 * novelty_B.clamp(0, 1).pow(1.5)
@@ -138,8 +146,8 @@ def degrade(exemplar_B3HW: Tensor, novelty_B: Tensor, noise_B188: Tensor) -> tup
     blurred = sum(w * image for w, image in zip(weights, levels, strict=True))
     share_B = ((novelty_B - CUT_FROM) / (1 - CUT_FROM)).clamp(0, 1)
     field = F.interpolate(noise_B188, size=(height, width), mode="bilinear", align_corners=False)
-    edge = share_B * 1.2 - 0.1  # so that 0 keeps and 1 cuts every pixel, with a soft border between
-    validity = ((field - edge[:, None, None, None]) / 0.1).clamp(0, 1)
+    edge = share_B * (1 + FADE) - FADE  # so that 0 keeps and 1 cuts every pixel
+    validity = ((field - edge[:, None, None, None]) / FADE).clamp(0, 1)
     return torch.as_tensor(blurred), validity * (novelty_B < 1)[:, None, None, None]
 
 

@@ -27,7 +27,7 @@ class Verdict:
     accepted: bool
     reasons: tuple[Rejection, ...]
     nearest: str
-    derived_from: str | None
+    derived_from: tuple[str, ...]
     figures: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -53,12 +53,12 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
     among = distances(vectors, vectors)
     verdicts: list[Verdict] = []
     for i, candidate in enumerate(candidates):
-        exemplar = exemplar_key(candidate.record)
-        derived = exemplar if exemplar and candidate.record.novelty < DERIVED_BELOW else None
+        derived = candidate.record.instances if candidate.record.novelty < DERIVED_BELOW else ()
         train, keys = bank.of(candidate.label, train=True), bank.keys_of(candidate.label, train=True)
-        ignored = keys.index(derived) if derived in keys else None
-        index, distance = nearest(candidate.vector[None], train, ignore_M=[ignored])
-        compared = len(keys) - (ignored is not None)  # none where the exemplar is the class's only instance
+        others = [k not in derived for k in keys]
+        compared = sum(others)  # none where the exemplar is the class's only instance
+        seen = np.flatnonzero(others) if compared else np.arange(len(keys))
+        index, distance = nearest(candidate.vector[None], train[seen])
         agreed = float(agreement[i, candidate.label])
         twins = [j for j in range(i) if among[i, j] < TWIN_DISTANCE and verdicts[j].accepted]
         checks: list[tuple[bool, Rejection]] = [
@@ -71,9 +71,5 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
         figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "compared_with": float(compared)}
         if compared:
             figures["nearest_distance"] = float(distance[0])
-        verdicts.append(Verdict(not reasons, reasons, keys[int(index[0])], derived, figures))
+        verdicts.append(Verdict(not reasons, reasons, keys[int(seen[index[0]])], derived, figures))
     return verdicts
-
-
-def exemplar_key(record: Provenance) -> str | None:
-    return f"{record.exemplar['sample']}#{record.exemplar['position']}" if record.exemplar else None

@@ -21,6 +21,8 @@ from trainers.render import SYNTHESIS_MARGIN
 
 TRIES = 12
 EXEMPLARS = 8
+MIXED_FROM, MIXED_SHARE = 0.3, 0.5
+"""From this novelty on, this share of samples takes parts from a second real instance."""
 MOST_HIDDEN = 0.5
 """Share of an annotated object that a caller's box may cover; its label stays, so it must still be seen."""
 
@@ -54,6 +56,7 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
         rng = np.random.default_rng(seed)
         chosen, background, box = choose(view, mode, boxes[position] if boxes else None, instances, rng)
         exemplar = None if novelty >= 1 else chosen
+        second = another(chosen, instances, rng) if MIXED_FROM <= novelty < 1 and mode != "copy_paste" else None
         record = Provenance(
             mode=mode,
             class_name=name,
@@ -63,7 +66,8 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
             model_version=used_model.version,
             model_uri=used_model.uri,
             background=refer(background) if background else None,
-            exemplar={**refer(exemplar.sample), "box_xyxy": list(exemplar.box_xyxy), "position": exemplar.position} if exemplar else None,
+            exemplar=refer_to_object(exemplar) if exemplar else None,
+            mixed=refer_to_object(second) if second else None,
             box_xyxy=box,
             augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None,
         )
@@ -73,6 +77,16 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
 
 def refer(sample: Sample) -> dict[str, Any]:
     return {"sample": sample.id, "path": sample.path, "uri": sample.uri, "etag": sample.etag}
+
+
+def refer_to_object(found: ObjectRef) -> dict[str, Any]:
+    return {**refer(found.sample), "box_xyxy": list(found.box_xyxy), "position": found.position}
+
+
+def another(chosen: ObjectRef, instances: list[ObjectRef], rng: np.random.Generator) -> ObjectRef | None:
+    """Half of the time another instance of the class, which parts are taken from."""
+    others = [o for o in instances if o.key != chosen.key]
+    return others[int(rng.integers(len(others)))] if others and rng.random() < MIXED_SHARE else None
 
 
 def choose(

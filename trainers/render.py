@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from longtail.boxes import BoxXyxy
 from longtail.samples import Mode
-from trainers.compose import Warp, base_image, bend_at, box_map, composite, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
+from trainers.compose import Warp, base_image, bend_at, box_map, composite, degrade, fill_color, mask_map, match_context, mix, warp_exemplar, whole_mask
 from trainers.device import as_tensor, random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
@@ -32,7 +32,7 @@ SYNTHESIS_MARGIN = 1.6
 
 @dataclass(frozen=True)
 class Order:
-    """What to make. Boxes are xyxy pixels; `background` is None for synthesis, `exemplar` None at novelty 1."""
+    """What to make. Boxes are xyxy pixels; `background` is None for synthesis, `exemplar` None at novelty 1, `mixed` where none is."""
 
     mode: Mode
     label: int
@@ -42,6 +42,8 @@ class Order:
     background: Pixels | None
     exemplar: Pixels | None
     exemplar_box_xyxy: BoxXyxy | None
+    mixed: Pixels | None = None
+    mixed_box_xyxy: BoxXyxy | None = None
 
 
 @dataclass(frozen=True)
@@ -130,23 +132,29 @@ def paint(
 def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """(exemplar, validity) at the window's size; both zero where the sample is wholly invented."""
     bend = 0.0 if order.mode == "copy_paste" else bend_at(order.novelty)
-    warp = Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend)
-    noise = torch.rand(1, 1, 8, 8, generator=random)
+    warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend) for _ in range(2)]
+    noise, join = torch.rand(1, 1, 8, 8, generator=random), torch.rand(1, 1, 3, 3, generator=random)
     if order.exemplar is None or order.exemplar_box_xyxy is None:
         return torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side)
-    height, width = order.exemplar.shape[:2]
-    left, top, span = window_around(order.exemplar_box_xyxy, width, height, margin=SERVED_MARGIN)
-    source = cut(order.exemplar, left, top, span)
-    source_box = fractions(order.exemplar_box_xyxy, left, top, span)
-    wanted = float((box[0, 2:] - box[0, :2]).max()) * side / max(1e-6, float((source_box[0, 2:] - source_box[0, :2]).max()))
-    if wanted < 0.75 * span:  # reduce first: sampling a much larger picture would alias
-        source = resize(source, max(8, round(wanted)))
-    laid = warp_exemplar(to_float(source), source_box, box, warp, side, side)
-    if not whole:
-        laid = match_context(laid, to_float(source), source_box, fill, torch.ones(1))
+    laid = lay(order.exemplar, order.exemplar_box_xyxy, box, warps[0], fill, whole, side)
+    if order.mixed is not None and order.mixed_box_xyxy is not None:
+        laid = mix(laid, lay(order.mixed, order.mixed_box_xyxy, box, warps[1], fill, whole, side), join, box)
     if order.mode == "copy_paste":
         return laid, torch.ones(1, 1, side, side)
     return degrade(laid, torch.tensor([order.novelty]), noise)
+
+
+def lay(image: Pixels, box_xyxy: BoxXyxy, target: Tensor, warp: Warp, fill: Tensor, whole: bool, side: int) -> Tensor:
+    """One real instance in the target's box [1,3,S,S], its ground's colour brought to the target's."""
+    height, width = image.shape[:2]
+    left, top, span = window_around(box_xyxy, width, height, margin=SERVED_MARGIN)
+    source = cut(image, left, top, span)
+    source_box = fractions(box_xyxy, left, top, span)
+    wanted = float((target[0, 2:] - target[0, :2]).max()) * side / max(1e-6, float((source_box[0, 2:] - source_box[0, :2]).max()))
+    if wanted < 0.75 * span:  # reduce first: sampling a much larger picture would alias
+        source = resize(source, max(8, round(wanted)))
+    laid = warp_exemplar(to_float(source), source_box, target, warp, side, side)
+    return laid if whole else match_context(laid, to_float(source), source_box, fill, torch.ones(1))
 
 
 def scale(x: Tensor, size: int) -> Tensor:

@@ -15,30 +15,36 @@ from torch import Tensor
 
 from longtail.recipes import Recipe
 from trainers.augment import recolor
-from trainers.compose import Warp, box_grid, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar
+from trainers.compose import Warp, box_grid, box_map, degrade, fill_color, mask_map, match_context, mix, warp_exemplar
 from trainers.sampling import Scene
 from trainers.windows import Windows
+
+MIXED_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A class-balanced batch: windows to complete, and for each another instance of its class as exemplar."""
+    """A class-balanced batch: windows to complete, for each another instance of its class as exemplar, and one to mix with it."""
 
     target: Tensor
     exemplar: Tensor
+    second: Tensor
 
 
 def draw_indices(windows: Windows, count: int, generator: torch.Generator) -> Draw:
     """`count` windows, each class equally likely, with an exemplar from another instance where the class has one."""
     g = windows.groups
-    u = torch.rand(3, count, generator=generator)
+    u = torch.rand(4, count, generator=generator)
     group = pick(u[0], torch.full_like(g.order[:1], len(g.counts)))
     first, size = g.starts[group], g.counts[group]
     place = first + pick(u[1], size)
     others = size - g.own_counts[place]
-    other = pick(u[2], torch.where(others > 0, others, size))
-    behind = (others > 0) & (first + other >= g.own_starts[place])  # step over the target's own windows
-    return Draw(g.order[place], g.order[first + other + torch.where(behind, g.own_counts[place], 0)])
+    exemplars = []
+    for uniform in u[2:]:
+        other = pick(uniform, torch.where(others > 0, others, size))
+        behind = (others > 0) & (first + other >= g.own_starts[place])  # step over the target's own windows
+        exemplars.append(g.order[first + other + torch.where(behind, g.own_counts[place], 0)])
+    return Draw(g.order[place], *exemplars)
 
 
 def pick(uniform: Tensor, count: Tensor) -> Tensor:
@@ -70,7 +76,7 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
     box = windows.boxes[draw.target]
     itself = recolor(truth, generator)
     itself = matched(itself, itself, box, truth, box, generator)
-    other = other_instance(windows, draw, generator)
+    other = other_instance(windows, draw, generator, chosen=draw.exemplar)
     keep = inner_map(box, truth.shape[-1])
     swap = (torch.rand(len(box), 1, 1, 1, generator=generator) < 0.5).float()
     exemplar = torch.lerp(itself, other, swap * (1 - keep))
@@ -78,16 +84,18 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
 
 
 def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> Scene:
-    """The exemplar is another instance of the class, turned, scaled and recoloured a little."""
+    """The exemplar is another instance of the class, or parts of two, turned, bent, scaled and recoloured a little."""
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
-    exemplar = other_instance(windows, draw, generator)
+    exemplar, second = (other_instance(windows, draw, generator, chosen=chosen) for chosen in (draw.exemplar, draw.second))
+    mixed = mix(exemplar, second, torch.rand(len(box), 1, 3, 3, generator=generator), box)
+    exemplar = torch.where(torch.rand(len(box), 1, 1, 1, generator=generator) < MIXED_SHARE, mixed, exemplar)
     return build_scene(image, box, exemplar, windows.labels[draw.target], mixture, generator)
 
 
-def other_instance(windows: Windows, draw: Draw, generator: torch.Generator) -> Tensor:
-    """The drawn exemplar laid into the target's box, its ground brought near the target's, [B, 3, R, R]."""
+def other_instance(windows: Windows, draw: Draw, generator: torch.Generator, *, chosen: Tensor) -> Tensor:
+    """Another instance laid into the target's box, its ground brought near the target's, [B, 3, R, R]."""
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
-    source, source_box = recolor(windows.floats(draw.exemplar), generator, strength=0.4), windows.boxes[draw.exemplar]
+    source, source_box = recolor(windows.floats(chosen), generator, strength=0.4), windows.boxes[chosen]
     laid = warp_exemplar(source, source_box, box, Warp.draw(len(box), generator), *image.shape[-2:])
     return matched(laid, source, source_box, image, box, generator)
 

@@ -86,7 +86,7 @@ def after(label: Annotation, box: BoxXyxy, mask: NDArray[np.bool_] | None) -> An
 def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
     background, codec = fetch(view, record.background["sample"]) if record.background else (None, None)
     exemplar, exemplar_codec = fetch(view, record.exemplar["sample"]) if record.exemplar else (None, None)
-    box = record.exemplar["box_xyxy"] if record.exemplar else None
+    mixed, _ = fetch(view, record.mixed["sample"]) if record.mixed else (None, None)
     order = Order(
         mode=record.mode,
         label=view.classes.index_of(view.classes.id_of(record.class_name)),
@@ -95,11 +95,17 @@ def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
         box_xyxy=record.box_xyxy,
         background=background,
         exemplar=exemplar,
-        exemplar_box_xyxy=(box[0], box[1], box[2], box[3]) if box else None,
+        exemplar_box_xyxy=box_of(record.exemplar),
+        mixed=mixed,
+        mixed_box_xyxy=box_of(record.mixed),
     )
     generator = served(view.catalogue.settings, record.model_uri) if record.model_uri else None
     rendered = render(generator, order)
     return rendered, codec or exemplar_codec or Codec("PNG", "RGB")
+
+
+def box_of(part: Mapping[str, Any] | None) -> BoxXyxy | None:
+    return None if part is None else (part["box_xyxy"][0], part["box_xyxy"][1], part["box_xyxy"][2], part["box_xyxy"][3])
 
 
 def fetch(view: DatasetView, sample: str) -> tuple[NDArray[np.uint8], Codec]:

@@ -112,8 +112,8 @@ def samples(found: dict[str, Any]) -> str:
     derived: dict[str, int] = {}
     for items in found["pictures"].values():
         for item in items:
-            if item["verdict"]["derived_from"]:
-                derived[item["verdict"]["derived_from"]] = derived.get(item["verdict"]["derived_from"], 0) + 1
+            for instance in item["verdict"]["derived_from"]:
+                derived[instance] = derived.get(instance, 0) + 1
     most = max(derived.values(), default=0)
     parts.append(f"<p class=note>Of the samples shown, {sum(derived.values())} derive from {len(derived)} real instances, at most {most} from one.</p>")
     return "".join(parts)

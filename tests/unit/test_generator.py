@@ -16,7 +16,7 @@ from longtail.samples import Annotation, Provenance
 from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.bank import PER_CLASS, Bank, build_bank
-from trainers.compose import Warp, composite, degrade, ground_color, mask_map, warp_exemplar
+from trainers.compose import Warp, composite, degrade, ground_color, mask_map, mix, warp_exemplar
 from trainers.filters import Candidate, judge_batch
 from trainers.finetune import halve
 from trainers.loop import apply_remedy, train
@@ -100,6 +100,25 @@ def test_a_bend_moves_points_a_little_and_the_box_stays_true():
         rows, columns = torch.nonzero(one.any(1))[:, 0], torch.nonzero(one.any(0))[:, 0]
         edges = torch.stack([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
         assert (edges - torch.tensor([16, 48, 16, 48])).abs().max() <= 0.08 * 32 + 1
+
+
+def test_a_mixture_has_parts_of_both_and_little_between():
+    black, white = torch.zeros(4, 3, 64, 64), torch.ones(4, 3, 64, 64)
+    mixed = mix(black, white, torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0)), ONE_BOX.repeat(4, 1))
+    inside = mixed[:, :, 16:48, 16:48]
+    for one in inside:
+        assert float((one < 0.2).float().mean()) > 0.1
+        assert float((one > 0.8).float().mean()) > 0.1
+    assert float(((inside > 0.2) & (inside < 0.8)).float().mean()) < 0.5
+
+
+def test_a_second_instance_changes_what_is_made_and_its_absence_nothing():
+    generator = build_generator(SMALL.network, num_classes=2).eval()
+    asked = order(novelty=0.5)
+    other = discs(2)[1]
+    plain = render(generator, asked).pixels
+    assert np.array_equal(plain, render(generator, replace(asked, mixed=None)).pixels)
+    assert not np.array_equal(plain, render(generator, replace(asked, mixed=other.image, mixed_box_xyxy=other.box_xyxy)).pixels)
 
 
 def test_a_bend_is_the_same_at_every_resolution():
@@ -379,6 +398,20 @@ def test_the_only_instance_of_a_class_is_no_copy_of_itself():
     assert "nearest_distance" not in verdict.figures
     (other,) = judge_batch(bank, [Candidate(replace(record, exemplar=None), 0, vector, change=50.0, overlap=1.0)])
     assert other.figures["nearest_distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_neither_instance_that_a_sample_is_mixed_from_counts_as_copied():
+    vectors = np.eye(4, dtype=np.float32)[:3]
+    bank = Bank(vectors, ("one#0", "two#0", "three#0"), np.zeros(3, dtype=np.int64), np.ones(3, dtype=bool), 1)
+    record = Provenance(
+        mode="inpaint", class_name="c", seed=1, novelty=0.4, model=None, model_version=None, model_uri=None, background=None,
+        exemplar={"sample": "one", "position": 0}, mixed={"sample": "two", "position": 0}, box_xyxy=(0.0, 0.0, 1.0, 1.0),
+    )  # fmt: skip
+    (verdict,) = judge_batch(bank, [Candidate(record, 0, vectors[1], change=50.0, overlap=1.0)])
+    assert "copy" not in verdict.reasons
+    assert verdict.derived_from == ("one#0", "two#0")
+    assert verdict.nearest == "three#0"
+    assert record.sources == {"one", "two"}
 
 
 def test_the_mask_of_the_report_is_what_the_renderer_may_change():
