@@ -217,11 +217,12 @@ class Database:
     # jobs
 
     def report(self, job: str, *, progress: float | None = None, message: str | None = None, data: Mapping[str, Any] | None = None) -> bool:
-        """Records progress and an event; returns True if the job's owner has asked to cancel it."""
+        """Records progress, which never goes back, and an event; returns True if the job's owner has asked to cancel it."""
         values: Row = {k: v for k, v in (("progress", progress), ("message", message)) if v is not None}
         with self.transaction() as connection:
             if values:
-                connection.execute(JOBS.update().where(JOBS.c.id == job).values(**values))
+                forward = {} if progress is None else {"progress": sa.case((JOBS.c.progress > progress, JOBS.c.progress), else_=progress)}
+                connection.execute(JOBS.update().where(JOBS.c.id == job).values(**{**values, **forward}))
             connection.execute(EVENTS.insert().values(job=job, kind="progress", data={**values, **(data or {})}, at=now()))
             return bool(connection.execute(sa.select(JOBS.c.cancel).where(JOBS.c.id == job)).scalar())
 

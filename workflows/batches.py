@@ -13,7 +13,8 @@ from workflows.stack import Stack
 from workflows.versions import publish_version
 
 PART = 16
-"""Samples a step: what is lost at most when a worker is killed."""
+"""Samples a task of the cluster; a step has as many tasks as the cluster has cores. A killed step is lost whole, and made again."""
+MOST_TASKS = 64
 
 
 def batch(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -31,10 +32,8 @@ def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low:
         orders = step("plan", lambda: stack.cluster.run("trainers.tasks:plan_batch", plan))
         made: list[dict[str, Any]] = []
         span = (high - low) * 0.8
-        for start in range(0, len(orders), PART):
-            part = orders[start : start + PART]
-            shares = [low + span * done / len(orders) for done in (start, start + len(part))]
-            made += step(f"generate {start}", generate_part, stack, job, request, part, shares)
+        while len(made) < len(orders):
+            made += step(f"generate {len(made)}", generate_wave, stack, job, request, orders, len(made), [low, low + span])
         step("filtering", lambda: database.update(BATCHES, key, state="filtering"))
         verdicts = step("filter", filter_all, stack, job, request, made, low + span)
         return step("ready", lambda: keep(stack, key, made, verdicts))
@@ -59,14 +58,16 @@ def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
     return {"name": dataset["id"], "version": row["version"], "uri": row["uri"]}
 
 
-def generate_part(
-    stack: Stack, job: str, request: dict[str, Any], orders: list[dict[str, Any]], shares: list[float]
+def generate_wave(
+    stack: Stack, job: str, request: dict[str, Any], orders: list[dict[str, Any]], start: int, span: list[float]
 ) -> list[dict[str, Any]]:
+    """As many of the orders from `start` on as the cluster makes side by side; how many that is may differ when a step is repeated."""
+    wave = orders[start : start + PART * min(MOST_TASKS, stack.cluster.cpus())]
+    low, high = (span[0] + (span[1] - span[0]) * done / len(orders) for done in (start, start + len(wave)))
+    where = {"job": job, "dataset": request["dataset"], "version": request["version"], "low": low, "high": high}
     prefix = stack.catalogue.settings.place(request["dataset"], "samples")
-    where = {"job": job, "dataset": request["dataset"], "version": request["version"]}
-    payload = {**where, "orders": orders, "prefix": prefix, "low": shares[0], "high": shares[1]}
-    made: list[dict[str, Any]] = stack.cluster.run("trainers.tasks:generate", payload)
-    return made
+    payloads = [{**where, "orders": wave[at : at + PART], "prefix": prefix} for at in range(0, len(wave), PART)]
+    return [sample for part in stack.cluster.run_all("trainers.tasks:generate", payloads) for sample in part]
 
 
 def filter_all(stack: Stack, job: str, request: dict[str, Any], made: list[dict[str, Any]], at: float) -> list[dict[str, Any]]:

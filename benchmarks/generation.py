@@ -1,0 +1,189 @@
+"""Images a second: the bare generator, then with composition and encoding, then stored in the bucket through a batch job.
+
+    python -m benchmarks.generation [--quick] [--bare]
+
+A batch's samples are made one at a time on one thread each, so that the same record gives the same pixels (docs/decisions/003);
+the stages are measured in that way too. What the machine allows is its cores divided by the sum of the stages' own seconds.
+`--bare` needs torch, numpy and pillow alone and no stack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from benchmarks.report import Figure, save
+from longtail.recipes import NETWORKS, Preset
+from trainers import device
+from trainers.architectures import build_generator
+
+if TYPE_CHECKING:
+    from infra.catalogue import Catalogue
+    from infra.settings import Settings
+    from longtail.client import Client
+    from longtail.samples import Provenance
+    from trainers.dataset import DatasetView
+
+T = TypeVar("T")
+BATCHES: dict[str, dict[Preset, int]] = {"cpu": {"tiny": 16}, "cuda": {"tiny": 512, "base": 256, "large": 128}}
+TARGET = 8000.0
+"""Images a second of the bare `large` generator at 256 px on one H100."""
+SHARE = 0.8
+DATASET, CLASS = "bench", "Platelets"
+
+
+def rate(preset: Preset, *, batch: int, seconds: float) -> float:
+    """Images a second of the generator alone, in batches; on a GPU in bfloat16 and compiled."""
+    config = NETWORKS[preset]
+    generator = build_generator(config, num_classes=3).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    on_gpu = torch.get_default_device().type == "cuda"
+    forward = torch.compile(generator, mode="max-autotune") if on_gpu else generator
+    inputs = torch.randn(batch, 9, config.resolution_px, config.resolution_px).contiguous(memory_format=torch.channels_last)
+    latent, label = torch.randn(batch, config.latent), torch.zeros(batch, dtype=torch.long)
+    with torch.inference_mode(), device.precision():
+        for _ in range(3):
+            forward(inputs, latent, label)
+        device.wait()
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            for _ in range(10):
+                forward(inputs, latent, label)
+            device.wait()
+            count += 10 * batch
+        return count / (time.perf_counter() - start)
+
+
+def bare(*, quick: bool) -> list[Figure]:
+    kind = torch.get_default_device().type
+    found = []
+    for preset, batch in BATCHES[kind].items():
+        value = rate(preset, batch=batch, seconds=2 if quick else 8)
+        judged = kind == "cuda" and preset == "large"
+        name = f"bare_{preset}_{NETWORKS[preset].resolution_px}px"
+        found.append(Figure(name, value, "images/s", f">= {TARGET:.0f}" if judged else "", value >= TARGET if judged else None))
+    return found
+
+
+def through_the_bucket(count: int) -> list[Figure]:
+    """A stack of its own, the bundled blood cells, one batch of `count` inpainted platelets."""
+    from infra.embedded import Stack
+    from infra.objects import Objects
+    from longtail.client import Client
+    from services.demo.packs import upload
+
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Stack(Path(folder) / "state", say=lambda line: None)
+        settings = stack.start()
+        try:
+            client = Client(settings.api_url, settings.api_key)
+            objects = Objects(settings, bucket="teams")
+            objects.ensure_bucket()
+            upload(objects, "bccd", "s3://teams/bccd")
+            client.wait(client.post("/v1/datasets", {"name": DATASET, "uri": "s3://teams/bccd"})["job"])
+            settle(client)
+            batch_seconds(client, 4)  # a worker that has imported torch, a generator that has been fetched
+            seconds, samples = batch_seconds(client, count)
+            alone = stage_seconds(settings, samples[: min(count, 48)])
+        finally:
+            stack.stop()
+    cores = os.cpu_count() or 1
+    allowed, stored = cores / sum(alone.values()), count / seconds
+    forward, composed, encoded = (cores / sum(list(alone.values())[:k]) for k in (1, 2, 3))
+    return [
+        *(Figure(f"alone: {stage}", value * 1e3, "ms/image") for stage, value in alone.items()),
+        Figure("generator_one_at_a_time", forward, "images/s"),
+        Figure("with_composition", composed, "images/s"),
+        Figure("with_encoding", encoded, "images/s"),
+        Figure("stages_allow", allowed, "images/s"),
+        Figure("stored_through_a_batch_job", stored, "images/s"),
+        Figure("stored_to_allowed", stored / allowed, "ratio", f">= {SHARE}", stored / allowed >= SHARE),
+    ]
+
+
+def settle(client: Client) -> None:
+    """Waits until nothing that the registration began is still running."""
+    while any(client.get("/v1/jobs", state=state)["items"] for state in ("queued", "running")):
+        time.sleep(0.5)
+
+
+def batch_seconds(client: Client, count: int) -> tuple[float, list[dict[str, Any]]]:
+    """(seconds from the first sample's start until all are in the bucket, the samples)."""
+    body = {"dataset": DATASET, "class_name": CLASS, "count": count, "mode": "inpaint", "novelty": 0.35}
+    asked = client.post("/v1/batches", body)
+    marks: dict[str, float] = {}
+    while (state := client.get(f"/v1/batches/{asked['batch']}")["state"]) not in ("ready", "failed"):
+        marks.setdefault(state, time.perf_counter())
+        time.sleep(0.02)
+    marks.setdefault(state, time.perf_counter())
+    if state == "failed":
+        raise SystemExit("the batch failed")
+    samples = client.get(f"/v1/batches/{asked['batch']}/samples", limit=min(count, 100))["items"]
+    return marks["filtering"] - marks["generating"], samples
+
+
+def stage_seconds(settings: Settings, samples: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean seconds an image of each stage by itself, on one thread, on the records of the batch."""
+    from infra.catalogue import Catalogue
+    from longtail.samples import Provenance
+    from trainers.dataset import DatasetView
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    catalogue = Catalogue.of(settings)
+    view = DatasetView(catalogue, DATASET, catalogue.database.version(DATASET))
+    times: dict[str, list[float]] = {"generator": [], "composition": [], "encoding": [], "storing": []}
+    for sample in samples:
+        for stage, value in zip(times, one_by_one(catalogue, view, Provenance.from_json(sample["provenance"])), strict=True):
+            times[stage].append(value)
+    torch.set_num_threads(threads)
+    return {stage: statistics.mean(values) for stage, values in times.items()}
+
+
+def one_by_one(catalogue: Catalogue, view: DatasetView, record: Provenance) -> tuple[float, float, float, float]:
+    """Seconds of the generator, of the rest of the rendering, of encoding, of storing."""
+    from infra.images import encode
+    from trainers.studio import draw
+    from trainers.weights import served
+
+    generator = served(catalogue.settings, str(record.model_uri))
+    size = generator.config.resolution_px
+    inputs, latent = torch.randn(1, 9, size, size).contiguous(memory_format=torch.channels_last), torch.randn(1, generator.config.latent)
+    with torch.inference_mode():
+        forward = timed(lambda: generator(inputs, latent, torch.zeros(1, dtype=torch.long)))
+    (rendered, codec), whole = result_and_time(lambda: draw(view, record))
+    data, encoding = result_and_time(lambda: encode(rendered.pixels, codec, provenance=record, sample_id="bench"))
+    storing = timed(lambda: catalogue.objects.write_addressed("s3://teams/scratch", data, suffix=".jpg", content_type="image/jpeg"))
+    return forward, max(0.0, whole - forward), encoding, storing
+
+
+def result_and_time(work: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
+
+
+def timed(work: Callable[[], object]) -> float:
+    return result_and_time(work)[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--bare", action="store_true", help="the generator alone, without a stack")
+    arguments = parser.parse_args()
+    with device.best_device():
+        figures = bare(quick=arguments.quick)
+    if not arguments.bare:
+        figures += through_the_bucket(32 if arguments.quick else 256)
+    save("generation", figures, quick=arguments.quick, gpu=device.name())
+
+
+if __name__ == "__main__":
+    main()
