@@ -36,8 +36,10 @@ class Model:
     uri: str | None = None
 
 
-def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Model) -> list[tuple[str, Provenance]]:
-    """(sample id, record) for each sample asked for; the same request and key give the same plan.
+def plan(
+    view: DatasetView, request: Mapping[str, Any], *, key: str, model: Model, start: int = 0, count: int | None = None
+) -> list[tuple[str, Provenance]]:
+    """(sample id, record) for each sample asked for, or for `count` of them from `start` on; the same request and key give the same.
 
     Raises InvalidRequest for an unknown class, a box outside its image, or where no free place was found, and
     TooFewInstances where the class has too few real instances for the novelty.
@@ -48,10 +50,10 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
     boxes, policy = request.get("boxes") or [], request.get("augment")
     if policy:
         check_policy(policy)
-    count = len(boxes) or int(request["count"])
+    end = asked_for(request) if count is None else start + count
     used_model = Model() if mode == "copy_paste" else model
     orders: list[tuple[str, Provenance]] = []
-    for position in range(count):
+    for position in range(start, end):
         seed = derive_seed(key if request.get("seed") is None else request["seed"], name, position)
         rng = np.random.default_rng(seed)
         chosen, background, box = choose(view, mode, boxes[position] if boxes else None, instances, rng)
@@ -73,6 +75,11 @@ def plan(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Mode
         )
         orders.append((derive_id("syn", key, position), record))
     return orders
+
+
+def asked_for(request: Mapping[str, Any]) -> int:
+    """How many samples a request is for: one a box, where it names boxes."""
+    return len(request.get("boxes") or []) or int(request["count"])
 
 
 def refer(sample: Sample) -> dict[str, Any]:

@@ -184,17 +184,23 @@ def paste(pixels: Pixels, window: Pixels, where: NDArray[np.bool_], left: int, t
 
 def visibility(before: Pixels, after: Pixels, box_xyxy: BoxXyxy) -> tuple[float, float]:
     """(mean absolute change inside the box of 255, IoU of the box around 90 % of the change with the label's)."""
-    difference = np.abs(before.astype(np.float64) - after).mean(2)
-    x0, y0, x1, y1 = (round(v) for v in box_xyxy)
-    inside = difference[max(0, y0) : y1, max(0, x0) : x1]
-    total = difference.sum()
-    if total <= 0 or inside.size == 0:
+    changed = (before != after).any(2)
+    if not changed.any():
         return 0.0, 0.0
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    place = np.s_[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]  # all that there is to look at
+    difference = np.abs(before[place].astype(np.float64) - after[place]).mean(2)
+    x0, y0, x1, y1 = (round(v) for v in box_xyxy)
+    area = max(0, min(y1, before.shape[0]) - max(0, y0)) * max(0, min(x1, before.shape[1]) - max(0, x0))
+    if area == 0:
+        return 0.0, 0.0
+    inside = difference[max(0, y0 - top) : max(0, y1 - top), max(0, x0 - left) : max(0, x1 - left)].sum() / area
     spans = []
-    for axis in (0, 1):
-        share = difference.sum(axis).cumsum() / total
-        spans.append((int(np.searchsorted(share, 0.05)), int(np.searchsorted(share, 0.95)) + 1))
+    for axis, origin in ((0, left), (1, top)):
+        share = difference.sum(axis).cumsum() / difference.sum()
+        spans.append((origin + int(np.searchsorted(share, 0.05)), origin + int(np.searchsorted(share, 0.95)) + 1))
     (cx0, cx1), (cy0, cy1) = spans
     shared = max(0, min(cx1, x1) - max(cx0, x0)) * max(0, min(cy1, y1) - max(cy0, y0))
     union = (cx1 - cx0) * (cy1 - cy0) + (x1 - x0) * (y1 - y0) - shared
-    return float(inside.mean()), shared / union
+    return float(inside), shared / union

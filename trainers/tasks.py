@@ -82,32 +82,28 @@ def finetune(*, job: str, dataset: str, version: int, classes: list[str], budget
         return run_finetune(catalogue, view, job=job, classes=classes, budget_s=budget_s, seed=seed, report=report)
 
 
-def plan_batch(*, dataset: str, version: int, request: dict[str, Any], key: str, model: dict[str, Any]) -> list[dict[str, Any]]:
-    """The orders of a batch: [{"id", "record"}]."""
-    with at_work(1) as catalogue:
-        orders = plan(view_of(catalogue, dataset, version), request, key=key, model=Model(**model))
-        return [{"id": sample_id, "record": record.to_json()} for sample_id, record in orders]
-
-
-def generate(*, job: str, dataset: str, version: int, orders: list[dict[str, Any]], prefix: str, low: float, high: float) -> list[dict[str, Any]]:
-    """Makes and stores each ordered sample; what is stored and measured, one record each."""
+def generate(
+    *, job: str, dataset: str, version: int, request: dict[str, Any], key: str, model: dict[str, Any], start: int, count: int,
+    prefix: str, low: float, high: float,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Plans, makes and stores `count` samples of a batch from `start` on; what is stored and measured, one record each."""
     with at_work(DETERMINISTIC_THREADS) as catalogue:
         view = view_of(catalogue, dataset, version)
         report = Progress(catalogue.database, job, low=low, high=high)
+        orders = plan(view, request, key=key, model=Model(**model), start=start, count=count)
         made = []
-        for i, order in enumerate(orders):
-            record = Provenance.from_json(order["record"])
-            sample = make(view, order["id"], record)
+        for i, (sample_id, record) in enumerate(orders):
+            sample = make(view, sample_id, record)
             uri, etag = catalogue.objects.write_addressed(prefix, sample.data, suffix=sample.suffix, content_type=sample.content_type)
             height, width = sample.rendered.pixels.shape[:2]
             made.append(
                 {
-                    "id": order["id"], "record": order["record"], "uri": uri, "etag": etag, "size_bytes": len(sample.data), "width": width,
+                    "id": sample_id, "record": record.to_json(), "uri": uri, "etag": etag, "size_bytes": len(sample.data), "width": width,
                     "height": height, "box_xyxy": list(sample.rendered.box_xyxy), "annotations": [a.to_json() for a in sample.labels],
                     "change": sample.rendered.change, "overlap": sample.rendered.overlap,
                 }
             )  # fmt: skip
-            report((i + 1) / len(orders), f"{order['record']['class_name']}: {i + 1} of {len(orders)} in this part")
+            report((i + 1) / len(orders), f"{record.class_name}: {i + 1} of {len(orders)} in this part")
         return made
 
 

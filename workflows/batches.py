@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from infra.database import BATCHES, DATASETS, GENERATORS, SAMPLES, Row
@@ -12,7 +13,7 @@ from longtail.samples import Annotation, Provenance, Sample
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
-PART = 16
+PART = 32
 """Samples a task of the cluster; a step has as many tasks as the cluster has cores. A killed step is lost whole, and made again."""
 MOST_TASKS = 64
 
@@ -28,12 +29,12 @@ def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low:
     try:
         model = step("choose model", lambda: serving_model(stack, request))
         step("generating", lambda: database.update(BATCHES, key, state="generating"))
-        plan = {"dataset": request["dataset"], "version": request["version"], "request": request, "key": key, "model": model}
-        orders = step("plan", lambda: stack.cluster.run("trainers.tasks:plan_batch", plan))
+        count = len(request.get("boxes") or []) or int(request["count"])
+        whole = {"job": job, "dataset": request["dataset"], "version": request["version"], "request": request, "key": key, "model": model}
         made: list[dict[str, Any]] = []
         span = (high - low) * 0.8
-        while len(made) < len(orders):
-            made += step(f"generate {len(made)}", generate_wave, stack, job, request, orders, len(made), [low, low + span])
+        while len(made) < count:
+            made += step(f"generate {len(made)}", generate_wave, stack, whole, len(made), count, [low, low + span])
         step("filtering", lambda: database.update(BATCHES, key, state="filtering"))
         verdicts = step("filter", filter_all, stack, job, request, made, low + span)
         return step("ready", lambda: keep(stack, key, made, verdicts))
@@ -58,16 +59,17 @@ def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
     return {"name": dataset["id"], "version": row["version"], "uri": row["uri"]}
 
 
-def generate_wave(
-    stack: Stack, job: str, request: dict[str, Any], orders: list[dict[str, Any]], start: int, span: list[float]
-) -> list[dict[str, Any]]:
-    """As many of the orders from `start` on as the cluster makes side by side; how many that is may differ when a step is repeated."""
-    wave = orders[start : start + PART * min(MOST_TASKS, stack.cluster.cpus())]
-    low, high = (span[0] + (span[1] - span[0]) * done / len(orders) for done in (start, start + len(wave)))
-    where = {"job": job, "dataset": request["dataset"], "version": request["version"], "low": low, "high": high}
-    prefix = stack.catalogue.settings.place(request["dataset"], "samples")
-    payloads = [{**where, "orders": wave[at : at + PART], "prefix": prefix} for at in range(0, len(wave), PART)]
-    return [sample for part in stack.cluster.run_all("trainers.tasks:generate", payloads) for sample in part]
+def generate_wave(stack: Stack, whole: dict[str, Any], start: int, count: int, span: list[float]) -> list[dict[str, Any]]:
+    """As many samples from `start` on as the cluster makes side by side; how many that is may differ when a step is repeated."""
+    left, cores = count - start, min(MOST_TASKS, stack.cluster.cpus())
+    part = min(PART, math.ceil(left / cores))
+    end = start + min(left, part * cores)
+    low, high = (span[0] + (span[1] - span[0]) * done / count for done in (start, end))
+    prefix = stack.catalogue.settings.place(whole["dataset"], "samples")
+    payloads = [
+        {**whole, "start": at, "count": min(part, end - at), "prefix": prefix, "low": low, "high": high} for at in range(start, end, part)
+    ]
+    return [sample for made in stack.cluster.run_all("trainers.tasks:generate", payloads) for sample in made]
 
 
 def filter_all(stack: Stack, job: str, request: dict[str, Any], made: list[dict[str, Any]], at: float) -> list[dict[str, Any]]:
