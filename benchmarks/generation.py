@@ -37,7 +37,8 @@ BATCHES: dict[str, dict[Preset, int]] = {"cpu": {"tiny": 16}, "cuda": {"tiny": 5
 TARGET = 8000.0
 """Images a second of the bare `large` generator at 256 px on one H100."""
 SHARE = 0.8
-DATASET, CLASS = "bench", "Platelets"
+DATASET = "bench"
+REQUEST: dict[str, Any] = {"class_name": "Platelets", "mode": "inpaint", "novelty": 0.35}
 
 
 def rate(preset: Preset, *, batch: int, seconds: float) -> float:
@@ -90,17 +91,18 @@ def through_the_bucket(count: int) -> list[Figure]:
             client.wait(client.post("/v1/datasets", {"name": DATASET, "uri": "s3://teams/bccd"})["job"])
             settle(client)
             batch_seconds(client, 16 * (os.cpu_count() or 1))  # every worker has imported torch and fetched the generator
-            seconds, samples = batch_seconds(client, count)
-            alone = stage_seconds(settings, samples[: min(count, 48)])
+            seconds, record = batch_seconds(client, count)
+            model = {"name": record["model"], "version": record["model_version"], "uri": record["model_uri"]}
+            alone = stage_seconds(settings, model, 32)
         finally:
             stack.stop()
     cores = os.cpu_count() or 1
     allowed, stored = cores / sum(alone.values()), count / seconds
-    forward, composed, encoded = (cores / sum(list(alone.values())[:k]) for k in (1, 2, 3))
+    forward, composed, encoded = (cores / sum(list(alone.values())[:k]) for k in (1, 3, 4))
     return [
         *(Figure(f"alone: {stage}", value * 1e3, "ms/image") for stage, value in alone.items()),
         Figure("generator_one_at_a_time", forward, "images/s"),
-        Figure("with_composition", composed, "images/s"),
+        Figure("with_planning_and_composition", composed, "images/s"),
         Figure("with_encoding", encoded, "images/s"),
         Figure("stages_allow", allowed, "images/s"),
         Figure("stored_through_a_batch_job", stored, "images/s"),
@@ -114,10 +116,9 @@ def settle(client: Client) -> None:
         time.sleep(0.5)
 
 
-def batch_seconds(client: Client, count: int) -> tuple[float, list[dict[str, Any]]]:
-    """(seconds from the first sample's start until all are in the bucket, the samples)."""
-    body = {"dataset": DATASET, "class_name": CLASS, "count": count, "mode": "inpaint", "novelty": 0.35}
-    asked = client.post("/v1/batches", body)
+def batch_seconds(client: Client, count: int) -> tuple[float, dict[str, Any]]:
+    """(seconds from the first sample's start until all are in the bucket, one sample's record)."""
+    asked = client.post("/v1/batches", {"dataset": DATASET, **REQUEST, "count": count})
     marks: dict[str, float] = {}
     while (state := client.get(f"/v1/batches/{asked['batch']}")["state"]) not in ("ready", "failed"):
         marks.setdefault(state, time.perf_counter())
@@ -125,26 +126,28 @@ def batch_seconds(client: Client, count: int) -> tuple[float, list[dict[str, Any
     marks.setdefault(state, time.perf_counter())
     if state == "failed":
         raise SystemExit("the batch failed")
-    samples = client.get(f"/v1/batches/{asked['batch']}/samples", limit=min(count, 100))["items"]
-    return marks.get("filtering", marks[state]) - marks["generating"], samples
+    samples = client.get(f"/v1/batches/{asked['batch']}/samples", limit=1)["items"]
+    return marks.get("filtering", marks[state]) - marks["generating"], samples[0]["provenance"]
 
 
-def stage_seconds(settings: Settings, samples: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean seconds an image of each stage by itself, on one thread, on the records of the batch."""
+def stage_seconds(settings: Settings, model: dict[str, Any], count: int) -> dict[str, float]:
+    """Mean seconds an image of each stage by itself, on one thread, on as many orders as a part of a batch has."""
     from infra.catalogue import Catalogue
-    from longtail.samples import Provenance
     from trainers.dataset import DatasetView
+    from trainers.planning import Model, plan
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     catalogue = Catalogue.of(settings)
     view = DatasetView(catalogue, DATASET, catalogue.database.version(DATASET))
-    times: dict[str, list[float]] = {"generator": [], "planning and composition": [], "encoding": [], "storing": []}
-    for sample in samples:
-        for stage, value in zip(times, one_by_one(catalogue, view, Provenance.from_json(sample["provenance"])), strict=True):
+    orders, planning = result_and_time(lambda: plan(view, REQUEST, key="alone", model=Model(**model), start=0, count=count))
+    times: dict[str, list[float]] = {"generator": [], "composition": [], "encoding": [], "storing": []}
+    for _, record in orders:
+        for stage, value in zip(times, one_by_one(catalogue, view, record), strict=True):
             times[stage].append(value)
     torch.set_num_threads(threads)
-    return {stage: statistics.mean(values) for stage, values in times.items()}
+    means = {stage: statistics.mean(values) for stage, values in times.items()}
+    return {"generator": means.pop("generator"), "planning": planning / count, **means}
 
 
 def one_by_one(catalogue: Catalogue, view: DatasetView, record: Provenance) -> tuple[float, float, float, float]:
