@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from infra.marks import xmp
+from infra.vp8 import quantizer
 from longtail.duplicates import Fingerprint
 from longtail.errors import BrokenImage
 from longtail.samples import Provenance
@@ -38,6 +39,10 @@ class Codec:
     mode: str
     quantization: dict[int, list[int]] | None = None
     subsampling: int | None = None
+    palette: bytes | None = None
+    """RGB triples of a palette image, at most 256."""
+    quality: int | None = None
+    """Of a lossy WebP, which does not say: the one at which its pixels are quantised as finely again."""
 
 
 def decode(data: bytes, *, what: str, max_pixels: int) -> tuple[Pixels, Codec]:
@@ -48,8 +53,35 @@ def decode(data: bytes, *, what: str, max_pixels: int) -> tuple[Pixels, Codec]:
     image = opened(data, what=what, max_pixels=max_pixels)
     tables = getattr(image, "quantization", None)
     sampling = JpegImagePlugin.get_sampling(image) if image.format == "JPEG" else None
-    codec = Codec(image.format or "", image.mode, {int(k): list(v) for k, v in tables.items()} if tables else None, sampling)
+    codec = Codec(
+        image.format or "", image.mode, {int(k): list(v) for k, v in tables.items()} if tables else None, sampling,
+        palette=bytes(image.getpalette("RGB") or ()) if image.mode == "P" else None,
+        quality=webp_quality(image, data) if image.format == "WEBP" else None,
+    )  # fmt: skip
     return np.asarray(upright_rgb(image)), codec
+
+
+def webp_quality(image: Image.Image, data: bytes) -> int | None:
+    """The quality at which this image is quantised as its file was; None for a lossless one."""
+    wanted = quantizer(data)
+    if wanted is None:
+        return None
+
+    def finer(quality: int) -> int:
+        """How much finer than the file; grows with quality."""
+        return wanted - (quantizer(saved(image, "WEBP", quality=quality)) or 0)
+
+    low, high = 0, 100
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if finer(middle) > 0 else (middle, high)
+    return min((low, high), key=lambda quality: abs(finer(quality)))
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = BytesIO()
+    image.save(out, format=kind, **options)
+    return out.getvalue()
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -147,17 +179,31 @@ def encode(pixels: Pixels, codec: Codec, *, provenance: Provenance | None, sampl
         if packet:
             options["xmp"] = packet.encode()
     elif codec.format == "WEBP":
-        options = {"lossless": True} | ({"xmp": packet.encode()} if packet else {})
+        options = {"lossless": True} if codec.quality is None else {"quality": codec.quality}
+        if packet:
+            options["xmp"] = packet.encode()
     else:
         if codec.mode == "L":
             image = image.convert("L")
+        elif codec.mode == "1":
+            image = image.convert("1", dither=Image.Dither.NONE)
+        elif codec.palette:
+            image = in_palette(pixels, codec.palette)
         if packet:
             info = PngImagePlugin.PngInfo()
             info.add_itxt("XML:com.adobe.xmp", packet)
             options["pnginfo"] = info
-    out = BytesIO()
-    image.save(out, format=stored_format(codec), **options)
-    return out.getvalue()
+    return saved(image, stored_format(codec), **options)
+
+
+def in_palette(pixels: Pixels, palette: bytes) -> Image.Image:
+    """The pixels as indices of the palette's colours: exact for those that are in it, else the nearest."""
+    colours = np.frombuffer(palette, dtype=np.uint8).reshape(-1, 3)
+    found, inverse = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    distance = [np.square(part[:, None].astype(np.int32) - colours).sum(2).argmin(1) for part in np.array_split(found, len(found) // 4096 + 1)]
+    image = Image.fromarray(np.concatenate(distance)[inverse].reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+    image.putpalette(palette)
+    return image
 
 
 def stored_format(codec: Codec) -> str:
@@ -166,6 +212,4 @@ def stored_format(codec: Codec) -> str:
 
 
 def to_png(pixels: Pixels) -> bytes:
-    out = BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG")
-    return out.getvalue()
+    return saved(Image.fromarray(pixels), "PNG")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from infra.images import decode, encode
 from services.demo.packs import PACKS
@@ -73,3 +75,49 @@ def test_pixels_come_back_to_within_one_more_pass_of_the_same_codec(originals):
     differences = [np.abs(again(p, c).astype(int) - p) for p, c in originals]
     assert float(np.mean([d.mean() for d in differences])) < 0.02
     assert max(int(d.max()) for d in differences) <= 16
+
+
+def stored(image, **options):
+    out = io.BytesIO()
+    image.save(out, **options)
+    return out.getvalue()
+
+
+def test_a_palette_image_goes_out_with_its_palette_and_its_pixels(originals):
+    """What is in the palette comes back exactly; a colour that is not takes the nearest one."""
+    source = Image.fromarray(originals[0][0]).quantize(64)
+    pixels, codec = decode(stored(source, format="PNG"), what="s", max_pixels=LIMIT)
+    data = encode(pixels, codec, provenance=None, sample_id="s")
+    assert Image.open(io.BytesIO(data)).mode == "P"
+    assert Image.open(io.BytesIO(data)).getpalette() == source.getpalette()
+    assert np.array_equal(again(pixels, codec), pixels)
+    painted = pixels.copy()
+    painted[:10, :10] = (1, 254, 3)
+    changed = again(painted, codec)
+    assert np.array_equal(changed[10:], pixels[10:])
+    colours = np.array(source.getpalette()).reshape(-1, 3)
+    nearest = colours[np.square(colours - np.array([1, 254, 3])).sum(1).argmin()]
+    assert (changed[:10, :10] == nearest).all()
+
+
+def test_a_bilevel_image_goes_out_bilevel():
+    source = Image.fromarray((np.indices((40, 40)).sum(0) % 7 < 3).astype(np.uint8) * 255).convert("1")
+    pixels, codec = decode(stored(source, format="PNG"), what="s", max_pixels=LIMIT)
+    data = encode(pixels, codec, provenance=None, sample_id="s")
+    assert Image.open(io.BytesIO(data)).mode == "1"
+    assert np.array_equal(again(pixels, codec), pixels)
+
+
+@pytest.mark.parametrize("quality", [35, 60, 80, 95])
+def test_a_lossy_webp_goes_out_at_its_own_quality(originals, quality):
+    pixels, codec = decode(stored(Image.fromarray(originals[3][0]), format="WEBP", quality=quality), what="s", max_pixels=LIMIT)
+    assert abs(codec.quality - quality) <= 2
+    data = encode(pixels, codec, provenance=None, sample_id="s")
+    assert b"VP8 " in data[:64]
+    assert np.abs(again(pixels, codec).astype(int) - pixels).mean() < 2
+
+
+def test_a_lossless_webp_stays_exact(originals):
+    pixels, codec = decode(stored(Image.fromarray(originals[3][0]), format="WEBP", lossless=True), what="s", max_pixels=LIMIT)
+    assert codec.quality is None
+    assert np.array_equal(again(pixels, codec), pixels)
