@@ -17,6 +17,7 @@ from longtail.datasets import ClassMap
 from longtail.samples import Sample, Task
 
 CACHED_BYTES = 256 << 20
+BORDER_PX = 1.5
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,19 @@ class ObjectRef:
     @property
     def key(self) -> str:
         return f"{self.sample.id}#{self.position}"
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the image's border cuts through it, as far as its box tells: laid elsewhere it would end in a straight edge."""
+        if self.sample.annotations[self.position].bbox_xywh is None:
+            return False
+        x0, y0, x1, y1 = self.box_xyxy
+        return min(x0, y0, self.sample.width - x1, self.sample.height - y1) < BORDER_PX
+
+
+def to_lay_elsewhere(found: Sequence[ObjectRef]) -> list[ObjectRef]:
+    """Those that no border cuts off; all of them where every one is."""
+    return [o for o in found if not o.cut_off] or list(found)
 
 
 class DatasetView:

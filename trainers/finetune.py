@@ -20,7 +20,7 @@ from longtail.errors import InvalidRequest, NotFound
 from longtail.gates import MIN_TO_JUDGE
 from longtail.recipes import Recipe, tiny_finetune
 from trainers import checkpoints, weights
-from trainers.dataset import DatasetView, ObjectRef
+from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
 from trainers.device import as_tensor
 from trainers.gating import Judge
 from trainers.grids import grid
@@ -108,6 +108,7 @@ class TrainingData:
         whole = False
         for part, found in parts.items():
             whole = whole or any(o.sample.annotations[o.position].bbox_xywh is None for o in found)
+            found = [o for label in names for o in to_lay_elsewhere([f for f in found if f.label == label])]
             keep = [found[i] for i in sorted(rng.permutation(len(found))[:MOST_INSTANCES])]
             cutouts[part] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label) for o in keep]
         for label, name in names.items():

@@ -16,7 +16,7 @@ from longtail.samples import Mode, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed
 from trainers.classical import check_policy
 from trainers.compose import MASK_DILATION
-from trainers.dataset import DatasetView, ObjectRef
+from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
 from trainers.render import SYNTHESIS_MARGIN
 
 TRIES = 12
@@ -52,6 +52,7 @@ def plan(
         check_policy(policy)
     end = asked_for(request) if count is None else start + count
     used_model = Model() if mode == "copy_paste" else model
+    instances = to_lay_elsewhere(instances)
     orders: list[tuple[str, Provenance]] = []
     for position in range(start, end):
         seed = derive_seed(key if request.get("seed") is None else request["seed"], name, position)

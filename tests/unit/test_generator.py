@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from longtail.boxes import xyxy_to_xywh
 from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance
 from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.bank import PER_CLASS, Bank, build_bank
 from trainers.compose import Warp, composite, degrade, ground_color, mask_map, mix, warp_exemplar
+from trainers.dataset import ObjectRef, to_lay_elsewhere
 from trainers.filters import Candidate, judge_batch
 from trainers.finetune import halve
 from trainers.loop import apply_remedy, train
@@ -423,3 +425,20 @@ def test_the_mask_of_the_report_is_what_the_renderer_may_change():
     hidden = (masked(background, box) == 0).all(2)
     assert changed.any()
     assert not (changed & ~hidden).any()
+
+
+def objects_at(*boxes, size=100):
+    sample = SimpleNamespace(id="s", width=size, height=size, annotations=[Annotation(category_id=0, bbox_xywh=xyxy_to_xywh(b)) for b in boxes])
+    return [ObjectRef(sample, i, box, 0) for i, box in enumerate(boxes)]
+
+
+def test_an_object_that_the_border_cuts_off_is_laid_elsewhere_only_where_there_is_no_other():
+    whole, left, bottom = objects_at((10.0, 10.0, 30.0, 30.0), (0.0, 40.0, 20.0, 60.0), (50.0, 80.0, 70.0, 99.0))
+    assert [o.cut_off for o in (whole, left, bottom)] == [False, True, True]
+    assert to_lay_elsewhere([left, whole, bottom]) == [whole]
+    assert to_lay_elsewhere([left, bottom]) == [left, bottom]
+
+
+def test_an_image_that_is_its_object_is_not_cut_off():
+    sample = SimpleNamespace(id="s", width=64, height=64, annotations=[Annotation(category_id=0)])
+    assert not ObjectRef(sample, 0, (0.0, 0.0, 64.0, 64.0), 0).cut_off
