@@ -54,7 +54,7 @@ class Provenance:
 
     `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `mixed` a second one of the class that parts of it were
     taken from, `background` the real image it lies in; `augment` is the classical policy that the finished image then went
-    through, with its seed.
+    through, with its seed. `truncation` bounds the latent's entries; with `towards` (a seed and a share) it lies on the arc to another.
     """
 
     mode: Mode
@@ -68,6 +68,8 @@ class Provenance:
     exemplar: Mapping[str, Any] | None
     box_xyxy: tuple[float, float, float, float]
     mixed: Mapping[str, Any] | None = None
+    truncation: float | None = None
+    towards: Mapping[str, Any] | None = None
     augment: Mapping[str, Any] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 

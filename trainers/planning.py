@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,10 +72,19 @@ def plan(
             exemplar=refer_to_object(exemplar) if exemplar else None,
             mixed=refer_to_object(second) if second else None,
             box_xyxy=box,
+            truncation=request.get("truncation"),
             augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None,
         )
+        if request.get("interpolate"):
+            return along_the_way(record, key, end)
         orders.append((derive_id("syn", key, position), record))
     return orders
+
+
+def along_the_way(record: Provenance, key: str, count: int) -> list[tuple[str, Provenance]]:
+    """The same sample `count` times, its latent on the way to another."""
+    towards = [{"seed": derive_seed(record.seed, "towards"), "share": k / max(1, count - 1)} for k in range(count)]
+    return [(derive_id("syn", key, k), replace(record, towards=to)) for k, to in enumerate(towards)]
 
 
 def asked_for(request: Mapping[str, Any]) -> int:

@@ -22,7 +22,7 @@ from trainers.compose import Warp, base_image, bend_at, box_map, composite, degr
 from trainers.device import as_tensor, random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
-from trainers.sampling import Scene, residual
+from trainers.sampling import Scene, draw_latent, interpolate, residual
 from trainers.windows import cut, resize, window_around
 
 Pixels = NDArray[np.uint8]
@@ -44,6 +44,9 @@ class Order:
     exemplar_box_xyxy: BoxXyxy | None
     mixed: Pixels | None = None
     mixed_box_xyxy: BoxXyxy | None = None
+    truncation: float | None = None
+    towards: tuple[int, float] | None = None
+    """A second seed, and how far the latent lies on the way to its own."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def paint(
     exemplar, validity = lay_exemplar(order, box, fill, whole, side, random)
     if generator is None or order.mode == "copy_paste":
         return composite(window, exemplar, torch.zeros_like(exemplar), soft)
-    latent = torch.randn(1, generator.config.latent, generator=random)
+    latent = latent_of(order, generator.config.latent, random)
     size = generator.config.resolution_px
     small_mask, small_soft = whole_mask(1, size, size) if whole else mask_map(box, size, size)
     scene = Scene(
@@ -127,6 +130,16 @@ def paint(
     )
     correction = F.interpolate(residual(generator, scene, latent), size=(side, side), mode="bicubic", align_corners=False)
     return composite(window, base_image(exemplar, validity, fill), correction, soft)
+
+
+def latent_of(order: Order, size: int, random: torch.Generator) -> Tensor:
+    """The order's latent [1, Z]."""
+    latent = draw_latent(1, size, random, truncation=order.truncation)
+    if order.towards is None:
+        return latent
+    seed, share = order.towards
+    other = draw_latent(1, size, random_stream(seed % (2**63)), truncation=order.truncation)
+    return interpolate(latent[0], other[0], torch.tensor([share]))
 
 
 def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -58,12 +58,12 @@ def draw_latent(count: int, size: int, generator: torch.Generator, *, truncation
     return torch.special.ndtri(uniform).clamp(-truncation, truncation)
 
 
-def interpolate(first_Z: Tensor, second_Z: Tensor, steps: int) -> Tensor:
-    """Latents [steps, Z] along the great arc from the first to the second, both included: all are as likely as their ends.
+def interpolate(first_Z: Tensor, second_Z: Tensor, shares_B: Tensor) -> Tensor:
+    """Latents [B, Z] on the great arc from the first (share 0) to the second (share 1): all are as likely as their ends.
 
     Source: White 2016 (arXiv:1609.04468). Ends that point the same way, or opposite ways, are joined by a straight line.
     """
-    t = torch.linspace(0, 1, steps)[:, None]
+    t = shares_B[:, None]
     cosine = torch.nn.functional.cosine_similarity(first_Z, second_Z, dim=0).clamp(-1, 1)
     angle = torch.arccos(cosine)
     if float(torch.sin(angle)) < 1e-4:

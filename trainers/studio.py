@@ -98,6 +98,8 @@ def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
         exemplar_box_xyxy=box_of(record.exemplar),
         mixed=mixed,
         mixed_box_xyxy=box_of(record.mixed),
+        truncation=record.truncation,
+        towards=(record.towards["seed"], record.towards["share"]) if record.towards else None,
     )
     generator = served(view.catalogue.settings, record.model_uri) if record.model_uri else None
     rendered = render(generator, order)

@@ -122,6 +122,7 @@ class Generate(Body):
     mode: Mode = "inpaint"
     novelty: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
+    truncation: float | None = Field(default=None, gt=0, le=10, description="no latent entry is farther than this from 0: likelier, less varied")
     boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_BATCH)
     version: int | None = Field(default=None, ge=1, description="dataset version to draw from; the latest by default")
     augment: Augment = None
@@ -135,6 +136,7 @@ class Generate(Body):
 
 class Preview(Generate):
     count: int = Field(default=8, ge=1, le=MAX_PREVIEW)
+    interpolate: bool = Field(default=False, description="one place, one exemplar, and latents that go from one to another in `count` steps")
     boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_PREVIEW)
 
 

@@ -87,6 +87,16 @@ def test_a_preview_is_a_marked_image_with_its_box(stack, cells, mode, novelty):
         assert read_mark(data).source_type == DIGITAL_SOURCE_TYPES[mode]
 
 
+def test_previews_go_from_one_latent_to_another_in_one_place(stack, cells):
+    body = {"dataset": cells, "class_name": "Platelets", "count": 3, "novelty": 1.0, "interpolate": True, "truncation": 1.5, "seed": 4}
+    items = stack.client.post("/v1/previews", body)["items"]
+    records = [item["provenance"] for item in items]
+    assert [r["towards"]["share"] for r in records] == [0.0, 0.5, 1.0]
+    assert len({(r["seed"], tuple(r["box_xyxy"]), r["background"]["sample"], r["truncation"]) for r in records}) == 1
+    assert len({item["image_base64"] for item in items}) == 3
+    assert len({item["id"] for item in items}) == 3
+
+
 def test_a_box_given_by_the_caller_is_kept_and_the_rest_untouched(stack, cells):
     sample = stack.client.get(f"/v1/datasets/{cells}/versions/1/samples", limit=200)["items"]
     background = next(s for s in sample if s["split"] == "train")

@@ -123,6 +123,25 @@ def test_a_second_instance_changes_what_is_made_and_its_absence_nothing():
     assert not np.array_equal(plain, render(generator, replace(asked, mixed=other.image, mixed_box_xyxy=other.box_xyxy)).pixels)
 
 
+def test_a_sample_on_the_way_begins_as_itself_and_ends_as_the_other():
+    generator = build_generator(SMALL.network, num_classes=2).eval()
+    for tail in generator.tails:
+        torch.nn.init.normal_(tail.last.weight, std=0.3)
+    asked = order(novelty=1.0)
+    start, near, far, end = (render(generator, replace(asked, towards=(9, share))).pixels.astype(int) for share in (0.0, 0.2, 0.8, 1.0))
+    assert np.array_equal(start, render(generator, asked).pixels)
+    assert np.abs(near - start).sum() < np.abs(far - start).sum()
+    assert np.abs(far - end).sum() < np.abs(near - end).sum()
+
+
+def test_truncation_changes_the_sample_and_the_same_again_does_not():
+    generator = build_generator(SMALL.network, num_classes=2).eval()
+    asked = order(novelty=1.0)
+    cut = render(generator, replace(asked, truncation=0.1)).pixels
+    assert not np.array_equal(cut, render(generator, asked).pixels)
+    assert np.array_equal(cut, render(generator, replace(asked, truncation=0.1)).pixels)
+
+
 def test_a_bend_is_the_same_at_every_resolution():
     image = F.interpolate(torch.rand(1, 3, 6, 6), size=(128, 128), mode="bilinear")
     warp = Warp.draw(1, torch.Generator().manual_seed(3))

@@ -163,11 +163,11 @@ def test_truncated_latents_stay_within_and_lose_spread():
 
 def test_interpolated_latents_keep_their_length_and_their_ends():
     first, second = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])
-    path = interpolate(first, second, 5)
+    path = interpolate(first, second, torch.linspace(0, 1, 5))
     assert torch.allclose(path[0], first, atol=1e-6)
     assert torch.allclose(path[-1], second, atol=1e-6)
     assert torch.allclose(path.norm(dim=1), torch.full((5,), 3.0), atol=1e-5)
-    assert torch.allclose(interpolate(first, first, 3), first.expand(3, 2))
+    assert torch.allclose(interpolate(first, first, torch.tensor([0.0, 0.4, 1.0])), first.expand(3, 2))
 
 
 # Recipes made to fail: each failure is named, its remedy is tried within the run, and the run says what became of it.
