@@ -49,7 +49,8 @@ gpu-check: .venv/ready
 # runs, the second with START=FIRST; see docs/lab, 3 and 6.
 foundation: .venv/ready
 	$(RUN) trainers.foundation --nuclei $(NUCLEI) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
-	  --out trainers/checkpoints/tiny.safetensors
+	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) \
+	  --out $(or $(OUT),trainers/checkpoints/tiny.safetensors)
 
 clean:
 	rm -rf .venv .longtail out

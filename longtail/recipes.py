@@ -11,6 +11,7 @@ from longtail.errors import InvalidRequest
 Architecture = Literal["comodulated", "dcgan"]
 Loss = Literal["relativistic", "hinge", "non_saturating"]
 Penalty = Literal["r1_r2", "r1"]
+Symmetries = Literal["all", "mirror", "none"]
 Preset = Literal["tiny32", "tiny", "base", "large", "baseline"]
 
 
@@ -48,7 +49,8 @@ class Recipe:
     """Everything that decides what a training run does, apart from its data.
 
     Times are seconds; rates are per step. Novelty is drawn uniformly from its range, and is 1 (no exemplar at all) for
-    `full_novelty_share` of the images. `invented_weight` is what
+    `full_novelty_share` of the images. `symmetries` of the data are what the critic's images may always be turned by; the
+    generator then makes turned ones as gladly. `invented_weight` is what
     reconstruction weighs, beside an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's
     time at each size, the full one last; none means all of it at the full one.
     `compiled` steps start minutes later and run faster on a GPU; `half` is bfloat16 there.
@@ -78,6 +80,7 @@ class Recipe:
     ema_half_life_images: float = 2000.0
     freeze_high_resolution: bool = False
     whole_image_share: float = 0.15
+    symmetries: Symmetries = "all"
     novelty_range: tuple[float, float] = (0.0, 1.0)
     full_novelty_share: float = 0.4
     evaluate_every_s: float = 30.0

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from longtail.recipes import Symmetries
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -20,22 +22,25 @@ class Plan:
 
     draws: Tensor
     strength: float
+    symmetries: Symmetries = "all"
 
     @classmethod
-    def draw(cls, count: int, strength: float, generator: torch.Generator) -> Plan:
+    def draw(cls, count: int, strength: float, generator: torch.Generator, *, symmetries: Symmetries = "all") -> Plan:
         """A plan for `count` images; strength in [0, 1]."""
-        return cls(torch.rand(11, count, generator=generator), strength)
+        return cls(torch.rand(11, count, generator=generator), strength, symmetries)
 
 
 def augment(image_B3HW: Tensor, maps_BNHW: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     """(image, maps) after random flips, turns by 90 degrees, shifts, colour and erasing.
 
-    Geometry moves the maps with the image. Flips, turns and small shifts are always on: they leave any real image real.
+    Geometry moves the maps with the image. The data's symmetries and small shifts are always on: they leave any real image real.
     """
     both = torch.cat([image_B3HW, maps_BNHW], 1)
     channels, u, strength = image_B3HW.shape[1], plan.draws, plan.strength
-    both = torch.where((u[0] < 0.5)[:, None, None, None], both.flip(3), both)
-    both = torch.where((u[1] < 0.5)[:, None, None, None], both.transpose(2, 3), both)
+    if plan.symmetries != "none":
+        both = torch.where((u[0] < 0.5)[:, None, None, None], both.flip(3), both)
+    if plan.symmetries == "all":
+        both = torch.where((u[1] < 0.5)[:, None, None, None], both.transpose(2, 3), both)
     reach = 0.06 + 0.12 * strength
     both = shift(both, (u[2] * 2 - 1) * reach, (u[3] * 2 - 1) * reach)
     image, maps = both[:, :channels], both[:, channels:]

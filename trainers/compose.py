@@ -49,14 +49,15 @@ class Warp:
         return cls(flip=zero, angle=zero, scale=zero + 1, shift_x=zero, shift_y=zero, bend=torch.zeros(count, 2, 4, 4))
 
     @classmethod
-    def draw(cls, count: int, generator: torch.Generator, *, strength: float = 1.0, bend: float = 1.0) -> Warp:
-        """Random flips, turns of up to 0.35 rad, 10 % in scale and 4 % in place, times `strength`; bends of up to 8 % times `bend`.
+    def draw(cls, count: int, generator: torch.Generator, *, strength: float = 1.0, bend: float = 1.0, mirrored: bool = True) -> Warp:
+        """Turns of up to 0.35 rad, 10 % in scale and 4 % in place, times `strength`; bends of up to 8 % times `bend`; random flips,
+        unless what is shown has a left and a right.
 
         Elastic displacement as in Simard et al. 2003 ("Best practices for convolutional neural networks"), on a coarse grid.
         """
         u = torch.rand(5, count, generator=generator)
         return cls(
-            flip=(u[0] < 0.5).float(),
+            flip=(u[0] < 0.5).float() * mirrored,
             angle=(u[1] * 2 - 1) * 0.35 * strength,
             scale=1 + (u[2] * 2 - 1) * 0.10 * strength,
             shift_x=(u[3] * 2 - 1) * 0.04 * strength,

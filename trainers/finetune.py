@@ -151,8 +151,9 @@ def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe
         tensors, meta = weights.foundation()
         network = checkpoints.recipe_of(meta).network
         whole = view.catalogue.database.get(DATASETS, view.dataset)["task"] == "classification"
-        share = 1.0 if whole else recipe.whole_image_share
-        state = TrainState.fresh(replace(recipe, network=network, whole_image_share=share), num_classes=len(view.names))
+        if whole:  # a picture has an upright; an object in a microscope's field has none
+            recipe = replace(recipe, whole_image_share=1.0, symmetries="none")
+        state = TrainState.fresh(replace(recipe, network=network), num_classes=len(view.names))
         state.adopt(tensors)
         return state, checkpoint
 

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,14 @@ def run() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, help="folder for a picture grid at each evaluation")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--sizes", default="", help="shares of the time at each size, the full one last, as 0.4,0.6; all at the full one by default")
+    parser.add_argument("--compiled", action="store_true", help="compile the steps: for a GPU")
     arguments = parser.parse_args()
-    recipe = tiny_foundation(minutes=arguments.minutes)
+    recipe = replace(
+        tiny_foundation(minutes=arguments.minutes), batch=arguments.batch, compiled=arguments.compiled,
+        size_shares=tuple(float(share) for share in arguments.sizes.split(",") if share),
+    )  # fmt: skip
     windows, num_classes = foundation_windows(
         None if arguments.exclude_nuclei else arguments.nuclei, resolution=recipe.network.resolution_px, seed=recipe.seed
     )

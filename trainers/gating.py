@@ -38,7 +38,8 @@ def samples_of(
     whole = float((box[:, 2:] - box[:, :2]).min()) > 0.98
     mask, soft = whole_mask(count, size, size) if whole else mask_map(box, size, size)
     exemplar, own_box = train.floats(chosen), train.boxes[chosen]
-    laid = warp_exemplar(exemplar, own_box, box, Warp.draw(count, random, strength=0.5 if whole else 1.0, bend=bend_at(novelty)), size, size)
+    warp = Warp.draw(count, random, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=not whole)
+    laid = warp_exemplar(exemplar, own_box, box, warp, size, size)
     fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
     if not whole:
         laid = match_context(laid, exemplar, own_box, fill, torch.ones(count))

@@ -145,7 +145,7 @@ def latent_of(order: Order, size: int, random: torch.Generator) -> Tensor:
 def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """(exemplar, validity) at the window's size; both zero where the sample is wholly invented."""
     bend = 0.0 if order.mode == "copy_paste" else bend_at(order.novelty)
-    warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend) for _ in range(2)]
+    warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend, mirrored=not whole) for _ in range(2)]
     noise, join = torch.rand(1, 1, 8, 8, generator=random), torch.rand(1, 1, 3, 3, generator=random)
     if order.exemplar is None or order.exemplar_box_xyxy is None:
         return torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side)

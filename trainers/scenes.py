@@ -54,15 +54,17 @@ def pick(uniform: Tensor, count: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What share of the windows is taken whole, and how novelty is drawn: uniform in a range, exactly 1 for a share of the images."""
+    """What share of the windows is taken whole, how novelty is drawn (uniform in a range, exactly 1 for a share of the images), and whether
+    an exemplar may be mirrored."""
 
     whole_share: float
     novelty_range: tuple[float, float] = (0.0, 1.0)
     full_novelty_share: float = 0.4
+    mirrored: bool = True
 
     @classmethod
     def of(cls, recipe: Recipe) -> Mixture:
-        return cls(recipe.whole_image_share, recipe.novelty_range, recipe.full_novelty_share)
+        return cls(recipe.whole_image_share, recipe.novelty_range, recipe.full_novelty_share, mirrored=recipe.symmetries != "none")
 
     def novelty(self, count: int, generator: torch.Generator) -> Tensor:
         """Novelty [count]."""
@@ -76,7 +78,7 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
     box = windows.boxes[draw.target]
     itself = recolor(truth, generator)
     itself = matched(itself, itself, box, truth, box, generator)
-    other = other_instance(windows, draw, generator, chosen=draw.exemplar)
+    other = other_instance(windows, draw, generator, chosen=draw.exemplar, mirrored=mixture.mirrored)
     keep = inner_map(box, truth.shape[-1])
     swap = (torch.rand(len(box), 1, 1, 1, generator=generator) < 0.5).float()
     exemplar = torch.lerp(itself, other, swap * (1 - keep))
@@ -86,17 +88,17 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
 def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> Scene:
     """The exemplar is another instance of the class, or parts of two, turned, bent, scaled and recoloured a little."""
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
-    exemplar, second = (other_instance(windows, draw, generator, chosen=chosen) for chosen in (draw.exemplar, draw.second))
+    exemplar, second = (other_instance(windows, draw, generator, chosen=chosen, mirrored=mixture.mirrored) for chosen in (draw.exemplar, draw.second))
     mixed = mix(exemplar, second, torch.rand(len(box), 1, 3, 3, generator=generator), box)
     exemplar = torch.where(torch.rand(len(box), 1, 1, 1, generator=generator) < MIXED_SHARE, mixed, exemplar)
     return build_scene(image, box, exemplar, windows.labels[draw.target], mixture, generator)
 
 
-def other_instance(windows: Windows, draw: Draw, generator: torch.Generator, *, chosen: Tensor) -> Tensor:
+def other_instance(windows: Windows, draw: Draw, generator: torch.Generator, *, chosen: Tensor, mirrored: bool) -> Tensor:
     """Another instance laid into the target's box, its ground brought near the target's, [B, 3, R, R]."""
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
     source, source_box = recolor(windows.floats(chosen), generator, strength=0.4), windows.boxes[chosen]
-    laid = warp_exemplar(source, source_box, box, Warp.draw(len(box), generator), *image.shape[-2:])
+    laid = warp_exemplar(source, source_box, box, Warp.draw(len(box), generator, mirrored=mirrored), *image.shape[-2:])
     return matched(laid, source, source_box, image, box, generator)
 
 

@@ -133,7 +133,7 @@ def judge(state: TrainState, scene: Scene, fake: Tensor, *, random: torch.Genera
 
 
 def pair_plan(state: TrainState, scene: Scene, *, random: torch.Generator | None = None) -> Plan:
-    return Plan.draw(len(scene.label_B), state.strength, random or state.random)
+    return Plan.draw(len(scene.label_B), state.strength, random or state.random, symmetries=state.recipe.symmetries)
 
 
 def judged(state: TrainState, scene: Scene, image: Tensor, plan: Plan, *, penalise: bool = False) -> tuple[Tensor, Tensor]:

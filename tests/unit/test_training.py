@@ -11,6 +11,8 @@ import torch
 from longtail.errors import InvalidRequest
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints
+from trainers.augment import Plan, augment
+from trainers.compose import Warp
 from trainers.loop import train
 from trainers.sampling import draw_latent, interpolate
 from trainers.scenes import Mixture, draw_indices
@@ -268,3 +270,23 @@ def test_a_healthy_run_barks_at_nothing_and_one_remedied_says_that_it_is_gone(wi
             with torch.no_grad():
                 state.generator.tails[0].last.weight.fill_(torch.nan)
     assert [(e["name"], e["gone"]) for e in state.events if e["name"] == "nan"] == [("nan", True)]
+
+
+@pytest.mark.parametrize(("symmetries", "seen"), [("none", {0}), ("mirror", {0, 1}), ("all", {0, 1, 2, 3})])
+def test_the_critic_sees_images_turned_only_as_their_symmetries_allow(symmetries, seen):
+    """A picture with one bright corner: 0 as it is, 1 mirrored, 2 and 3 turned."""
+    picture = torch.zeros(1, 3, 32, 32)
+    picture[:, :, :16, :12] = 1.0  # higher than wide, at the left
+    ways = [picture, picture.flip(3), picture.transpose(2, 3), picture.flip(3).transpose(2, 3)]
+    found = set()
+    for seed in range(40):
+        plan = Plan.draw(1, 0.0, torch.Generator().manual_seed(seed), symmetries=symmetries)
+        out = augment(picture, torch.zeros(1, 1, 32, 32), plan)[0]
+        found.add(int(np.argmin([float((out - way).abs().mean()) for way in ways])))
+    assert found == seen
+
+
+def test_an_exemplar_with_a_left_and_a_right_is_never_mirrored():
+    random = torch.Generator().manual_seed(0)
+    assert Warp.draw(64, random, mirrored=False).flip.sum() == 0
+    assert 0 < Warp.draw(64, random).flip.sum() < 64

@@ -1,0 +1,53 @@
+"""The yardstick's own arithmetic, and its legs on a tiny network and made-up images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import cifar
+
+
+def test_frechet_distance_by_hand():
+    """Two Gaussians with covariance diag(1, 4) and diag(4, 4), means 3 apart: 9 + 5 + 8 - 2 (2 + 4) = 10."""
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=(4000, 2))
+    white = (white - white.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
+    first, second = white * [1.0, 2.0], white * [2.0, 2.0] + [3.0, 0.0]
+    assert cifar.frechet(first, second) == pytest.approx(10.0, abs=1e-6)
+    assert cifar.frechet(first, first) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_second_leg_goes_on_from_the_first(tmp_path, monkeypatch):
+    small = replace(cifar.NETWORK, widths=(8, 8, 8), critic_widths=(8, 8, 8), latent=8, style=8, tail=(4, 4))
+    whole = cifar.recipe
+    monkeypatch.setattr(cifar, "NETWORK", small)
+    monkeypatch.setattr(cifar, "recipe", lambda seconds: replace(whole(seconds), network=small, batch=8))
+    monkeypatch.setattr(cifar, "PACKED", tmp_path / "packed.npz")
+    monkeypatch.setattr(cifar, "SAMPLES", 200)
+    labels = np.arange(300) % 10
+    np.savez(tmp_path / "packed.npz", images=np.random.default_rng(0).integers(0, 255, (300, 32, 32, 3), dtype=np.uint8), labels=labels)
+    seen = []
+    for _ in range(2):
+        cifar.run_leg(0.02, tmp_path / "out")
+        seen.append(json.loads((tmp_path / "out" / "state.json").read_text()))
+    assert 0 < seen[0]["images"] < seen[1]["images"]
+    assert seen[1]["elapsed_s"] > seen[0]["elapsed_s"] > 1.0
+    samples = np.concatenate([np.load(p)["images"] for p in sorted((tmp_path / "out").glob("samples*.npz"))])
+    assert samples.shape == (200, 32, 32, 3)
+    assert (tmp_path / "out" / "grid.png").exists()
+
+
+def test_what_drives_the_augmentation_is_never_trained_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "PACKED", tmp_path / "packed.npz")
+    images = np.arange(500, dtype=np.uint16).view(np.uint8).reshape(500, 2)[:, :, None, None].repeat(32, 2).repeat(32, 3)
+    images = np.concatenate([images, images[:, :1]], 1).transpose(0, 2, 3, 1)
+    np.savez(tmp_path / "packed.npz", images=images, labels=np.arange(500) % 10)
+    learn, held = cifar.windows()
+    assert (len(learn), len(held)) == (250, 250)
+    assert {int(v) for v in held.labels.bincount()} == {25}
+    keys = [{tuple(v) for v in part.images[:, :, 0, 0].tolist()} for part in (learn, held)]
+    assert not keys[0] & keys[1]
