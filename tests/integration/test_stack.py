@@ -26,7 +26,12 @@ pytestmark = pytest.mark.long
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "services.cli.main", "up", "--state", str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
+
+
+def heed_ctrl_c() -> None:
+    """A shell has its background jobs ignore Ctrl-C, and these tests with them; a person's terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_up(folder: Path, process: subprocess.Popen[bytes]) -> Settings:

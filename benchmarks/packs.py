@@ -1,0 +1,92 @@
+"""The packs that generators are measured on, as labelled objects: read from a folder that holds them, none of it ours.
+
+`DATA` is a folder with `bccd/`, `nuclei/` and `magnetic_tile/`, each with COCO files and split lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainers.windows import Instance
+
+BORDER_PX = 1.5
+MIN_SIDE_PX = 14.0
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Objects to learn from, to choose by and to judge by (no image in two of them), and what their labels are called."""
+
+    name: str
+    train: list[Instance]
+    select: list[Instance]
+    judge: list[Instance]
+    classes: dict[int, str]
+
+
+def coco(path: Path, folder: Path, *, keep: Callable[[dict[str, Any]], bool], label_of: Callable[[dict[str, Any], dict[str, Any]], str]) -> list[
+    tuple[int, str, Instance]
+]:  # fmt: skip
+    """(image id, class, object) of each annotated object that no border cuts off and that shows something."""
+    body = json.loads(path.read_text())
+    images = {i["id"]: i for i in body["images"] if keep(i)}
+    names = {c["id"]: c["name"] for c in body["categories"]}
+    pixels: dict[int, NDArray[np.uint8]] = {}
+    found = []
+    for a in body["annotations"]:
+        image = images.get(a["image_id"])
+        if image is None or a.get("iscrowd"):
+            continue
+        x, y, w, h = a["bbox"]
+        if max(w, h) < MIN_SIDE_PX or min(x, y, image["width"] - x - w, image["height"] - y - h) < BORDER_PX:
+            continue
+        if image["id"] not in pixels:
+            pixels[image["id"]] = np.asarray(Image.open(folder / image["file_name"]).convert("RGB")).copy()
+        found.append((image["id"], label_of(image, {**a, "name": names[a["category_id"]]}), Instance(pixels[image["id"]], (x, y, x + w, y + h), 0)))
+    return found
+
+
+def bccd(data: Path, *, few: str = "fewshot_50_seed0") -> Pack:
+    root = data / "bccd"
+    parts = {}
+    for part, file, listed in (("train", "coco_train.json", few), ("select", "coco_val.json", "val"), ("judge", "coco_test.json", "test")):
+        wanted = set((root / "splits" / f"{listed}.txt").read_text().split())
+        parts[part] = coco(root / file, root / "JPEGImages", keep=lambda i, w=wanted: Path(i["file_name"]).stem in w, label_of=named)  # type: ignore[misc]
+    return assembled("bccd", parts)
+
+
+def magnetic_tile(data: Path) -> Pack:
+    return halved("magnetic_tile", data / "magnetic_tile", data / "magnetic_tile", label_of=named)
+
+
+def nuclei(data: Path) -> Pack:
+    return halved("nuclei", data / "nuclei", data / "nuclei", label_of=lambda image, a: str(image["modality"]))
+
+
+def named(image: dict[str, Any], annotation: dict[str, Any]) -> str:
+    return str(annotation["name"])
+
+
+def halved(name: str, root: Path, folder: Path, *, label_of: Callable[[dict[str, Any], dict[str, Any]], str]) -> Pack:
+    """A pack with no val: a fifth of its training images chooses, its test images judge."""
+    train = coco(root / "coco_train.json", folder, keep=lambda i: i["id"] % 5 != 0, label_of=label_of)
+    select = coco(root / "coco_train.json", folder, keep=lambda i: i["id"] % 5 == 0, label_of=label_of)
+    return assembled(name, {"train": train, "select": select, "judge": coco(root / "coco_test.json", folder, keep=lambda i: True, label_of=label_of)})
+
+
+def assembled(name: str, parts: dict[str, list[tuple[int, str, Instance]]]) -> Pack:
+    """Classes that are there to learn and to judge by, numbered by name."""
+    classes = sorted({c for _, c, _ in parts["train"]} & {c for _, c, _ in parts["judge"]})
+    numbered = {part: [Instance(i.image, i.box_xyxy, classes.index(c)) for _, c, i in found if c in classes] for part, found in parts.items()}
+    return Pack(name, numbered["train"], numbered["select"], numbered["judge"], dict(enumerate(classes)))
+
+
+PACKS: dict[str, Callable[[Path], Pack]] = {"bccd": bccd, "magnetic_tile": magnetic_tile, "nuclei": nuclei}
