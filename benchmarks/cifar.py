@@ -81,7 +81,7 @@ def windows() -> tuple[Windows, Windows]:
         held[torch.nonzero(labels == c)[:HELD_PER_CLASS, 0]] = True
     here = torch.get_default_device()
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(labels), 1)
-    whole = Windows(images.to(here), boxes, labels.to(here), torch.arange(len(labels)))
+    whole = Windows.plain(images.to(here), boxes, labels.to(here), torch.arange(len(labels)))
     return whole.subset(~held.to(here)), whole.subset(held.to(here))
 
 

@@ -22,7 +22,7 @@ from benchmarks.packs import PACKS, Pack
 from benchmarks.report import Figure, save
 from longtail.recipes import tiny_finetune
 from trainers import checkpoints, device, weights
-from trainers.compose import Warp, bend_at, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar
+from trainers.compose import mask_map
 from trainers.gating import Judge, object_crops, samples_of, window_features
 from trainers.grids import tile
 from trainers.loop import train
@@ -34,6 +34,7 @@ from trainers.quality.coverage import density_and_coverage
 from trainers.quality.features import features
 from trainers.quality.kid import kid
 from trainers.sampling import Scene, complete
+from trainers.scenes import served_scene
 from trainers.state import TrainState
 from trainers.windows import Instance, Windows, cut_windows
 
@@ -72,7 +73,7 @@ def trained(pack: Pack, *, budget_s: float) -> tuple[Generator, Windows, Windows
             print(f"{pack.name} {at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"), flush=True)
         OUT.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(weights.to_bytes(state.ema.module, classes=list(pack.classes.values())))
-    return weights.from_bytes(kept.read_bytes()), singles, judge
+    return weights.from_bytes(kept.read_bytes()).generator, singles, judge
 
 
 def measure(pack: Pack, *, budget_s: float) -> list[Figure]:
@@ -136,14 +137,7 @@ def one_scene(learn: Windows, judge: Windows, label: int, novelty: float, *, see
     random = device.random_stream(seed)
     at, mine = place(judge, label, seed)[None], learn.by_class()[label]
     chosen = mine[torch.randint(len(mine), (1,), generator=random)]
-    image, box, size = judge.floats(at), judge.boxes[at], judge.images.shape[-1]
-    mask, soft = mask_map(box, size, size)
-    exemplar, own_box = learn.floats(chosen), learn.boxes[chosen]
-    laid = warp_exemplar(exemplar, own_box, box, Warp.draw(1, random, bend=bend_at(novelty)), size, size)
-    fill = fill_color(image, box, torch.zeros(1, 1, 1, 1))
-    laid = match_context(laid, exemplar, own_box, fill, torch.ones(1))
-    degraded, validity = degrade(laid, torch.tensor([novelty]), torch.rand(1, 1, 8, 8, generator=random))
-    return Scene(image, mask, soft, box_map(box, size, size), degraded, validity, torch.tensor([label]), fill)
+    return served_scene(learn, chosen, judge, at, novelty, random)
 
 
 def mean_distance(vectors: Floats) -> float:

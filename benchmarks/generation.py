@@ -156,7 +156,7 @@ def one_by_one(catalogue: Catalogue, view: DatasetView, record: Provenance) -> t
     from trainers.studio import draw
     from trainers.weights import served
 
-    generator = served(catalogue.settings, str(record.model_uri))
+    generator = served(catalogue.settings, str(record.model_uri)).generator
     size = generator.config.resolution_px
     inputs, latent = torch.randn(1, 9, size, size).contiguous(memory_format=torch.channels_last), torch.randn(1, generator.config.latent)
     with torch.inference_mode():

@@ -22,7 +22,7 @@ from longtail.recipes import NetworkConfig, Recipe
 from trainers import device
 from trainers.sampling import complete
 from trainers.state import TrainState
-from trainers.steps import adversarial_step, fast, judged, pair_plan, reconstruct, transplant, warm_step
+from trainers.steps import adversarial_step, fast, judged, painted, pair_plan, reconstruct, transplant, warm_step
 from trainers.windows import Windows
 
 SMALL = Recipe(network=NetworkConfig(resolution_px=32, widths=(16, 24, 32)), batch=16, whole_image_share=0.0, half=False)
@@ -45,7 +45,7 @@ def gradients(here: torch.device, recipe: Recipe, *, penalise: bool = True) -> d
         torch.manual_seed(0)
         windows = training.random_windows(32, count=64)
         donor = TrainState.fresh(recipe, num_classes=3)
-        scene, fake = transplant(donor, windows, 8, with_gradient=False)
+        scene, _, fake = transplant(donor, windows, 8, with_gradient=False)
         plan = pair_plan(donor, scene)
         latent = torch.randn(8, recipe.network.latent)
     with here:
@@ -55,7 +55,7 @@ def gradients(here: torch.device, recipe: Recipe, *, penalise: bool = True) -> d
             out = fast(complete, recipe)(state.generator, moved, latent.to(here))
         out.float().square().mean().backward()
         plan = replace(plan, draws=plan.draws.to(here))
-        logits, norms = judged(state, moved, fake.to(here), plan, penalise=penalise)
+        logits, norms = judged(state, painted(moved, fake.to(here)), moved.label_B, plan, penalise=penalise)
         (logits.square().mean() + 0.1 * norms.mean()).backward()
         named = [*state.generator.named_parameters(prefix="g"), *state.discriminator.named_parameters(prefix="d")]
         return {name: p.grad.detach().float().cpu() for name, p in named if p.grad is not None}
@@ -92,7 +92,7 @@ def learns() -> Figure:
     """L1 after 400 steps on 16 windows, as a share of what it began with."""
     with GPU:
         blobs = torch.nn.functional.interpolate(torch.rand(16, 3, 4, 4), size=(32, 32), mode="bilinear") * 255
-        windows = Windows(blobs.byte(), torch.tensor([[0.25, 0.25, 0.75, 0.75]]).repeat(16, 1), torch.arange(16) % 2, torch.arange(16))
+        windows = Windows.plain(blobs.byte(), torch.tensor([[0.25, 0.25, 0.75, 0.75]]).repeat(16, 1), torch.arange(16) % 2, torch.arange(16))
         state = TrainState.fresh(replace(SMALL, rate_warm=3e-3, half=True), num_classes=2)
         l1 = [float(warm_step(state, windows)["l1"]) for _ in range(400)]
     return at_most("sixteen_images_l1_after_to_before", sum(l1[-20:]) / sum(l1[:20]), 0.6)

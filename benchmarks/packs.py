@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainers.windows import Instance
+from infra.formats.segmentation import mask_of
+from trainers.windows import Instance, box_pixels, on_grounds
 
 BORDER_PX = 1.5
 MIN_SIDE_PX = 14.0
+MOST_GROUNDED = 400
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,18 @@ class Pack:
 def coco(path: Path, folder: Path, *, keep: Callable[[dict[str, Any]], bool], label_of: Callable[[dict[str, Any], dict[str, Any]], str]) -> list[
     tuple[int, str, Instance]
 ]:  # fmt: skip
-    """(image id, class, object) of each annotated object that no border cuts off and that shows something."""
+    """(image id, class, object) of each annotated object that no border cuts off and that shows something.
+
+    Outlines are the annotation's, or those of a mask picture beside the image.
+    """
     body = json.loads(path.read_text())
     images = {i["id"]: i for i in body["images"] if keep(i)}
     names = {c["id"]: c["name"] for c in body["categories"]}
     pixels: dict[int, NDArray[np.uint8]] = {}
-    found = []
+    found, occupied = [], defaultdict(list)
+    for a in body["annotations"]:
+        x, y, w, h = a["bbox"]
+        occupied[a["image_id"]].append((x, y, x + w, y + h))
     for a in body["annotations"]:
         image = images.get(a["image_id"])
         if image is None or a.get("iscrowd"):
@@ -50,8 +59,34 @@ def coco(path: Path, folder: Path, *, keep: Callable[[dict[str, Any]], bool], la
             continue
         if image["id"] not in pixels:
             pixels[image["id"]] = np.asarray(Image.open(folder / image["file_name"]).convert("RGB")).copy()
-        found.append((image["id"], label_of(image, {**a, "name": names[a["category_id"]]}), Instance(pixels[image["id"]], (x, y, x + w, y + h), 0)))
-    return found
+        instance = Instance(pixels[image["id"]], (x, y, x + w, y + h), 0, outline=outline(a, folder / image["file_name"], image["width"], image["height"]))
+        found.append((image["id"], label_of(image, {**a, "name": names[a["category_id"]]}), instance))
+    rng = np.random.default_rng(0)
+    grounded = []
+    for label in sorted({label for _, label, _ in found}):  # each class on grounds of its own images
+        mine = [f for f in found if f[1] == label]
+        keys = sorted({i for i, _, _ in mine})
+        some = set(rng.permutation(len(mine))[:MOST_GROUNDED].tolist())
+        placed = iter(on_grounds([i for k, (*_, i) in enumerate(mine) if k in some], [pixels[k] for k in keys], [occupied[k] for k in keys], rng))
+        grounded += [(key, label, next(placed) if k in some else i) for k, (key, _, i) in enumerate(mine)]
+    return grounded
+
+
+def outline(annotation: dict[str, Any], path: Path, width: int, height: int) -> NDArray[np.bool_] | None:
+    """What the object's mask covers of its box, if there is one: the annotation's, or a mask picture's beside the image."""
+    beside = path.with_suffix(".png")
+    if "segmentation" in annotation:
+        mask = mask_of(annotation["segmentation"], width, height)
+    elif path.suffix != ".png" and beside.exists():
+        mask = np.asarray(Image.open(beside).convert("L")) > 127
+    else:
+        mask = None
+    if mask is None:
+        return None
+    x, y, w, h = annotation["bbox"]
+    left, top, right, bottom = box_pixels((x, y, x + w, y + h))
+    seen = mask[top:bottom, left:right].copy()
+    return seen if seen.any() else None
 
 
 def bccd(data: Path, *, few: str = "fewshot_50_seed0") -> Pack:
@@ -59,7 +94,7 @@ def bccd(data: Path, *, few: str = "fewshot_50_seed0") -> Pack:
     parts = {}
     for part, file, listed in (("train", "coco_train.json", few), ("select", "coco_val.json", "val"), ("judge", "coco_test.json", "test")):
         wanted = set((root / "splits" / f"{listed}.txt").read_text().split())
-        parts[part] = coco(root / file, root / "JPEGImages", keep=lambda i, w=wanted: Path(i["file_name"]).stem in w, label_of=named)  # type: ignore[misc]
+        parts[part] = coco(root / file, root, keep=lambda i, w=wanted: Path(i["file_name"]).stem in w, label_of=named)  # type: ignore[misc]
     return assembled("bccd", parts)
 
 
@@ -85,7 +120,7 @@ def halved(name: str, root: Path, folder: Path, *, label_of: Callable[[dict[str,
 def assembled(name: str, parts: dict[str, list[tuple[int, str, Instance]]]) -> Pack:
     """Classes that are there to learn and to judge by, numbered by name."""
     classes = sorted({c for _, c, _ in parts["train"]} & {c for _, c, _ in parts["judge"]})
-    numbered = {part: [Instance(i.image, i.box_xyxy, classes.index(c)) for _, c, i in found if c in classes] for part, found in parts.items()}
+    numbered = {part: [replace(i, label=classes.index(c)) for _, c, i in found if c in classes] for part, found in parts.items()}
     return Pack(name, numbered["train"], numbered["select"], numbered["judge"], dict(enumerate(classes)))
 
 

@@ -44,7 +44,7 @@ def random_windows(resolution: int, *, count: int = 512) -> Windows:
     """Noise with a box in its middle: what is in a window does not change how long a step takes."""
     images = torch.randint(0, 256, (count, 3, resolution, resolution), dtype=torch.uint8)
     boxes = torch.tensor([[0.25, 0.25, 0.75, 0.75]]).repeat(count, 1)
-    return Windows(images, boxes, torch.arange(count) % 3, torch.arange(count))
+    return Windows.plain(images, boxes, torch.arange(count) % 3, torch.arange(count))
 
 
 def fast_side(recipe: Recipe, windows: Windows) -> tuple[Side, TrainState]:

@@ -41,7 +41,7 @@ def place(
         return None
     index = np.flatnonzero(free)
     busy = busyness(image[::stride, ::stride])
-    scores = np.array([mean_inside(busy, (x0[i] / stride, y0[i] / stride, (x0[i] + w) / stride, (y0[i] + h) / stride)) for i in index])
+    scores = means_inside(busy, np.stack([x0[index], y0[index], x0[index] + w, y0[index] + h], 1) / stride)
     emptiest = index[np.argsort(scores, kind="stable")[: max(1, round(len(index) * CHOICE_SHARE))]]
     chosen = int(rng.choice(emptiest))
     return float(x0[chosen]), float(y0[chosen]), float(x0[chosen] + w), float(y0[chosen] + h)
@@ -57,9 +57,9 @@ def busyness(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.pad(distance.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
 
 
-def mean_inside(integral: NDArray[np.float64], box_xyxy: Sequence[float]) -> float:
-    x0, y0, x1, y1 = (round(v) for v in box_xyxy)
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    x1, y1 = min(x1, integral.shape[1] - 1), min(y1, integral.shape[0] - 1)
+def means_inside(integral: NDArray[np.float64], boxes_N4: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over each box [N], from an integral image; xyxy in its pixels."""
+    x0, y0, x1, y1 = np.round(boxes_N4).astype(np.int64).T
+    x1, y1 = np.minimum(np.maximum(x1, x0 + 1), integral.shape[1] - 1), np.minimum(np.maximum(y1, y0 + 1), integral.shape[0] - 1)
     total = integral[y1, x1] - integral[y0, x1] - integral[y1, x0] + integral[y0, x0]
-    return float(total / max(1, (x1 - x0) * (y1 - y0)))
+    return np.asarray(total / np.maximum(1, (x1 - x0) * (y1 - y0)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from longtail.errors import InvalidRequest
@@ -13,6 +14,9 @@ Loss = Literal["relativistic", "hinge", "non_saturating"]
 Penalty = Literal["r1_r2", "r1"]
 Symmetries = Literal["all", "mirror", "none"]
 Preset = Literal["tiny32", "tiny", "base", "large", "baseline"]
+Start = Literal["foundation", "random"]
+FOUNDATION_PRESET: Preset = "tiny"
+"""The preset whose foundation is shipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +54,11 @@ class Recipe:
 
     Times are seconds; rates are per step. Novelty is drawn uniformly from its range, and is 1 (no exemplar at all) for
     `full_novelty_share` of the images. `symmetries` of the data are what the critic's images may always be turned by; the
-    generator then makes turned ones as gladly. `invented_weight` is what
-    reconstruction weighs, beside an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's
-    time at each size, the full one last; none means all of it at the full one.
+    generator then makes turned ones as gladly. `ground_share` of the transplants goes to bare ground, and of `erased_share` of what is
+    restored nothing but bare ground is asked, where the data shows such places. `invented_weight` is what reconstruction weighs, beside
+    an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's time at each size, the full one last;
+    none means all of it at the full one.
+    `upscaler_s` come after it all, for the upsampler of windows that are larger than the network's resolution, if the data has any.
     `compiled` steps start minutes later and run faster on a GPU; `half` is bfloat16 there.
     """
 
@@ -61,6 +67,7 @@ class Recipe:
     warm_s: float = 60.0
     catch_up_s: float = 10.0
     adversarial_s: float = 120.0
+    upscaler_s: float = 0.0
     size_shares: tuple[float, ...] = ()
     rate_warm: float = 7e-4
     rate_generator: float = 2e-4
@@ -80,6 +87,8 @@ class Recipe:
     ema_half_life_images: float = 2000.0
     freeze_high_resolution: bool = False
     whole_image_share: float = 0.15
+    ground_share: float = 0.5
+    erased_share: float = 0.1
     symmetries: Symmetries = "all"
     novelty_range: tuple[float, float] = (0.0, 1.0)
     full_novelty_share: float = 0.4
@@ -92,7 +101,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.batch < 4 or self.batch % 2:
             raise InvalidRequest(f"recipe: batch must be even and at least 4, not {self.batch}")
-        for name in ("warm_s", "catch_up_s", "adversarial_s"):
+        for name in ("warm_s", "catch_up_s", "adversarial_s", "upscaler_s"):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"recipe: {name} must not be negative, found {getattr(self, name)}")
         low, high = self.novelty_range
@@ -134,7 +143,7 @@ def network_from_json(body: dict[str, Any]) -> NetworkConfig:
     return NetworkConfig(**retupled(body))
 
 
-def retupled(body: dict[str, Any]) -> dict[str, Any]:
+def retupled(body: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
 
 
@@ -169,12 +178,35 @@ def tiny_finetune(*, budget_s: float, seed: int = 0) -> Recipe:
     return Recipe(
         warm_s=budget_s * 0.25,
         catch_up_s=budget_s * 0.08,
-        adversarial_s=budget_s * 0.67,
+        adversarial_s=budget_s * 0.6,
+        upscaler_s=budget_s * 0.07,
         rate_warm=5e-4,
         freeze_high_resolution=True,
         evaluate_every_s=max(10.0, budget_s / 5),
         seed=seed,
     )
+
+
+NETWORK_OPTIONS = ("spectral_norm", "minibatch_std")
+"""Options of a request that are the network's rather than the run's."""
+
+
+def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int, options: Mapping[str, Any]) -> Recipe:
+    """What a request asks for: the preset's recipe with the caller's options in place of its own.
+
+    Raises InvalidRequest for a start that the preset does not have, and for options that no recipe has.
+    """
+    if start == "foundation" and preset != FOUNDATION_PRESET:
+        raise InvalidRequest(f"preset {preset!r} has no foundation to start from; ask for start 'random', or for preset {FOUNDATION_PRESET!r}")
+    recipe = tiny_finetune(budget_s=budget_s, seed=seed)
+    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s", "upscaler_s"}
+    unknown = sorted(set(options) - known - set(NETWORK_OPTIONS))
+    if unknown:
+        raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known | set(NETWORK_OPTIONS))}")
+    network = replace(NETWORKS[preset], **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
+    learned_critic = start == "foundation" and not network.spectral_norm
+    recipe = replace(recipe, network=network, freeze_high_resolution=recipe.freeze_high_resolution and learned_critic)
+    return replace(recipe, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
 
 
 def shortened(recipe: Recipe, *, factor: float) -> Recipe:
@@ -184,4 +216,5 @@ def shortened(recipe: Recipe, *, factor: float) -> Recipe:
         warm_s=recipe.warm_s * factor,
         catch_up_s=recipe.catch_up_s * factor,
         adversarial_s=recipe.adversarial_s * factor,
+        upscaler_s=recipe.upscaler_s * factor,
     )

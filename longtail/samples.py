@@ -53,8 +53,9 @@ class Provenance:
     """What is needed to make a synthetic image again. Boxes in pixels of the background, xyxy.
 
     `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `mixed` a second one of the class that parts of it were
-    taken from, `background` the real image it lies in; `augment` is the classical policy that the finished image then went
-    through, with its seed. `truncation` bounds the latent's entries; with `towards` (a seed and a share) it lies on the arc to another.
+    taken from, `outline` one whose outline alone it was given, `background` the real image it lies in; `augment` is the classical
+    policy that the finished image then went through, with its seed. `truncation` bounds the latent's entries; with `towards` (a seed
+    and a share) it lies on the arc to another.
     """
 
     mode: Mode
@@ -68,6 +69,7 @@ class Provenance:
     exemplar: Mapping[str, Any] | None
     box_xyxy: tuple[float, float, float, float]
     mixed: Mapping[str, Any] | None = None
+    outline: Mapping[str, Any] | None = None
     truncation: float | None = None
     towards: Mapping[str, Any] | None = None
     augment: Mapping[str, Any] | None = None
@@ -76,7 +78,7 @@ class Provenance:
     @property
     def sources(self) -> frozenset[str]:
         """Ids of the real samples that it is made from."""
-        return frozenset(str(part["sample"]) for part in (self.background, self.exemplar, self.mixed) if part)
+        return frozenset(str(part["sample"]) for part in (self.background, self.exemplar, self.mixed, self.outline) if part)
 
     @property
     def instances(self) -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 from longtail.recipes import Symmetries
 
+GRAY = 0.08
+"""Channels that differ by no more than this, ten steps of 255, are one gray: what a codec leaves of it."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -80,10 +83,15 @@ def erase(image_B3HW: Tensor, on_B: Tensor, corner_2B: Tensor) -> Tensor:
 
 
 def recolor(image_B3HW: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
-    """Brightness, contrast, per-channel tint and a slight blur, as between two fields of one dataset; clamped to [-1, 1]."""
+    """Brightness, contrast, per-channel tint and a slight blur, as between two fields of one dataset; clamped to [-1, 1].
+
+    What is gray stays gray.
+    """
     count = image_B3HW.shape[0]
+    chroma = (image_B3HW.amax(1) - image_B3HW.amin(1)).amax((1, 2))
+    colored = (chroma > GRAY)[:, None, None, None]
     u = torch.rand(6, count, 1, 1, 1, generator=generator)
-    tint = torch.rand(count, 3, 1, 1, generator=generator) - 0.5
+    tint = (torch.rand(count, 3, 1, 1, generator=generator) - 0.5) * colored
     mean = image_B3HW.mean((2, 3), keepdim=True)
     image = mean + (image_B3HW - mean) * (1 + (u[0] - 0.5) * 0.6 * strength)
     image = image + ((u[1] - 0.5) * 0.4 + tint * 0.4) * strength

@@ -33,7 +33,7 @@ class DcganGenerator(Generator):
 
     def forward(self, inputs_BNHW: Tensor, latent_BZ: Tensor, label_B: Tensor) -> Tensor:
         """Residual [B,3,H,W] that turns the base (channels 5 to 7 of the input) into the generated image."""
-        seed = self.seed(torch.cat([latent_BZ, self.embed(label_B)], 1)).view(len(label_B), -1, self.grid, self.grid)
+        seed = self.seed(torch.cat([latent_BZ, self.embed(label_B)], 1)).unflatten(1, (-1, self.grid, self.grid))
         out: Tensor = self.layers(seed)
         return out - inputs_BNHW[:, 5:8]
 
@@ -53,7 +53,7 @@ class DcganDiscriminator(Discriminator):
 
     def forward(self, image_B3HW: Tensor, box_B1HW: Tensor, mask_B1HW: Tensor, label_B: Tensor, fade: Tensor) -> Tensor:
         """Logits [B] of images that are all real or all fake, as batch normalisation wants them. `fade` is not used."""
-        label = self.embed(label_B).view(len(label_B), 1, *image_B3HW.shape[-2:])
+        label = self.embed(label_B).unflatten(1, (1, *image_B3HW.shape[-2:]))
         logits: Tensor = self.layers(torch.cat([image_B3HW, box_B1HW, mask_B1HW, label], 1))
         return logits.flatten()
 

@@ -18,8 +18,13 @@ MASK_DILATION = 1.2
 """The mask is this much larger than the box, about its centre; the undilated box is the label."""
 FEATHER = 1 / 20
 """Width of the soft edge inside the mask, as a fraction of the box's mean side."""
+OUTLINE_REACH = 0.025
+"""How far the hole of an outlined object reaches beyond its outline, twice, as a fraction of the window's side."""
 DEGRADE_GRIDS_PX = (64, 32, 16, 8)
 """Exemplar blur levels: detail finer than this grid is gone."""
+SOLID = 0.3
+"""Share of a pixel that an outline must cover to count as labelled."""
+FITTINGS = 3
 MOST_BEND = 0.16
 """Largest elastic displacement, in halves of the box's sides: 8 % of a side, little enough that the box stays true."""
 BENT_FROM = 0.3
@@ -96,6 +101,19 @@ def mask_map(box_B4: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     return (radius < 1).float(), ((1 - radius) / (2 * FEATHER)).clamp(0, 1)
 
 
+def outlined_mask(outline_B1HW: Tensor, mask_B1HW: Tensor, soft_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+    """(mask, soft mask) of an object whose outline is known, no larger than those given: the hole follows the object.
+
+    The soft mask is 1 on the object and falls to 0 at twice `OUTLINE_REACH` from it.
+    """
+    reach = max(1, round(OUTLINE_REACH * outline_B1HW.shape[-1]))
+    size = 2 * reach + 1
+    grown = F.max_pool2d(F.max_pool2d(outline_B1HW, (size, 1), 1, (reach, 0)), (1, size), 1, (0, reach))
+    soft = F.avg_pool2d(F.avg_pool2d(grown, (size, 1), 1, (reach, 0), count_include_pad=False), (1, size), 1, (0, reach), count_include_pad=False)
+    soft = torch.minimum(soft, soft_B1HW)
+    return torch.minimum(mask_B1HW, (soft > 0).float()), soft
+
+
 def whole_mask(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     """The mask of class-conditional synthesis: everywhere, with no soft edge."""
     ones = torch.ones(count, 1, height, width)
@@ -107,8 +125,20 @@ def warp_exemplar(
 ) -> Tensor:
     """The exemplar's window resampled so that its box lies on the target's box, [B, 3, height, width].
 
-    Aspect is kept half-way: the exemplar is stretched to the target's box. Beyond its window it is reflected.
+    The exemplar is stretched to the target's box. Beyond its window it is reflected.
     """
+    grid = warp_grid(exemplar_box_B4, target_box_B4, warp, height, width)
+    return F.grid_sample(exemplar_B3HW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def warp_outline(outline_B1HW: Tensor, exemplar_box_B4: Tensor, target_box_B4: Tensor, warp: Warp, height: int, width: int) -> Tensor:
+    """An exemplar's outline, moved as `warp_exemplar` moves the exemplar: soft, [B, 1, height, width]. Beyond its window there is none."""
+    grid = warp_grid(exemplar_box_B4, target_box_B4, warp, height, width)
+    return F.grid_sample(outline_B1HW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def warp_grid(exemplar_box_B4: Tensor, target_box_B4: Tensor, warp: Warp, height: int, width: int) -> Tensor:
+    """Where in the exemplar's window each pixel of the target's comes from, [B, height, width, 2] in [-1, 1]."""
     local = box_grid(target_box_B4, height, width)
     x = (local[..., 0] - warp.shift_x[:, None, None]) / warp.scale[:, None, None]
     y = (local[..., 1] - warp.shift_y[:, None, None]) / warp.scale[:, None, None]
@@ -121,8 +151,7 @@ def warp_exemplar(
     x = x * (1 - 2 * warp.flip)[:, None, None]
     center = exemplar_box_B4[:, :2] + exemplar_box_B4[:, 2:] - 1
     half = exemplar_box_B4[:, 2:] - exemplar_box_B4[:, :2]
-    grid = torch.stack([x * half[:, 0, None, None] + center[:, 0, None, None], y * half[:, 1, None, None] + center[:, 1, None, None]], -1)
-    return F.grid_sample(exemplar_B3HW, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return torch.stack([x * half[:, 0, None, None] + center[:, 0, None, None], y * half[:, 1, None, None] + center[:, 1, None, None]], -1)
 
 
 def mix(first_B3HW: Tensor, second_B3HW: Tensor, noise_B133: Tensor, box_B4: Tensor) -> Tensor:
@@ -185,8 +214,22 @@ def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) 
     return exemplar_B3HW * validity_B1HW + fill_B311 * (1 - validity_B1HW)
 
 
+def fitted(outline_B1HW: Tensor, outline_box_B4: Tensor, box_B4: Tensor, warp: Warp, side: int) -> Tensor:
+    """The target box [1, 4] into which to lay an exemplar so that its warped outline, not the box it came with, just fills `box_B4`."""
+    target = box_B4
+    for _ in range(FITTINGS):
+        laid = warp_outline(outline_B1HW, outline_box_B4, target, warp, side, side)[0, 0] > 0.5
+        rows, columns = torch.nonzero(laid.any(1))[:, 0], torch.nonzero(laid.any(0))[:, 0]
+        if not len(rows):
+            return box_B4
+        tight = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])[None].float() / side
+        ratio = (box_B4[:, 2:] - box_B4[:, :2]) / (tight[:, 2:] - tight[:, :2])
+        target = (target - tight[:, :2].repeat(1, 2)) * ratio.repeat(1, 2) + box_B4[:, :2].repeat(1, 2)
+    return target
+
+
 def generator_input(image_B3RR: Tensor, mask_B1RR: Tensor, box_B1RR: Tensor, base_B3RR: Tensor, validity_B1RR: Tensor) -> Tensor:
-    """[B, 9, R, R]: the context with its hole filled by the base, mask, box, base, validity."""
+    """[B, 9, R, R]: the context with its hole filled by the base, mask, where the label is (its outline, or its box), base, validity."""
     base = base_B3RR * mask_B1RR
     holed = image_B3RR * (1 - mask_B1RR) + base
     return torch.cat([holed, mask_B1RR, box_B1RR, base, validity_B1RR * mask_B1RR], 1)

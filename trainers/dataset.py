@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from infra.catalogue import Catalogue
 from infra.database import DATASETS, Row
+from infra.formats.segmentation import mask_of
 from infra.images import Codec, decode
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.datasets import ClassMap
 from longtail.samples import Sample, Task
+from trainers.windows import box_pixels
 
 CACHED_BYTES = 256 << 20
 BORDER_PX = 1.5
@@ -40,6 +42,16 @@ class ObjectRef:
             return False
         x0, y0, x1, y1 = self.box_xyxy
         return min(x0, y0, self.sample.width - x1, self.sample.height - y1) < BORDER_PX
+
+
+def outline_of(found: ObjectRef) -> NDArray[np.bool_] | None:
+    """What the object's mask covers of its box's pixels, where its source has one that shows something."""
+    mask = mask_of(found.sample.annotations[found.position].extra.get("segmentation"), found.sample.width, found.sample.height)
+    if mask is None:
+        return None
+    left, top, right, bottom = box_pixels(found.box_xyxy)
+    seen = mask[top:bottom, left:right].copy()
+    return seen if seen.any() else None
 
 
 def to_lay_elsewhere(found: Sequence[ObjectRef]) -> list[ObjectRef]:

@@ -16,52 +16,60 @@ from infra.database import DATASETS
 from infra.images import to_png
 from infra.progress import Progress
 from infra.registry import Registry
+from longtail.boxes import xywh_to_xyxy
 from longtail.errors import InvalidRequest, NotFound
 from longtail.gates import MIN_TO_JUDGE
-from longtail.recipes import Recipe, tiny_finetune
+from longtail.recipes import NETWORK_OPTIONS, Recipe, Start
 from trainers import checkpoints, weights
-from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
+from trainers.dataset import DatasetView, ObjectRef, outline_of, to_lay_elsewhere
 from trainers.device import as_tensor
 from trainers.gating import Judge
 from trainers.grids import grid
 from trainers.loop import Progress as LoopProgress
 from trainers.loop import train
+from trainers.render import SERVED_MARGIN
 from trainers.state import TrainState
-from trainers.windows import Instance, Windows, cut_windows, resize
+from trainers.upscale import CROP_PX, FACTORS, WORTH, Upscaler, UpscalerConfig, crops, gain, train_upscaler
+from trainers.windows import Instance, Windows, cut_windows, on_grounds, resize
 
 WINDOWS_PER_INSTANCE = 6
 MOST_INSTANCES = 400
+MOST_EMPTY = 40
+MOST_CROPS, HELD_CROPS = 256, 48
 PHASES = {"warm": "restoring real objects", "catch_up": "the critic catches up", "adversarial": "inventing against the critic", "done": "done"}
 
 
 def run_finetune(
-    catalogue: Catalogue, view: DatasetView, *, job: str, classes: list[str], budget_s: float, seed: int, report: Progress
+    catalogue: Catalogue, view: DatasetView, *, job: str, classes: list[str], recipe: Recipe, start: Start, report: Progress
 ) -> dict[str, Any]:
-    """Trains the tiny generator on the classes for `budget_s` seconds; where its weights lie, its gates and its MLflow run.
+    """Trains a generator on the classes for the recipe's time; where its weights lie, its gates and its MLflow run.
 
     Interrupted, it goes on from its last checkpoint under the same job. Raises InvalidRequest for a class of no instance.
     """
     report(0, "cutting windows")
-    data = TrainingData.of(view, classes, seed=seed)
-    state, checkpoint = open_state(catalogue, view, job, tiny_finetune(budget_s=budget_s, seed=seed))
+    data = TrainingData.of(view, classes, resolution=recipe.network.resolution_px, seed=recipe.seed)
+    state, checkpoint = open_state(catalogue, view, job, recipe, start)
     registry = Registry(catalogue.settings.mlflow_url)
     run = registry.start_run(
         experiment=f"longtail-{view.dataset}",
         name=f"finetune {', '.join(classes)}",
         params={f"recipe.{k}": v for k, v in state.recipe.to_json().items()},
-        tags={"longtail.job": job, "longtail.dataset": view.dataset, "longtail.dataset_version": str(view.version["number"])},
-    )
+        tags={"longtail.job": job, "longtail.dataset": view.dataset, "longtail.dataset_version": str(view.version["number"]),
+              "longtail.start": start},
+    )  # fmt: skip
     judge = Judge(data.singles, data.select, data.judging, data.names)
     saved = state.elapsed_s
     for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
         log_progress(registry, run, state, data, at)
-        report(at.fraction * 0.9, f"{PHASES[at.phase]}: {at.images} images", phase=at.phase, figures=at.figures)
+        report(at.fraction * 0.82, f"{PHASES[at.phase]}: {at.images} images", phase=at.phase, figures=at.figures)
         if state.elapsed_s - saved >= state.recipe.checkpoint_every_s:
             saved = state.elapsed_s
             catalogue.objects.write(checkpoint, checkpoints.to_bytes(state))
+    upscaler, gains = sharpened(data, state.recipe, report)
+    registry.log_figures(run, {f"upscaler/gain_x{factor}": value for factor, value in gains.items()}, step=state.step)
     report(0.92, "measuring the gates")
     gates = [g.to_json() for g in judge.gates(state.ema.module)]
-    data_bytes = weights.to_bytes(state.ema.module, classes=view.names)
+    data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler)
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
@@ -74,11 +82,24 @@ def run_finetune(
         "run": run,
         "gates": gates,
         "watchdogs": state.events,
+        "upscaler": {"used": upscaler is not None, **{f"gain_x{factor}": value for factor, value in gains.items()}},
         "images": state.images,
         "steps": state.step,
         "best_kid": None if not np.isfinite(state.best_score) else state.best_score,
         "recipe": state.recipe.to_json(),
     }
+
+
+def sharpened(data: TrainingData, recipe: Recipe, report: Progress) -> tuple[Upscaler | None, dict[int, float]]:
+    """(upsampler, its gain over bicubic on held-out crops for each factor): trained where windows are large, kept where it is better."""
+    if not len(data.crops) or not recipe.upscaler_s:
+        return None, {}
+    torch.manual_seed(recipe.seed)
+    upscaler = Upscaler(UpscalerConfig())
+    for done, figures in train_upscaler(upscaler, data.crops, seconds=recipe.upscaler_s, seed=recipe.seed, clock=time.monotonic):
+        report(0.82 + 0.1 * done, "learning to enlarge", figures=figures)
+    gains = {factor: gain(upscaler, data.held_crops if len(data.held_crops) else data.crops, factor) for factor in FACTORS}
+    return (upscaler if min(gains.values()) > 0 else None), gains
 
 
 class TrainingData:
@@ -91,15 +112,21 @@ class TrainingData:
         self, train: list[Instance], select: list[Instance], judging: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int
     ) -> None:
         self.names = names
-        count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, 4000 // max(1, len(train))))
+        count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, most_windows(resolution) // max(1, len(train))))
         self.windows = cut(train, resolution, count, seed, whole)
         self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
         none = self.singles.subset(torch.zeros(0, dtype=torch.long))
         self.select, self.judging = (cut(part, resolution, 1, seed, whole, fixed=True) if part else none for part in (select, judging))
         self.val = cut(select, resolution, 1, seed, whole) if len(select) >= 8 else self.singles
+        sides = [max(x1 - x0, y1 - y0) * (1 if whole else SERVED_MARGIN) for x0, y0, x1, y1 in (i.box_xyxy for i in train)]
+        large = float(np.median(sides)) > WORTH * resolution
+        self.crops, self.held_crops = (
+            crops([i.image for i in part], [i.box_xyxy for i in part], size=CROP_PX, count=count, seed=seed)
+            for part, count in ((train if large else [], MOST_CROPS), (judging if large else [], HELD_CROPS))
+        )
 
     @classmethod
-    def of(cls, view: DatasetView, classes: list[str], *, seed: int) -> TrainingData:
+    def of(cls, view: DatasetView, classes: list[str], *, resolution: int, seed: int) -> TrainingData:
         names = {view.classes.index_of(view.classes.id_of(c)): c for c in classes}
         held = halve(list(view.objects("val", classes=classes)), seed=seed)
         parts: dict[str, list[ObjectRef]] = {"train": list(view.objects("train", classes=classes)), "select": held[0], "judging": held[1]}
@@ -110,11 +137,26 @@ class TrainingData:
             whole = whole or any(o.sample.annotations[o.position].bbox_xywh is None for o in found)
             found = [o for label in names for o in to_lay_elsewhere([f for f in found if f.label == label])]
             keep = [found[i] for i in sorted(rng.permutation(len(found))[:MOST_INSTANCES])]
-            cutouts[part] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label) for o in keep]
+            cutouts[part] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label, outline=outline_of(o)) for o in keep]
+            if part == "train" and not whole:
+                cutouts[part] = on_own_grounds(view, keep, cutouts[part], rng)
         for label, name in names.items():
             if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
-        return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=Recipe().network.resolution_px, whole=whole, seed=seed)
+        return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed)
+
+
+def on_own_grounds(view: DatasetView, found: list[ObjectRef], instances: list[Instance], rng: np.random.Generator) -> list[Instance]:
+    """The instances with places of their size in the images that they come from, or in images without any label."""
+    empty = [s for s in view.real("train") if not s.annotations]
+    samples = list({o.sample.id: o.sample for o in found}.values()) + [empty[i] for i in rng.permutation(len(empty))[:MOST_EMPTY]]
+    occupied = [[xywh_to_xyxy(a.bbox_xywh) for a in s.annotations if a.bbox_xywh is not None] for s in samples]
+    return on_grounds(instances, [view.pixels(s)[0] for s in samples], occupied, rng)
+
+
+def most_windows(resolution: int) -> int:
+    """How many windows are held in memory: 4,000 of 64 px, fewer of larger ones."""
+    return max(400, 4000 * 64**2 // max(64, resolution) ** 2)
 
 
 def halve(found: list[ObjectRef], *, seed: int) -> tuple[list[ObjectRef], list[ObjectRef]]:
@@ -139,23 +181,30 @@ def cut(instances: list[Instance], resolution: int, count: int, seed: int, whole
         return cut_windows(instances, resolution=resolution, per_instance=count, seed=seed, fixed=fixed)
     images = as_tensor(np.stack([resize(i.image, resolution) for i in instances])).permute(0, 3, 1, 2).contiguous()
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(instances), 1)
-    return Windows(images, boxes, torch.tensor([i.label for i in instances]), torch.arange(len(instances)))
+    return Windows.plain(images, boxes, torch.tensor([i.label for i in instances]), torch.arange(len(instances)))
 
 
-def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe) -> tuple[TrainState, str]:
-    """(state, where its checkpoints go): the job's own last checkpoint, or the foundation with new class embeddings."""
+def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe, start: Start) -> tuple[TrainState, str]:
+    """(state, where its checkpoints go): the job's own last checkpoint, or what the recipe starts from, a foundation with new class embeddings."""
     checkpoint = catalogue.settings.place(view.dataset, "checkpoints", f"{job}.safetensors")
     try:
         return checkpoints.from_bytes(catalogue.objects.read(checkpoint)), checkpoint
     except NotFound:
-        tensors, meta = weights.foundation()
-        network = checkpoints.recipe_of(meta).network
         whole = view.catalogue.database.get(DATASETS, view.dataset)["task"] == "classification"
         if whole:  # a picture has an upright; an object in a microscope's field has none
             recipe = replace(recipe, whole_image_share=1.0, symmetries="none")
-        state = TrainState.fresh(replace(recipe, network=network), num_classes=len(view.names))
-        state.adopt(tensors)
-        return state, checkpoint
+        return begun(recipe, start, num_classes=len(view.names)), checkpoint
+
+
+def begun(recipe: Recipe, start: Start, *, num_classes: int) -> TrainState:
+    """A state with random weights, or with the foundation's, whose network the recipe then takes, save for what it asks of the critic."""
+    if start == "random":
+        return TrainState.fresh(recipe, num_classes=num_classes)
+    tensors, meta = weights.foundation()
+    asked = {k: getattr(recipe.network, k) for k in NETWORK_OPTIONS}
+    state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, **asked)), num_classes=num_classes)
+    state.adopt(tensors)
+    return state
 
 
 def log_progress(registry: Registry, run: str, state: TrainState, data: TrainingData, at: LoopProgress) -> None:

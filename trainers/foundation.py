@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from infra.formats.segmentation import mask_of
+from longtail.boxes import xywh_to_xyxy
 from longtail.recipes import Recipe, tiny_foundation
 from trainers.checkpoints import from_bytes, to_bytes
 from trainers.device import as_tensor, best_device
@@ -28,7 +30,7 @@ from trainers.grids import grid
 from trainers.loop import train
 from trainers.shapes import KINDS, draw_instance
 from trainers.state import TrainState
-from trainers.windows import Instance, Windows, cut_windows, join
+from trainers.windows import Instance, Windows, box_pixels, cut_windows, join, on_grounds
 
 MODALITIES = ("fluorescence", "histology", "brightfield")
 PER_MODALITY = 3000
@@ -50,9 +52,16 @@ def nuclei_instances(root: Path, rng: np.random.Generator) -> list[Instance]:
             key = annotation["image_id"]
             if key not in cache:
                 cache[key] = np.asarray(Image.open(root / names[key]).convert("RGB"))
-            x, y, w, h = annotation["bbox"]
-            found.append(Instance(cache[key], (x, y, x + w, y + h), label))
-    return found
+            box = xywh_to_xyxy(tuple(annotation["bbox"]))
+            left, top, right, bottom = box_pixels(box)
+            mask = mask_of(annotation["segmentation"], cache[key].shape[1], cache[key].shape[0])
+            found.append(Instance(cache[key], box, label, outline=None if mask is None else mask[top:bottom, left:right].copy()))
+    boxes = {key: [xywh_to_xyxy(tuple(a["bbox"])) for a in body["annotations"] if a["image_id"] == key] for key in cache}
+    grounded = []
+    for label, name in enumerate(MODALITIES):  # each on grounds of its own kind
+        keys = [key for key in cache if modality[key] == name]
+        grounded += on_grounds([i for i in found if i.label == label], [cache[k] for k in keys], [boxes[k] for k in keys], rng)
+    return grounded
 
 
 def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
@@ -66,7 +75,7 @@ def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
             image = 255 - image
         gain, offset = rng.uniform(0.6, 1.15, (3, 1, 1)), rng.uniform(-20, 60, (3, 1, 1))
         images[i] = (image * as_tensor(gain) + as_tensor(offset)).clamp(0, 255).byte()
-    return Windows(images, windows.boxes, windows.labels, windows.instances)
+    return replace(windows, images=images)
 
 
 def foundation_windows(nuclei: Path | None, *, resolution: int, seed: int) -> tuple[Windows, int]:

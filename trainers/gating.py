@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 
 from longtail.gates import CONSISTENCY_SHARE, COPY_EXCESS, COVERAGE_SHARE, DEFAULT_NOVELTY, KID_FLOOR, KID_RATIO, Gate, judge
-from trainers.compose import Warp, bend_at, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar, whole_mask
 from trainers.device import random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
@@ -17,6 +16,7 @@ from trainers.quality.coverage import density_and_coverage
 from trainers.quality.features import features
 from trainers.quality.kid import kid, kid_interval
 from trainers.sampling import Scene, complete
+from trainers.scenes import served_scene
 from trainers.windows import Windows
 
 Floats = NDArray[np.float32]
@@ -33,24 +33,13 @@ def samples_of(
     source = contexts if label in contexts.by_class() else train
     at = places[torch.randint(len(places), (count,), generator=random)]
     chosen = mine[torch.randint(len(mine), (count,), generator=random)]
-    image, box = source.floats(at), source.boxes[at]
-    size = image.shape[-1]
-    whole = float((box[:, 2:] - box[:, :2]).min()) > 0.98
-    mask, soft = whole_mask(count, size, size) if whole else mask_map(box, size, size)
-    exemplar, own_box = train.floats(chosen), train.boxes[chosen]
-    warp = Warp.draw(count, random, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=not whole)
-    laid = warp_exemplar(exemplar, own_box, box, warp, size, size)
-    fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
-    if not whole:
-        laid = match_context(laid, exemplar, own_box, fill, torch.ones(count))
-    degraded, validity = degrade(laid, torch.full((count,), novelty), torch.rand(count, 1, 8, 8, generator=random))
-    scene = Scene(image, mask, soft, box_map(box, size, size), degraded, validity, torch.full((count,), label), fill)
+    scene = served_scene(train, chosen, source, at, novelty, random)
     latent = torch.randn(count, generator.config.latent, generator=random)
     parts = []
     for i in range(0, count, 8):
         piece = Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()})
         parts.append(complete(generator, piece, latent[i : i + 8]))
-    return torch.cat(parts), box, train.instances[chosen]
+    return torch.cat(parts), source.boxes[at], train.instances[chosen]
 
 
 def object_crops(images: torch.Tensor, boxes: torch.Tensor) -> list[NDArray[np.uint8]]:

@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainers.compose import Warp, box_map, degrade, fill_color, mask_map, match_context, warp_exemplar
 from trainers.device import random_stream
-from trainers.sampling import Scene, complete
-from trainers.scenes import draw_indices
+from trainers.sampling import complete
+from trainers.scenes import draw_indices, served_scene
 from trainers.state import TrainState
 from trainers.windows import Windows
 
@@ -23,21 +22,12 @@ NOVELTIES = (0.0, 0.3, 0.6, 1.0)
 @torch.no_grad()
 def grid(state: TrainState, windows: Windows, *, columns: int = 12, seed: int = 0) -> NDArray[np.uint8]:
     """Rows: real window, the exemplar as pasted, the output at each of `NOVELTIES`; columns: instances of all classes."""
-    random = random_stream(seed)
-    draw = draw_indices(windows, columns, random)
-    image, box = windows.floats(draw.target), windows.boxes[draw.target]
-    size = image.shape[-1]
-    source, source_box = windows.floats(draw.exemplar), windows.boxes[draw.exemplar]
-    laid = warp_exemplar(source, source_box, box, Warp.draw(columns, random), size, size)
-    fill = fill_color(image, box, torch.zeros(columns, 1, 1, 1))
-    exemplar = match_context(laid, source, source_box, fill, torch.ones(columns))
-    mask, soft = mask_map(box, size, size)
-    latent = torch.randn(columns, state.recipe.network.latent, generator=random)
-    noise = torch.rand(columns, 1, 8, 8, generator=random)
-    rows = [image, torch.lerp(image, exemplar, mask)]
+    draw = draw_indices(windows, columns, random_stream(seed))
+    latent = torch.randn(columns, state.recipe.network.latent, generator=random_stream(seed))
+    rows = [windows.floats(draw.target)]
     for novelty in NOVELTIES:
-        degraded, validity = degrade(exemplar, torch.full((columns,), novelty), noise)
-        scene = Scene(image, mask, soft, box_map(box, size, size), degraded, validity, windows.labels[draw.target], fill)
+        scene = served_scene(windows, draw.exemplar, windows, draw.target, novelty, random_stream(seed))
+        rows += [torch.lerp(scene.image_B3RR, scene.base(), scene.soft_B1RR)] if novelty == 0 else []
         rows.append(complete(state.ema.module, scene, latent))
     return tile(rows)
 

@@ -151,7 +151,7 @@ class ComodulatedGenerator(Generator):
         features = self.trunk(inputs_BNHW)
         wish = torch.cat([latent_BZ, self.embed(label_B)], 1)
         style = torch.cat([self.map(wish), activate(self.code(features[-1].mean((2, 3))))], 1)
-        x = self.middle(features[-1] + self.seed(wish).view(len(wish), -1, self.grid, self.grid), style)
+        x = self.middle(features[-1] + self.seed(wish).unflatten(1, (-1, self.grid, self.grid)), style)
         bases = [inputs_BNHW[:, 5:8]]
         for _ in range(first + 1, len(self.tails)):
             bases.append(F.avg_pool2d(bases[-1], 2))

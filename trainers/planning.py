@@ -71,6 +71,7 @@ def plan(
             background=refer(background) if background else None,
             exemplar=refer_to_object(exemplar) if exemplar else None,
             mixed=refer_to_object(second) if second else None,
+            outline=refer_to_object(chosen) if exemplar is None and has_outline(chosen) else None,
             box_xyxy=box,
             truncation=request.get("truncation"),
             augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None,
@@ -98,6 +99,10 @@ def refer(sample: Sample) -> dict[str, Any]:
 
 def refer_to_object(found: ObjectRef) -> dict[str, Any]:
     return {**refer(found.sample), "box_xyxy": list(found.box_xyxy), "position": found.position}
+
+
+def has_outline(found: ObjectRef) -> bool:
+    return bool(found.sample.annotations[found.position].extra.get("segmentation"))
 
 
 def another(chosen: ObjectRef, instances: list[ObjectRef], rng: np.random.Generator) -> ObjectRef | None:

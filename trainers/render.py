@@ -8,6 +8,7 @@ Shape legend: S window side, R network resolution.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,30 @@ from torch.nn import functional as F
 
 from longtail.boxes import BoxXyxy
 from longtail.samples import Mode
-from trainers.compose import Warp, base_image, bend_at, box_map, composite, degrade, fill_color, mask_map, match_context, mix, warp_exemplar, whole_mask
+from trainers.compose import (
+    SOLID,
+    Warp,
+    base_image,
+    bend_at,
+    box_map,
+    composite,
+    degrade,
+    fill_color,
+    fitted,
+    mask_map,
+    match_context,
+    mix,
+    outlined_mask,
+    warp_exemplar,
+    warp_outline,
+    whole_mask,
+)
 from trainers.device import as_tensor, random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
 from trainers.sampling import Scene, draw_latent, interpolate, residual
-from trainers.windows import cut, resize, window_around
+from trainers.upscale import WORTH, Upscaler, enlarge
+from trainers.windows import Instance, cut, cut_outline, resize, window_around
 
 Pixels = NDArray[np.uint8]
 SERVED_MARGIN = 1.8
@@ -31,8 +50,19 @@ SYNTHESIS_MARGIN = 1.6
 
 
 @dataclass(frozen=True)
+class Painter:
+    """A generator, and the upsampler for windows larger than it paints, where there is one."""
+
+    generator: Generator
+    upscaler: Upscaler | None = None
+
+
+@dataclass(frozen=True)
 class Order:
-    """What to make. Boxes are xyxy pixels; `background` is None for synthesis, `exemplar` None at novelty 1, `mixed` where none is."""
+    """What to make. Boxes are xyxy pixels; `background` is None for synthesis, `exemplar` and `mixed` where there is none.
+
+    At novelty 1 nothing of an exemplar but its outline is used.
+    """
 
     mode: Mode
     label: int
@@ -40,10 +70,8 @@ class Order:
     novelty: float
     box_xyxy: BoxXyxy
     background: Pixels | None
-    exemplar: Pixels | None
-    exemplar_box_xyxy: BoxXyxy | None
-    mixed: Pixels | None = None
-    mixed_box_xyxy: BoxXyxy | None = None
+    exemplar: Instance | None
+    mixed: Instance | None = None
     truncation: float | None = None
     towards: tuple[int, float] | None = None
     """A second seed, and how far the latent lies on the way to its own."""
@@ -51,7 +79,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The image, the label's box in it, and how visible the change is.
+    """The image, the label's box in it and, where an outlined instance was laid, its outline [H, W]; how visible the change is.
 
     `change` is the mean absolute difference from the background inside the box, of 255; `overlap` the IoU of the changed
     region's own box with the label's. Both are 1e3 and 1 where there was no background.
@@ -61,25 +89,44 @@ class Rendered:
     box_xyxy: BoxXyxy
     change: float
     overlap: float
+    outline: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Laid:
+    """An exemplar in its place: image [1,3,S,S], validity [1,1,S,S], and its outline [1,1,S,S] where that is known."""
+
+    image: Tensor
+    validity: Tensor
+    outline: Tensor | None
 
 
 @torch.no_grad()
-def render(generator: Generator | None, order: Order) -> Rendered:
-    """Makes one sample; `generator` may be None for copy-paste alone."""
+def render(painter: Painter | None, order: Order) -> Rendered:
+    """Makes one sample; `painter` may be None for copy-paste alone."""
     random = random_stream(order.seed % (2**63))
     if order.mode == "synthesis":
-        return synthesise(generator, order, random)
+        return synthesise(painter, order, random)
     assert order.background is not None
     height, width = order.background.shape[:2]
     left, top, side = window_around(order.box_xyxy, width, height, margin=SERVED_MARGIN)
     window = to_float(cut(order.background, left, top, side))
     box = fractions(order.box_xyxy, left, top, side)
-    mask, soft = mask_map(box, side, side)
-    finished = paint(generator, order, window, box, mask, soft, random)
+    finished, soft, outline = paint(painter, order, window, box, mask_map(box, side, side), random)
     pixels = order.background.copy()
     paste(pixels, to_uint8(finished[0]), soft[0, 0].cpu().numpy() > 0, left, top)
     change, overlap = visibility(order.background, pixels, order.box_xyxy)
-    return Rendered(pixels, order.box_xyxy, change, overlap)
+    return Rendered(pixels, order.box_xyxy, change, overlap, on_image(outline, height, width, left, top))
+
+
+def on_image(outline: Tensor | None, height: int, width: int, left: int, top: int) -> NDArray[np.bool_] | None:
+    """A window's outline as a mask of the whole image."""
+    if outline is None:
+        return None
+    whole = np.zeros((height, width), dtype=bool)
+    covered = outline[0, 0].cpu().numpy() > 0.5
+    paste(whole, covered, covered, left, top)
+    return whole
 
 
 def masked(background: Pixels, box_xyxy: BoxXyxy) -> Pixels:
@@ -92,44 +139,62 @@ def masked(background: Pixels, box_xyxy: BoxXyxy) -> Pixels:
     return pixels
 
 
-def synthesise(generator: Generator | None, order: Order, random: torch.Generator) -> Rendered:
+def synthesise(painter: Painter | None, order: Order, random: torch.Generator) -> Rendered:
     """A whole image with no background: the window alone, its size taken from the box that was asked for."""
     x0, y0, x1, y1 = order.box_xyxy
     side = round(max(x1, y1)) if (x0, y0) == (0, 0) else round(max(x1 - x0, y1 - y0) * SYNTHESIS_MARGIN)
     box = fractions(order.box_xyxy, 0, 0, side)
-    mask, soft = whole_mask(1, side, side)
-    finished = paint(generator, order, torch.zeros(1, 3, side, side), box, mask, soft, random)
+    finished, _, outline = paint(painter, order, torch.zeros(1, 3, side, side), box, whole_mask(1, side, side), random)
     pixels = to_uint8(finished[0])
     if (x0, y0) == (0, 0) and (round(x1), round(y1)) != (side, side):
         pixels = np.asarray(Image.fromarray(pixels).resize((round(x1), round(y1)), Image.Resampling.BICUBIC))
-    return Rendered(pixels, order.box_xyxy, 1e3, 1.0)
+        outline = None
+    return Rendered(pixels, order.box_xyxy, 1e3, 1.0, on_image(outline, side, side, 0, 0))
 
 
 def paint(
-    generator: Generator | None, order: Order, window: Tensor, box: Tensor, mask: Tensor, soft: Tensor, random: torch.Generator
-) -> Tensor:
-    """The finished window [1,3,S,S]: exemplar laid, degraded, and corrected by the generator's residual."""
+    painter: Painter | None, order: Order, window: Tensor, box: Tensor, holes: tuple[Tensor, Tensor], random: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(finished window [1,3,S,S], soft mask of what was changed, outline): exemplar laid, degraded, corrected by the generator's residual.
+
+    Where the exemplar is valid the residual is added to it at the window's own size; what is invented comes from the generator's
+    own finished window, enlarged.
+    """
     side = window.shape[-1]
-    whole = float(mask.min()) > 0
+    whole = float(holes[0].min()) > 0
     fill = fill_color(window, box, torch.full((1, 1, 1, 1), float(whole)))
-    exemplar, validity = lay_exemplar(order, box, fill, whole, side, random)
-    if generator is None or order.mode == "copy_paste":
-        return composite(window, exemplar, torch.zeros_like(exemplar), soft)
+    laid = lay_exemplar(order, box, fill, whole, side, random)
+    follows = laid.outline is not None and not whole
+    soft = outlined_mask(laid.outline, *holes)[1] if laid.outline is not None and not whole else holes[1]
+    validity = laid.validity * soft if follows else laid.validity
+    if painter is None or order.mode == "copy_paste":
+        return composite(window, laid.image, torch.zeros_like(laid.image), soft), soft, laid.outline
+    generator, upscaler = painter.generator, painter.upscaler
     latent = latent_of(order, generator.config.latent, random)
     size = generator.config.resolution_px
-    small_mask, small_soft = whole_mask(1, size, size) if whole else mask_map(box, size, size)
+    small_holes = whole_mask(1, size, size) if whole else mask_map(box, size, size)
+    label_map = box_map(box, size, size)
+    if laid.outline is not None:
+        drawn = scale(laid.outline, size).clamp_min(0)
+        small_holes = small_holes if whole else outlined_mask(drawn, *small_holes)
+        label_map = (drawn > SOLID).float()
     scene = Scene(
         image_B3RR=scale(window, size),
-        mask_B1RR=small_mask,
-        soft_B1RR=small_soft,
-        box_B1RR=box_map(box, size, size),
-        exemplar_B3RR=scale(exemplar, size),
+        mask_B1RR=small_holes[0],
+        soft_B1RR=small_holes[1],
+        box_B1RR=label_map,
+        exemplar_B3RR=scale(laid.image, size),
         validity_B1RR=scale(validity, size),
         label_B=torch.tensor([order.label]),
         fill_B311=fill,
     )
-    correction = F.interpolate(residual(generator, scene, latent), size=(side, side), mode="bicubic", align_corners=False)
-    return composite(window, base_image(exemplar, validity, fill), correction, soft)
+    small = residual(generator, scene, latent)
+    correction = F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False)
+    base = base_image(laid.image, validity, fill)
+    if upscaler is not None and side > WORTH * size:
+        invented = enlarge(upscaler, (scene.base() + small).clamp(-1, 1), side) - base
+        correction = torch.lerp(invented, correction, validity)
+    return composite(window, base, correction, soft), soft, laid.outline
 
 
 def latent_of(order: Order, size: int, random: torch.Generator) -> Tensor:
@@ -142,32 +207,41 @@ def latent_of(order: Order, size: int, random: torch.Generator) -> Tensor:
     return interpolate(latent[0], other[0], torch.tensor([share]))
 
 
-def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(exemplar, validity) at the window's size; both zero where the sample is wholly invented."""
+def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> Laid:
+    """The order's exemplar, or parts of two, in its box; not valid anywhere where the sample is wholly invented."""
     bend = 0.0 if order.mode == "copy_paste" else bend_at(order.novelty)
     warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend, mirrored=not whole) for _ in range(2)]
     noise, join = torch.rand(1, 1, 8, 8, generator=random), torch.rand(1, 1, 3, 3, generator=random)
-    if order.exemplar is None or order.exemplar_box_xyxy is None:
-        return torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side)
-    laid = lay(order.exemplar, order.exemplar_box_xyxy, box, warps[0], fill, whole, side)
-    if order.mixed is not None and order.mixed_box_xyxy is not None:
-        laid = mix(laid, lay(order.mixed, order.mixed_box_xyxy, box, warps[1], fill, whole, side), join, box)
+    if order.exemplar is None:
+        return Laid(torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side), None)
+    laid, outline = lay(order.exemplar, box, warps[0], fill, whole, side)
+    if order.mixed is not None:
+        second, other = lay(order.mixed, box, warps[1], fill, whole, side)
+        laid = mix(laid, second, join, box)
+        outline = None if outline is None or other is None else mix(outline, other, join, box)
     if order.mode == "copy_paste":
-        return laid, torch.ones(1, 1, side, side)
-    return degrade(laid, torch.tensor([order.novelty]), noise)
+        return Laid(laid, torch.ones(1, 1, side, side), outline)
+    return Laid(*degrade(laid, torch.tensor([order.novelty]), noise), outline)
 
 
-def lay(image: Pixels, box_xyxy: BoxXyxy, target: Tensor, warp: Warp, fill: Tensor, whole: bool, side: int) -> Tensor:
-    """One real instance in the target's box [1,3,S,S], its ground's colour brought to the target's."""
-    height, width = image.shape[:2]
-    left, top, span = window_around(box_xyxy, width, height, margin=SERVED_MARGIN)
-    source = cut(image, left, top, span)
-    source_box = fractions(box_xyxy, left, top, span)
-    wanted = float((target[0, 2:] - target[0, :2]).max()) * side / max(1e-6, float((source_box[0, 2:] - source_box[0, :2]).max()))
+def lay(instance: Instance, box: Tensor, warp: Warp, fill: Tensor, whole: bool, side: int) -> tuple[Tensor, Tensor | None]:
+    """(one real instance in the target's box [1,3,S,S], its ground's colour brought to the target's; its outline there, if known)."""
+    height, width = instance.image.shape[:2]
+    left, top, span = window_around(instance.box_xyxy, width, height, margin=SERVED_MARGIN)
+    source = cut(instance.image, left, top, span)
+    outline = None if instance.outline is None else cut_outline(instance.outline, instance.box_xyxy, left, top, span)
+    source_box = fractions(instance.box_xyxy, left, top, span)
+    wanted = float((box[0, 2:] - box[0, :2]).max()) * side / max(1e-6, float((source_box[0, 2:] - source_box[0, :2]).max()))
     if wanted < 0.75 * span:  # reduce first: sampling a much larger picture would alias
         source = resize(source, max(8, round(wanted)))
-    laid = warp_exemplar(to_float(source), source_box, target, warp, side, side)
-    return laid if whole else match_context(laid, to_float(source), source_box, fill, torch.ones(1))
+        outline = None if outline is None else resize(outline, max(8, round(wanted)))
+    place, drawn = box, None
+    if outline is not None:
+        flat = as_tensor(outline)[None, None].float().div_(255)
+        place = box if whole else fitted(flat, source_box, box, warp, side)
+        drawn = warp_outline(flat, source_box, place, warp, side, side)
+    laid = warp_exemplar(to_float(source), source_box, place, warp, side, side)
+    return (laid if whole else match_context(laid, to_float(source), source_box, fill, torch.ones(1))), drawn
 
 
 def scale(x: Tensor, size: int) -> Tensor:
@@ -187,7 +261,7 @@ def fractions(box_xyxy: BoxXyxy, left: int, top: int, side: int) -> Tensor:
     return torch.tensor([[(x0 - left) / side, (y0 - top) / side, (x1 - left) / side, (y1 - top) / side]], dtype=torch.float32)
 
 
-def paste(pixels: Pixels, window: Pixels, where: NDArray[np.bool_], left: int, top: int) -> None:
+def paste(pixels: NDArray[Any], window: NDArray[Any], where: NDArray[np.bool_], left: int, top: int) -> None:
     """Writes the window's pixels into the image in place, where the mask says so and the image reaches."""
     height, width = pixels.shape[:2]
     y0, y1, x0, x1 = max(0, top), min(height, top + window.shape[0]), max(0, left), min(width, left + window.shape[1])

@@ -1,25 +1,48 @@
-"""The training mixture: what the generator is shown, drawn from a set of windows.
+"""The training mixture: what the generator is shown, drawn from a set of windows; and what it is shown when it serves.
 
-Half of a batch reconstructs (the exemplar is the object itself, recoloured and degraded; the truth is known), half
-transplants (the exemplar is another instance of the class; only the discriminator judges). In a share of both the
-mask is the whole window, which is class-conditional synthesis.
+Half of a batch reconstructs: the exemplar is the object itself, recoloured and degraded; the truth is known. A share of that half is
+bare ground with no object asked for, so that what is not the object is learned to be ground. The other half transplants: the exemplar
+is another instance of the class, laid over the object that is there or, as it is served, on bare ground; only the discriminator
+judges. In a share of both the mask is the whole window, which is class-conditional synthesis.
+
+Where outlines are known, holes follow them, exemplars are cut free of their ground by them, and the generator is shown them in the
+place of the box. In a share of the windows they are left aside, so that one model serves both.
 Shape legend: B batch, R resolution.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from longtail.recipes import Recipe
 from trainers.augment import recolor
-from trainers.compose import Warp, box_grid, box_map, degrade, fill_color, mask_map, match_context, mix, warp_exemplar
+from trainers.compose import (
+    SOLID,
+    Warp,
+    bend_at,
+    box_grid,
+    box_map,
+    degrade,
+    fill_color,
+    mask_map,
+    match_context,
+    mix,
+    outlined_mask,
+    warp_exemplar,
+    warp_outline,
+    whole_mask,
+)  # fmt: skip
 from trainers.sampling import Scene
 from trainers.windows import Windows
 
 MIXED_SHARE = 0.3
+OUTLINED_SHARE = 0.75
+"""Share of the windows with a known outline in which it is used."""
+WHOLE = 0.98
+"""A box of at least this share of its window's sides is the whole image."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +77,20 @@ def pick(uniform: Tensor, count: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What share of the windows is taken whole, how novelty is drawn (uniform in a range, exactly 1 for a share of the images), and whether
-    an exemplar may be mirrored."""
+    """What share of the windows is taken whole, of the transplants goes to bare ground, and of the rest is asked for bare ground; how
+    novelty is drawn (uniform in a range, exactly 1 for a share of the images); whether an exemplar may be mirrored."""
 
     whole_share: float
+    ground_share: float = 0.5
+    erased_share: float = 0.1
     novelty_range: tuple[float, float] = (0.0, 1.0)
     full_novelty_share: float = 0.4
     mirrored: bool = True
 
     @classmethod
     def of(cls, recipe: Recipe) -> Mixture:
-        return cls(recipe.whole_image_share, recipe.novelty_range, recipe.full_novelty_share, mirrored=recipe.symmetries != "none")
+        mirrored = recipe.symmetries != "none"
+        return cls(recipe.whole_image_share, recipe.ground_share, recipe.erased_share, recipe.novelty_range, recipe.full_novelty_share, mirrored=mirrored)
 
     def novelty(self, count: int, generator: torch.Generator) -> Tensor:
         """Novelty [count]."""
@@ -72,34 +98,111 @@ class Mixture:
         return torch.where(u[0] < self.full_novelty_share, torch.ones(count), low + u[1] * (high - low))
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A real object as the critic is shown it: its window, where its label is, and the hole that it could have been painted into."""
+
+    image_B3RR: Tensor
+    box_B1RR: Tensor
+    mask_B1RR: Tensor
+
+
+@dataclass(frozen=True)
+class Laid:
+    """An exemplar in its place, [B,3,R,R], its outline there [B,1,R,R] and whether that is known [B,1,1,1]."""
+
+    image: Tensor
+    outline: Tensor
+    known: Tensor
+
+
 def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> tuple[Scene, Tensor]:
     """(scene, truth [B,3,R,R]): the exemplar is the object itself in another light, on another instance's ground."""
-    truth = windows.floats(draw.target)
-    box = windows.boxes[draw.target]
+    count, size = len(draw.target), windows.images.shape[-1]
+    truth, box = windows.floats(draw.target), windows.boxes[draw.target]
+    own, known = used_outlines(windows, draw.target, generator)
     itself = recolor(truth, generator)
     itself = matched(itself, itself, box, truth, box, generator)
-    other = other_instance(windows, draw, generator, chosen=draw.exemplar, mirrored=mixture.mirrored)
-    keep = inner_map(box, truth.shape[-1])
-    swap = (torch.rand(len(box), 1, 1, 1, generator=generator) < 0.5).float()
-    exemplar = torch.lerp(itself, other, swap * (1 - keep))
-    return build_scene(truth, box, exemplar, windows.labels[draw.target], mixture, generator), truth
+    other = lay(windows, draw.exemplar, truth, box, mixture, generator)
+    keep = torch.where(known > 0, own, inner_map(box, size))
+    swap = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
+    exemplar = torch.lerp(itself, other.image, swap * (1 - keep))
+    label = where_labelled(own, known, box)
+    mask, soft = hole(own, known, box, size)
+
+    ground, ground_box, there = windows.bare(draw.target)
+    erased = there * share_of(count, mixture.erased_share, generator)
+    nothing, none_soft = hole(other.outline, other.known, box, size)
+    ground_mask, ground_soft = mask_map(ground_box, size, size)
+    truth = torch.where(erased > 0, ground, truth)
+    box = torch.where(erased[:, 0, 0] > 0, ground_box, box)
+    mask = torch.where(erased > 0, torch.where(other.known > 0, nothing, ground_mask), mask)
+    soft = torch.where(erased > 0, torch.where(other.known > 0, none_soft, ground_soft), soft)
+    whole = share_of(count, mixture.whole_share, generator) * (1 - erased)
+    labels = windows.labels[draw.target]
+    scene = degraded_scene(truth, box, label * (1 - erased), (mask, soft), exemplar, own, known, whole, labels, mixture, generator)
+    return replace(scene, validity_B1RR=scene.validity_B1RR * (1 - erased)), truth
 
 
-def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> Scene:
-    """The exemplar is another instance of the class, or parts of two, turned, bent, scaled and recoloured a little."""
+def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> tuple[Scene, Seen]:
+    """The exemplar is another instance of the class, or parts of two, turned, bent, scaled and recoloured a little.
+
+    On bare ground its hole is its own; where an object lies already the hole takes that in too.
+    """
+    count, size = len(draw.target), windows.images.shape[-1]
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
-    exemplar, second = (other_instance(windows, draw, generator, chosen=chosen, mirrored=mixture.mirrored) for chosen in (draw.exemplar, draw.second))
-    mixed = mix(exemplar, second, torch.rand(len(box), 1, 3, 3, generator=generator), box)
-    exemplar = torch.where(torch.rand(len(box), 1, 1, 1, generator=generator) < MIXED_SHARE, mixed, exemplar)
-    return build_scene(image, box, exemplar, windows.labels[draw.target], mixture, generator)
+    own, own_known = used_outlines(windows, draw.target, generator)
+    ground, ground_box, there = windows.bare(draw.exemplar)
+    bare = there * share_of(count, mixture.ground_share, generator)
+    context, place = torch.where(bare > 0, ground, image), torch.where(bare[:, 0, 0] > 0, ground_box, box)
+
+    laid, second = (lay(windows, chosen, context, place, mixture, generator) for chosen in (draw.exemplar, draw.second))
+    join, mixing = torch.rand(count, 1, 3, 3, generator=generator), share_of(count, MIXED_SHARE, generator) > 0
+    exemplar = torch.where(mixing, mix(laid.image, second.image, join, place), laid.image)
+    outline = torch.where(mixing, mix(laid.outline, second.outline, join, place), laid.outline)
+    known = laid.known * torch.where(mixing, second.known, torch.ones(()))
+
+    label = where_labelled(outline, known, place)
+    follows = known * torch.maximum(own_known, bare)
+    holes = hole(torch.maximum(outline, own * (1 - bare)), follows, place, size)
+    whole = share_of(count, mixture.whole_share, generator)
+    scene = degraded_scene(context, place, label, holes, exemplar, outline, follows, whole, windows.labels[draw.target], mixture, generator)
+    own_hole = torch.maximum(hole(own, own_known, box, size)[0], whole)
+    return scene, Seen(image, where_labelled(own, own_known, box), torch.where(bare > 0, own_hole, scene.mask_B1RR))
 
 
-def other_instance(windows: Windows, draw: Draw, generator: torch.Generator, *, chosen: Tensor, mirrored: bool) -> Tensor:
-    """Another instance laid into the target's box, its ground brought near the target's, [B, 3, R, R]."""
-    image, box = windows.floats(draw.target), windows.boxes[draw.target]
+def where_labelled(outline: Tensor, known: Tensor, box: Tensor) -> Tensor:
+    """1 on the label, [B, 1, R, R]: its outline where that is known, its box elsewhere."""
+    size = outline.shape[-1]
+    return torch.where(known > 0, (outline > SOLID).float(), box_map(box, size, size))
+
+
+def share_of(count: int, share: float, generator: torch.Generator) -> Tensor:
+    """1 for that share of the images, 0 for the others, [count, 1, 1, 1]."""
+    return (torch.rand(count, 1, 1, 1, generator=generator) < share).float()
+
+
+def used_outlines(windows: Windows, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(outlines, whether known) of windows, most of those that there are."""
+    outline, known = windows.outlined(index)
+    known = known * share_of(len(index), OUTLINED_SHARE, generator)
+    return outline * known, known
+
+
+def hole(outline: Tensor, known: Tensor, box: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """(mask, soft mask): about the outline where that is known, about the box elsewhere."""
+    mask, soft = mask_map(box, size, size)
+    tight, tight_soft = outlined_mask(outline, mask, soft)
+    return torch.where(known > 0, tight, mask), torch.where(known > 0, tight_soft, soft)
+
+
+def lay(windows: Windows, chosen: Tensor, image: Tensor, box: Tensor, mixture: Mixture, generator: torch.Generator) -> Laid:
+    """Instances laid into boxes of other windows, their ground brought near what is there."""
     source, source_box = recolor(windows.floats(chosen), generator, strength=0.4), windows.boxes[chosen]
-    laid = warp_exemplar(source, source_box, box, Warp.draw(len(box), generator, mirrored=mirrored), *image.shape[-2:])
-    return matched(laid, source, source_box, image, box, generator)
+    outline, known = used_outlines(windows, chosen, generator)
+    warp, size = Warp.draw(len(box), generator, mirrored=mixture.mirrored), image.shape[-1]
+    laid = warp_exemplar(source, source_box, box, warp, size, size)
+    return Laid(matched(laid, source, source_box, image, box, generator), warp_outline(outline, source_box, box, warp, size, size), known)
 
 
 def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor, box: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,15 +211,43 @@ def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor,
     return match_context(exemplar, source, source_box, fill, strength)
 
 
-def build_scene(image: Tensor, box: Tensor, exemplar: Tensor, label: Tensor, mixture: Mixture, generator: torch.Generator) -> Scene:
-    """Degrades the exemplar by a random novelty and takes a random share of the windows whole."""
-    count, size = len(image), image.shape[-1]
-    mask, soft = mask_map(box, size, size)
-    whole = (torch.rand(count, 1, 1, 1, generator=generator) < mixture.whole_share).float()
-    noise = torch.rand(count, 1, 8, 8, generator=generator)
-    degraded, validity = degrade(exemplar, mixture.novelty(count, generator), noise)
+def degraded_scene(
+    image: Tensor, box: Tensor, label_map: Tensor, holes: tuple[Tensor, Tensor], exemplar: Tensor, outline: Tensor, outlined: Tensor, whole: Tensor,
+    label: Tensor, mixture: Mixture, generator: torch.Generator,
+) -> Scene:  # fmt: skip
+    """Degrades the exemplar by a random novelty, and cuts it free of its ground where outlined. The mask is everywhere where `whole`."""
+    count = len(image)
+    degraded, validity = degrade(exemplar, mixture.novelty(count, generator), torch.rand(count, 1, 8, 8, generator=generator))
+    validity = torch.where((outlined > 0) & (whole == 0), validity * outlined_mask(outline, *holes)[1], validity)
     fill = fill_color(image, box, whole)
-    return Scene(image, torch.maximum(mask, whole), torch.maximum(soft, whole), box_map(box, size, size), degraded, validity, label, fill)
+    return Scene(image, torch.maximum(holes[0], whole), torch.maximum(holes[1], whole), label_map, degraded, validity, label, fill)
+
+
+@torch.no_grad()
+def served_scene(
+    learned: Windows, chosen: Tensor, contexts: Windows, at: Tensor, novelty: float, generator: torch.Generator, *, mirrored: bool = True
+) -> Scene:
+    """Instances of `learned` as they would be served into the places of the objects of `contexts`, which their holes take in.
+
+    Boxes that fill their windows are whole images.
+    """
+    image, box = contexts.floats(at), contexts.boxes[at]
+    count, size = len(at), image.shape[-1]
+    whole = float((box[:, 2:] - box[:, :2]).min()) > WHOLE
+    source, source_box = learned.floats(chosen), learned.boxes[chosen]
+    warp = Warp.draw(count, generator, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=mirrored and not whole)
+    exemplar = warp_exemplar(source, source_box, box, warp, size, size)
+    fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
+    outline, known = learned.outlined(chosen)
+    outline = warp_outline(outline, source_box, box, warp, size, size)
+    own, own_known = contexts.outlined(at)
+    follows = known * own_known * (not whole)
+    if not whole:
+        exemplar = match_context(exemplar, source, source_box, fill, torch.ones(count))
+    mask, soft = whole_mask(count, size, size) if whole else hole(torch.maximum(outline, own), follows, box, size)
+    degraded, validity = degrade(exemplar, torch.full((count,), novelty), torch.rand(count, 1, 8, 8, generator=generator))
+    validity = torch.where(follows > 0, validity * outlined_mask(outline, mask, soft)[1], validity)
+    return Scene(image, mask, soft, where_labelled(outline, follows, box), degraded, validity, learned.labels[chosen], fill)
 
 
 def inner_map(box_B4: Tensor, size: int) -> Tensor:

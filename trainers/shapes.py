@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from trainers.windows import Instance
+from trainers.windows import Instance, box_pixels
 
 Points = list[tuple[float, float]]
 Color = tuple[int, int, int]
@@ -28,13 +29,26 @@ def draw_instance(rng: np.random.Generator, *, size: int, first_label: int) -> I
         where = rng.uniform(0, big, 2)
         paste(canvas, rng, KINDS[kind], (where[0], where[1]), rng.uniform(0.1, 0.25) * big, jitter(color, rng))
     center = tuple(big * rng.uniform(0.42, 0.58, 2))
-    box = paste(canvas, rng, KINDS[kind], (center[0], center[1]), rng.uniform(0.18, 0.3) * big, color)
+    bare = canvas.copy()
+    outline = paste(canvas, rng, KINDS[kind], (center[0], center[1]), rng.uniform(0.18, 0.3) * big, color)
+    blur = float(rng.uniform(0.3, 1.2)) if rng.random() < 0.4 else 0.0
+    noise = rng.normal(0, rng.uniform(0, 6), (size, size, 1))
+    x0, y0, x1, y1 = (min(max(v / SUPERSAMPLE, 0), size) for v in (*outline.min(0), *outline.max(0)))
+    drawn = Image.new("L", (big, big))
+    ImageDraw.Draw(drawn).polygon([(float(x), float(y)) for x, y in outline], fill=255)
+    covered = np.asarray(drawn.resize((size, size), Image.Resampling.BOX)) > 127
+    box = (x0, y0, x1, y1)
+    left, top, right, bottom = box_pixels(box)
+    emptied = finished(bare, size, blur, noise[::-1]), box
+    return Instance(finished(canvas, size, blur, noise), box, first_label + kind, outline=covered[top:bottom, left:right], ground=emptied)
+
+
+def finished(canvas: Image.Image, size: int, blur: float, noise: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The picture reduced, blurred, with noise."""
     image = canvas.resize((size, size), Image.Resampling.LANCZOS)
-    if rng.random() < 0.4:
-        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.2))))
-    pixels = np.asarray(image, dtype=np.float32) + rng.normal(0, rng.uniform(0, 6), (size, size, 1))
-    x0, y0, x1, y1 = (min(max(v / SUPERSAMPLE, 0), size) for v in box)
-    return Instance(np.clip(pixels, 0, 255).astype(np.uint8), (x0, y0, x1, y1), first_label + kind)
+    if blur:
+        image = image.filter(ImageFilter.GaussianBlur(blur))
+    return np.clip(np.asarray(image, dtype=np.float32) + noise, 0, 255).astype(np.uint8)
 
 
 def ground(rng: np.random.Generator, size: int) -> Image.Image:
@@ -49,8 +63,8 @@ def ground(rng: np.random.Generator, size: int) -> Image.Image:
 def paste(
     canvas: Image.Image, rng: np.random.Generator, kind: Callable[[np.random.Generator], Points], center: tuple[float, float],
     radius: float, color: Color | tuple[int, ...],
-) -> tuple[float, float, float, float]:
-    """Draws one object, shaded and perhaps with a rim or a core; returns its box."""
+) -> NDArray[np.float64]:
+    """Draws one object, shaded and perhaps with a rim or a core; returns its outline, [N, 2] as x and y."""
     points = np.array(kind(rng)) * radius * rng.uniform(0.6, 1.0, 2)
     turn = rng.uniform(0, 2 * math.pi)
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
@@ -66,8 +80,7 @@ def paste(
         pen.polygon([(float(x), float(y)) for x, y in core], fill=(*jitter(color, rng, 80), alpha))
     layer = layer.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 3.0))))
     canvas.paste(layer, (0, 0), layer)
-    low, high = outline.min(0), outline.max(0)
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    return np.asarray(outline)
 
 
 def jitter(color: Color | tuple[int, ...], rng: np.random.Generator, reach: int = 30) -> Color:

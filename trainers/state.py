@@ -68,14 +68,20 @@ class TrainState:
         return self.recipe.projection_weight * min(1.0, self.adversarial_steps / max(1, self.recipe.projection_fade_steps))
 
     def adopt(self, weights: dict[str, Tensor], *, same_classes: bool = False) -> None:
-        """Start from a foundation's weights; class embeddings begin at their mean, unless the classes are the same."""
+        """Start from a foundation's weights; class embeddings begin at their mean, unless the classes are the same.
+
+        A critic that is made otherwise than the foundation's keeps its random weights where it differs.
+        """
         for name, module in self.modules().items():
-            own = module.state_dict()
+            own, source = module.state_dict(), "ema" if name == "generator" else name
+            if name == "discriminator" and any(f"{source}.{key}" not in weights for key in own):
+                continue
             for key, value in own.items():
-                found = weights[f"{'ema' if name == 'generator' else name}.{key}"].float()
+                found = weights[f"{source}.{key}"].float()
                 if key == "embed.weight" and not same_classes:
                     found = found.mean(0, keepdim=True).expand_as(value) + 0.1 * found.std() * value.sign()
-                value.copy_(found)
+                if name != "discriminator" or found.shape == value.shape:
+                    value.copy_(found)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "ema": self.ema.module, "discriminator": self.discriminator, "encoder": self.encoder}

@@ -19,7 +19,7 @@ from trainers.device import precision
 from trainers.losses import discriminator_loss, generator_loss, kl_to_prior, masked_l1, penalised, ring_loss
 from trainers.networks import Discriminator, Encoder, Generator
 from trainers.sampling import Scene, complete
-from trainers.scenes import Mixture, draw_indices, reconstruction_scene, transplant_scene
+from trainers.scenes import Mixture, Seen, draw_indices, reconstruction_scene, transplant_scene
 from trainers.state import TrainState
 from trainers.windows import Windows
 
@@ -45,22 +45,22 @@ def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bo
     figures: Figures = {}
     for remaining in reversed(range(recipe.discriminator_steps)):
         wanted = train_generator and not remaining
-        scene, fake = transplant(state, windows, recipe.batch // 2, with_gradient=wanted)
-        figures |= discriminator_update(state, scene, fake.detach())
+        scene, real, fake = transplant(state, windows, recipe.batch // 2, with_gradient=wanted)
+        figures |= discriminator_update(state, scene, real, fake.detach())
         if wanted:
-            figures |= generator_update(state, windows, scene, fake)
+            figures |= generator_update(state, windows, scene, real, fake)
     state.adversarial_steps += 1
     finish(state)
     return figures
 
 
-def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient: bool) -> tuple[Scene, Tensor]:
-    """(scene, fake) of `count` windows with another instance of their class, or none, in their box."""
+def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient: bool) -> tuple[Scene, Seen, Tensor]:
+    """(scene, real, fake) of `count` windows with another instance of their class, or none, in their box or on bare ground."""
     draw = draw_indices(windows, count, state.random)
-    scene = transplant_scene(windows, draw, Mixture.of(state.recipe), state.random)
+    scene, real = transplant_scene(windows, draw, Mixture.of(state.recipe), state.random)
     latent = torch.randn(count, state.recipe.network.latent, generator=state.random)
     with torch.set_grad_enabled(with_gradient), precision(half=state.recipe.half):
-        return scene, fast(complete, state.recipe)(state.generator, scene, latent)
+        return scene, real, fast(complete, state.recipe)(state.generator, scene, latent)
 
 
 def reconstruct(state: TrainState, windows: Windows, count: int, *, invented_weight: float = 1.0) -> tuple[Tensor, Figures]:
@@ -88,12 +88,12 @@ def restored(generator: Generator, encoder: Encoder, scene: Scene, truth_B3RR: T
     return complete(generator, scene, latent), kl_to_prior(mean.float(), log_variance.float())
 
 
-def discriminator_update(state: TrainState, scene: Scene, fake: Tensor) -> Figures:
+def discriminator_update(state: TrainState, scene: Scene, real: Seen, fake: Tensor) -> Figures:
     recipe = state.recipe
     penalise = recipe.penalty_weight > 0 and state.step % recipe.penalty_every == 0
     plan = pair_plan(state, scene)
-    real_logits, r1 = judged(state, scene, scene.image_B3RR, plan, penalise=penalise)
-    fake_logits, r2 = judged(state, scene, fake, plan, penalise=penalise and recipe.penalty == "r1_r2")
+    real_logits, r1 = judged(state, real, scene.label_B, plan, penalise=penalise)
+    fake_logits, r2 = judged(state, painted(scene, fake), scene.label_B, plan, penalise=penalise and recipe.penalty == "r1_r2")
     loss = discriminator_loss(recipe.loss, real_logits, fake_logits)
     figures = {"d_loss": loss.detach(), "d_gap": (real_logits - fake_logits).mean().detach()}
     if penalise:
@@ -104,12 +104,12 @@ def discriminator_update(state: TrainState, scene: Scene, fake: Tensor) -> Figur
     return figures
 
 
-def generator_update(state: TrainState, windows: Windows, scene: Scene, fake: Tensor) -> Figures:
+def generator_update(state: TrainState, windows: Windows, scene: Scene, real: Seen, fake: Tensor) -> Figures:
     recipe = state.recipe
     trainable = [p for p in state.discriminator.parameters() if p.requires_grad]
     for p in trainable:
         p.requires_grad_(False)
-    adversarial = generator_loss(recipe.loss, *judge(state, scene, fake))
+    adversarial = generator_loss(recipe.loss, *judge(state, scene, real, fake))
     for p in trainable:
         p.requires_grad_(True)
     loss = recipe.adversarial_weight * (adversarial + recipe.ring_weight * ring_loss(fake, scene.image_B3RR, scene.mask_B1RR))
@@ -121,27 +121,33 @@ def generator_update(state: TrainState, windows: Windows, scene: Scene, fake: Te
     return figures
 
 
-def judge(state: TrainState, scene: Scene, fake: Tensor, *, random: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Logits of the real windows, which carry no gradient, and of the fakes that were painted into them.
+def judge(state: TrainState, scene: Scene, real: Seen, fake: Tensor, *, random: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Logits of the real windows, which carry no gradient, and of the fakes.
 
-    A pair shares window, mask, class and augmentation: it differs in the object alone, so its difference has little noise.
+    A pair shares class and augmentation and, where the fake was painted over the real object, window and mask: then it differs in the
+    object alone, and its difference has little noise.
     """
     plan = pair_plan(state, scene, random=random)
     with torch.no_grad():
-        real_logits = judged(state, scene, scene.image_B3RR, plan)[0]
-    return real_logits, judged(state, scene, fake, plan)[0]
+        real_logits = judged(state, real, scene.label_B, plan)[0]
+    return real_logits, judged(state, painted(scene, fake), scene.label_B, plan)[0]
+
+
+def painted(scene: Scene, fake: Tensor) -> Seen:
+    """What the generator made of a scene, as the critic is shown it."""
+    return Seen(fake, scene.box_B1RR, scene.mask_B1RR)
 
 
 def pair_plan(state: TrainState, scene: Scene, *, random: torch.Generator | None = None) -> Plan:
     return Plan.draw(len(scene.label_B), state.strength, random or state.random, symmetries=state.recipe.symmetries)
 
 
-def judged(state: TrainState, scene: Scene, image: Tensor, plan: Plan, *, penalise: bool = False) -> tuple[Tensor, Tensor]:
+def judged(state: TrainState, seen: Seen, label_B: Tensor, plan: Plan, *, penalise: bool = False) -> tuple[Tensor, Tensor]:
     """(logits [B], squared norms of their gradient in the image [B], zero where they are not asked for) of one side, augmented."""
-    image, maps = augment(image, torch.cat([scene.box_B1RR, scene.mask_B1RR], 1), plan)
+    image, maps = augment(seen.image_B3RR, torch.cat([seen.box_B1RR, seen.mask_B1RR], 1), plan)
     image = image.contiguous(memory_format=torch.channels_last)
     with precision(half=state.recipe.half):
-        return fast(judgement, state.recipe)(state.discriminator, image, maps, scene.label_B, torch.full((), state.fade), penalise)
+        return fast(judgement, state.recipe)(state.discriminator, image, maps, label_B, torch.full((), state.fade), penalise)
 
 
 def judgement(

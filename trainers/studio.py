@@ -17,9 +17,10 @@ from longtail.policies import moves
 from longtail.samples import Annotation, Provenance
 from longtail.seeds import derive_seed
 from trainers.classical import vary
-from trainers.dataset import DatasetView
+from trainers.dataset import DatasetView, ObjectRef, outline_of
 from trainers.render import Order, Rendered, render
 from trainers.weights import served
+from trainers.windows import Instance
 
 TRIES = 8
 PLACED = ("segmentation", "area", "yolo", "voc")
@@ -41,7 +42,7 @@ class Made:
 def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
     """The sample of this record, the same pixels each time. Raises SourceChanged where a source is not what it was."""
     rendered, codec = draw(view, record)
-    labels = labels_of(view, record)
+    labels = labels_of(view, record, rendered.outline)
     if record.augment:
         rendered, labels = varied(rendered, labels, record.augment)
     data = encode(rendered.pixels, codec, provenance=record, sample_id=sample_id)
@@ -49,12 +50,29 @@ def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
     return Made(rendered, labels, data, SUFFIXES[kind], CONTENT_TYPES[kind])
 
 
-def labels_of(view: DatasetView, record: Provenance) -> tuple[Annotation, ...]:
+def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] | None) -> tuple[Annotation, ...]:
+    """The background's own labels, cut where the new object covers them, then the new object's, with its mask where it has one."""
     category = view.classes.id_of(record.class_name)
     whole = view.task == "classification"
-    own = Annotation(category_id=category, bbox_xywh=None if whole else xyxy_to_xywh(record.box_xyxy))
+    drawn = {} if outline is None or whole else {"segmentation": run_lengths(outline), "area": int(outline.sum()), "iscrowd": 0}
+    own = Annotation(category_id=category, bbox_xywh=None if whole else xyxy_to_xywh(record.box_xyxy), extra=drawn)
     kept = view.by_id[record.background["sample"]].annotations if record.background else ()
-    return (*(replace(a, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in kept), own)
+    behind = (a if outline is None else covered(a, outline) for a in kept)
+    return (*(replace(a, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in behind if a is not None), own)
+
+
+def covered(label: Annotation, outline: NDArray[np.bool_]) -> Annotation | None:
+    """What is still seen of a masked object behind the new one; None if nothing is."""
+    height, width = outline.shape
+    mask = mask_of(label.extra.get("segmentation"), width, height)
+    if mask is None or not (mask & outline).any():
+        return label
+    mask = mask & ~outline
+    if not mask.any():
+        return None
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = float(columns[0]), float(rows[0]), float(columns[-1] + 1 - columns[0]), float(rows[-1] + 1 - rows[0])
+    return replace(label, bbox_xywh=box, extra={**label.extra, "segmentation": run_lengths(mask), "area": int(mask.sum())})
 
 
 def varied(rendered: Rendered, labels: tuple[Annotation, ...], augment: Mapping[str, Any]) -> tuple[Rendered, tuple[Annotation, ...]]:
@@ -85,8 +103,7 @@ def after(label: Annotation, box: BoxXyxy, mask: NDArray[np.bool_] | None) -> An
 
 def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
     background, codec = fetch(view, record.background["sample"]) if record.background else (None, None)
-    exemplar, exemplar_codec = fetch(view, record.exemplar["sample"]) if record.exemplar else (None, None)
-    mixed, _ = fetch(view, record.mixed["sample"]) if record.mixed else (None, None)
+    exemplar, exemplar_codec = instance_of(view, record.exemplar or record.outline)
     order = Order(
         mode=record.mode,
         label=view.classes.index_of(view.classes.id_of(record.class_name)),
@@ -95,19 +112,23 @@ def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
         box_xyxy=record.box_xyxy,
         background=background,
         exemplar=exemplar,
-        exemplar_box_xyxy=box_of(record.exemplar),
-        mixed=mixed,
-        mixed_box_xyxy=box_of(record.mixed),
+        mixed=instance_of(view, record.mixed)[0],
         truncation=record.truncation,
         towards=(record.towards["seed"], record.towards["share"]) if record.towards else None,
     )
-    generator = served(view.catalogue.settings, record.model_uri) if record.model_uri else None
-    rendered = render(generator, order)
+    painter = served(view.catalogue.settings, record.model_uri) if record.model_uri else None
+    rendered = render(painter, order)
     return rendered, codec or exemplar_codec or Codec("PNG", "RGB")
 
 
-def box_of(part: Mapping[str, Any] | None) -> BoxXyxy | None:
-    return None if part is None else (part["box_xyxy"][0], part["box_xyxy"][1], part["box_xyxy"][2], part["box_xyxy"][3])
+def instance_of(view: DatasetView, part: Mapping[str, Any] | None) -> tuple[Instance | None, Codec | None]:
+    """A real object that a record names, with its outline, and how its image was stored."""
+    if part is None:
+        return None, None
+    pixels, codec = fetch(view, part["sample"])
+    x0, y0, x1, y1 = part["box_xyxy"]
+    found = ObjectRef(view.by_id[part["sample"]], part["position"], (x0, y0, x1, y1), 0)
+    return Instance(pixels, found.box_xyxy, 0, outline=outline_of(found)), codec
 
 
 def fetch(view: DatasetView, sample: str) -> tuple[NDArray[np.uint8], Codec]:

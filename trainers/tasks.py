@@ -17,6 +17,7 @@ from infra.progress import Progress
 from infra.settings import Settings
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.policies import moves
+from longtail.recipes import Preset, Start, finetune_recipe
 from longtail.samples import Provenance, Sample
 from longtail.seeds import derive_seed
 from trainers import checkpoints, weights
@@ -74,12 +75,15 @@ def store_weights(catalogue: Catalogue, state: TrainState, dataset: str, classes
     return uri, data
 
 
-def finetune(*, job: str, dataset: str, version: int, classes: list[str], budget_s: float, seed: int) -> dict[str, Any]:
+def finetune(
+    *, job: str, dataset: str, version: int, classes: list[str], preset: Preset, start: Start, budget_s: float, seed: int, recipe: dict[str, Any]
+) -> dict[str, Any]:
     """Trains, resuming from the job's own checkpoint if there is one; see `trainers.finetune`."""
     with at_work(os.cpu_count() or 1) as catalogue, best_device():
         view = view_of(catalogue, dataset, version)
         report = Progress(catalogue.database, job, low=0.05, high=0.95)
-        return run_finetune(catalogue, view, job=job, classes=classes, budget_s=budget_s, seed=seed, report=report)
+        asked = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=recipe)
+        return run_finetune(catalogue, view, job=job, classes=classes, recipe=asked, start=start, report=report)
 
 
 def generate(

@@ -42,8 +42,8 @@ class Finding:
 def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Finding]:
     """Every watchdog's reading on the averaged generator, from a random stream of its own so that training is unmoved."""
     random = random_stream(state.step)
-    draw, mixture = draw_indices(train, 16, random), replace(Mixture.of(state.recipe), whole_share=0.0)
-    scene = transplant_scene(train, draw, mixture, random)
+    draw, mixture = draw_indices(train, 16, random), in_place(state)
+    scene, _ = transplant_scene(train, draw, mixture, random)
     invented = replace(scene, validity_B1RR=torch.zeros_like(scene.validity_B1RR))
     latent = torch.randn(2, 16, state.recipe.network.latent, generator=random)
     generator = state.ema.module
@@ -61,6 +61,11 @@ def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Find
     if state.adversarial_steps:
         findings += _discriminator_findings(state, train, val, random)
     return findings
+
+
+def in_place(state: TrainState) -> Mixture:
+    """The run's mixture of fakes that were painted over real objects, so that the two can be compared pixel by pixel."""
+    return replace(Mixture.of(state.recipe), whole_share=0.0, ground_share=0.0)
 
 
 def _below(name: str, figure: float, floor: float, remedy: str) -> Finding:
@@ -86,15 +91,15 @@ def _collapse(fake: Tensor, mask: Tensor, train: Windows, draw: Draw, label: Ten
 
 
 def _discriminator_findings(state: TrainState, train: Windows, val: Windows | None, random: torch.Generator) -> list[Finding]:
-    mixture = replace(Mixture.of(state.recipe), whole_share=0.0)
-    scene = transplant_scene(train, draw_indices(train, 32, random), mixture, random)
+    mixture = in_place(state)
+    scene, seen = transplant_scene(train, draw_indices(train, 32, random), mixture, random)
     fake = complete(state.generator, scene, torch.randn(32, state.recipe.network.latent, generator=random))
-    real_logits, fake_logits = judge(state, scene, fake, random=random)
+    real_logits, fake_logits = judge(state, scene, seen, fake, random=random)
     gap = float((real_logits - fake_logits).mean())
     findings = [Finding("d_overpowers", gap, f"at most {OVERPOWERS_GAP}", gap > OVERPOWERS_GAP, "halve the discriminator's rate")]
     if val is not None and len(val) >= 8:
-        held = transplant_scene(val, draw_indices(val, 32, random), mixture, random)
-        held_logits, _ = judge(state, held, held.image_B3RR, random=random)
+        scene, held = transplant_scene(val, draw_indices(val, 32, random), mixture, random)
+        held_logits, _ = judge(state, scene, held, held.image_B3RR, random=random)
         ratio = float((real_logits - held_logits).mean()) / gap if abs(gap) > 0.05 else 0.0
         findings.append(
             Finding("d_memorises", ratio, f"at most {MEMORISES_RATIO}, aimed at 0.5", ratio > MEMORISES_RATIO, "augment more strongly")

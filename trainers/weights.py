@@ -17,7 +17,10 @@ from longtail.recipes import network_from_json
 from trainers.architectures import build_generator
 from trainers.checkpoints import read
 from trainers.networks import Generator
+from trainers.render import Painter
+from trainers.upscale import Upscaler, UpscalerConfig
 
+UPSCALER = "upscaler."
 FOUNDATION = Path(__file__).parent / "checkpoints" / "tiny.safetensors"
 
 
@@ -26,26 +29,33 @@ def foundation() -> tuple[dict[str, Tensor], dict[str, str]]:
     return read(FOUNDATION.read_bytes())
 
 
-def to_bytes(generator: Generator, *, classes: list[str]) -> bytes:
-    """The generator as one safetensors file."""
-    network = generator.config
-    meta = {
-        "network": json.dumps(asdict(network)),
-        "classes": json.dumps(classes),
-    }
-    return save({k: v.contiguous() for k, v in generator.state_dict().items()}, metadata=meta)
+def to_bytes(generator: Generator, *, classes: list[str], upscaler: Upscaler | None = None) -> bytes:
+    """The generator, and the upsampler that belongs to it, as one safetensors file."""
+    meta = {"network": json.dumps(asdict(generator.config)), "classes": json.dumps(classes)}
+    tensors = dict(generator.state_dict())
+    if upscaler is not None:
+        meta["upscaler"] = json.dumps(asdict(upscaler.config))
+        tensors |= {UPSCALER + k: v for k, v in upscaler.state_dict().items()}
+    return save({k: v.contiguous() for k, v in tensors.items()}, metadata=meta)
 
 
-def from_bytes(data: bytes) -> Generator:
-    """The generator that `to_bytes` wrote, ready to sample."""
+def from_bytes(data: bytes) -> Painter:
+    """What `to_bytes` wrote, ready to sample."""
     tensors, meta = read(data)
     generator = build_generator(network_from_json(json.loads(meta["network"])), num_classes=len(json.loads(meta["classes"])))
-    generator.load_state_dict(tensors)
-    generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return generator.eval().requires_grad_(False)
+    generator.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(UPSCALER)})
+    upscaler = None
+    if "upscaler" in meta:
+        upscaler = Upscaler(UpscalerConfig(**json.loads(meta["upscaler"])))
+        upscaler.load_state_dict({k.removeprefix(UPSCALER): v for k, v in tensors.items() if k.startswith(UPSCALER)})
+    for module in (generator, upscaler):
+        if module is not None:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module.eval().requires_grad_(False)
+    return Painter(generator, upscaler)
 
 
 @functools.lru_cache(maxsize=8)
-def served(settings: Settings, uri: str) -> Generator:
+def served(settings: Settings, uri: str) -> Painter:
     """The generator stored at `uri`, kept in this process."""
     return from_bytes(Objects(settings).read(uri))

@@ -6,8 +6,9 @@ Shape legend: N windows, R resolution.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,7 +17,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from longtail.boxes import BoxXyxy
+from longtail.placement import place
 from trainers.device import as_tensor
+
+GROUND_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,25 @@ class Groups:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows [N,3,R,R] uint8, their boxes [N,4] as xyxy fractions, labels [N], and which instance each was cut from [N]."""
+    """Windows [N,3,R,R] uint8, their boxes [N,4] as xyxy fractions, labels [N], and which instance each was cut from [N].
+
+    `outlines` [N,1,R,R] uint8 are the objects' own, 255 inside, all 0 where none is known. `grounds` [N,3,R,R] and their `ground_boxes`
+    [N,4] show places where nothing is, of the object's size; a box of zeros says that there was none.
+    """
 
     images: Tensor
     boxes: Tensor
     labels: Tensor
     instances: Tensor
+    outlines: Tensor
+    grounds: Tensor
+    ground_boxes: Tensor
+
+    @classmethod
+    def plain(cls, images: Tensor, boxes: Tensor, labels: Tensor, instances: Tensor) -> Windows:
+        """Windows of which boxes are all that is known."""
+        none = torch.zeros((), dtype=torch.uint8, device=images.device)
+        return cls(images, boxes, labels, instances, none.expand_as(images[:, :1]), none.expand_as(images), torch.zeros_like(boxes))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,15 +68,28 @@ class Windows:
         """The chosen windows as float32 in [-1, 1]."""
         return self.images[index].float().div_(127.5).sub_(1)
 
+    def outlined(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """(outlines [B,1,R,R] as float32 in [0, 1], 1 where there is one [B,1,1,1])."""
+        outline = self.outlines[index].float().div_(255)
+        return outline, (outline.amax((1, 2, 3), keepdim=True) > 0.5).float()
+
+    def bare(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(ground windows as float32 in [-1, 1], their boxes, 1 where there is one [B,1,1,1])."""
+        boxes = self.ground_boxes[index]
+        return self.grounds[index].float().div_(127.5).sub_(1), boxes, (boxes.amax(1) > 0).float()[:, None, None, None]
+
     def subset(self, index: Tensor) -> Windows:
-        return Windows(self.images[index], self.boxes[index], self.labels[index], self.instances[index])
+        return Windows(**{name: value[index] for name, value in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def reduced(self, size: int) -> Windows:
         """The same windows at a smaller size, each pixel the mean of those it replaces."""
         if size == self.images.shape[-1]:
             return self
-        small = torch.cat([F.interpolate(part.float(), size=(size, size), mode="area").round().byte() for part in self.images.split(1024)])
-        return Windows(small, self.boxes, self.labels, self.instances)
+        small = {name: reduce(getattr(self, name), size) for name in ("images", "outlines", "grounds")}
+        return replace(self, **small)
 
     @functools.cached_property
     def groups(self) -> Groups:
@@ -73,13 +104,23 @@ class Windows:
         return {int(c): torch.nonzero(self.labels == c)[:, 0] for c in self.labels.unique()}
 
 
+def reduce(images: Tensor, size: int) -> Tensor:
+    return torch.cat([F.interpolate(part.float(), size=(size, size), mode="area").round().byte() for part in images.split(1024)])
+
+
 @dataclass(frozen=True)
 class Instance:
-    """One labelled object: the image it lies in (HxWx3 uint8), its box in pixels, its label."""
+    """One labelled object: the image it lies in (HxWx3 uint8), its box in pixels, its label.
+
+    `outline`, where it is known, is that part of its mask that `box_pixels` of its box covers; `ground` is a place of its size where
+    nothing is: an image and a box.
+    """
 
     image: NDArray[np.uint8]
-    box_xyxy: tuple[float, float, float, float]
+    box_xyxy: BoxXyxy
     label: int
+    outline: NDArray[np.bool_] | None = None
+    ground: tuple[NDArray[np.uint8], BoxXyxy] | None = None
 
 
 def window_around(
@@ -108,37 +149,84 @@ def cut(image: NDArray[np.uint8], left: int, top: int, side: int) -> NDArray[np.
     return image[rows[:, None], columns[None, :]]
 
 
+def box_pixels(box_xyxy: BoxXyxy) -> tuple[int, int, int, int]:
+    """The whole pixels that a box touches: left, top, right, bottom."""
+    x0, y0, x1, y1 = box_xyxy
+    return max(0, math.floor(x0)), max(0, math.floor(y0)), math.ceil(x1), math.ceil(y1)
+
+
+def cut_outline(outline: NDArray[np.bool_], box_xyxy: BoxXyxy, left: int, top: int, side: int) -> NDArray[np.uint8]:
+    """The part of a window [side, side] that an object's outline covers: 255 there, 0 elsewhere."""
+    window = np.zeros((side, side), dtype=np.uint8)
+    x, y, _, _ = box_pixels(box_xyxy)
+    height, width = outline.shape
+    rows, columns = slice(max(0, y - top), max(0, y - top + height)), slice(max(0, x - left), max(0, x - left + width))
+    seen = outline[max(0, top - y) :, max(0, left - x) :]
+    place = window[rows, columns]
+    place[:] = seen[: place.shape[0], : place.shape[1]] * np.uint8(255)
+    return window
+
+
 def cut_windows(instances: Sequence[Instance], *, resolution: int, per_instance: int, seed: int, fixed: bool = False) -> Windows:
     """`per_instance` windows of each instance at random margins (1.4 to 2.4) and shifts; `fixed` takes margin 1.6, centred."""
     rng = np.random.default_rng(seed)
-    images, boxes, labels, owners = [], [], [], []
-    for owner, instance in enumerate(instances):
-        height, width = instance.image.shape[:2]
-        for _ in range(per_instance):
-            margin = 1.6 if fixed else float(rng.uniform(1.4, 2.4))
-            shift = (0.0, 0.0) if fixed else (float(rng.uniform(-0.1, 0.1)), float(rng.uniform(-0.1, 0.1)))
-            left, top, side = window_around(instance.box_xyxy, width, height, margin=margin, shift=shift)
-            images.append(resize(cut(instance.image, left, top, side), resolution))
-            x0, y0, x1, y1 = instance.box_xyxy
-            boxes.append([(x0 - left) / side, (y0 - top) / side, (x1 - left) / side, (y1 - top) / side])
-            labels.append(instance.label)
-            owners.append(owner)
-    stacked = as_tensor(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return Windows(stacked, torch.tensor(boxes, dtype=torch.float32).clamp(0, 1), torch.tensor(labels), torch.tensor(owners))
+    count, size = len(instances) * per_instance, resolution
+    images, grounds = np.zeros((2, count, size, size, 3), dtype=np.uint8)
+    outlines = np.zeros((count, size, size), dtype=np.uint8)
+    boxes, ground_boxes = np.zeros((2, count, 4), dtype=np.float32)
+    for k in range(count):
+        instance = instances[k // per_instance]
+        margin = 1.6 if fixed else float(rng.uniform(1.4, 2.4))
+        shift = (0.0, 0.0) if fixed else (float(rng.uniform(-0.1, 0.1)), float(rng.uniform(-0.1, 0.1)))
+        images[k], boxes[k], where = cut_one(instance.image, instance.box_xyxy, size, margin, shift)
+        if instance.outline is not None:
+            outlines[k] = resize(cut_outline(instance.outline, instance.box_xyxy, *where), size)
+        if instance.ground is not None:
+            grounds[k], ground_boxes[k], _ = cut_one(*instance.ground, size, margin, shift)
+    seen, bare = (as_tensor(found).permute(0, 3, 1, 2).contiguous() for found in (images, grounds))
+    labels = torch.tensor([i.label for i in instances], dtype=torch.long).repeat_interleave(per_instance)
+    owners = torch.arange(len(instances)).repeat_interleave(per_instance)
+    return Windows(seen, as_tensor(boxes), labels, owners, as_tensor(outlines)[:, None], bare, as_tensor(ground_boxes))
+
+
+def cut_one(
+    image: NDArray[np.uint8], box_xyxy: BoxXyxy, resolution: int, margin: float, shift: tuple[float, float]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], tuple[int, int, int]]:
+    """(window, its box as fractions, where it was cut: left, top, side)."""
+    height, width = image.shape[:2]
+    left, top, side = window_around(box_xyxy, width, height, margin=margin, shift=shift)
+    box = (np.array(box_xyxy, dtype=np.float32) - np.array([left, top, left, top], dtype=np.float32)) / side
+    return resize(cut(image, left, top, side), resolution), box.clip(0, 1), (left, top, side)
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The image at size x size, Lanczos down, bicubic up."""
     method = Image.Resampling.LANCZOS if image.shape[0] > size else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(image).resize((size, size), method))
+    return np.array(Image.fromarray(image).resize((size, size), method))
 
 
 def join(first: Windows, second: Windows) -> Windows:
     """Both sets in one; the second's instances are numbered after the first's."""
     offset = int(first.instances.max()) + 1 if len(first) else 0
-    return Windows(
-        torch.cat([first.images, second.images]),
-        torch.cat([first.boxes, second.boxes]),
-        torch.cat([first.labels, second.labels]),
-        torch.cat([first.instances, second.instances + offset]),
-    )
+    ours, theirs = first._tensors(), second._tensors() | {"instances": second.instances + offset}
+    return Windows(**{name: torch.cat([ours[name], theirs[name]]) for name in ours})
+
+
+def on_grounds(
+    instances: Sequence[Instance], images: Sequence[NDArray[np.uint8]], occupied: Sequence[Sequence[BoxXyxy]], rng: np.random.Generator
+) -> list[Instance]:
+    """The instances, each with a place of its size in one of the images that none of its `occupied` boxes touches.
+
+    Where a few tries find none, an instance has no ground.
+    """
+    found = []
+    for instance in instances:
+        x0, y0, x1, y1 = instance.box_xyxy
+        for i in rng.permutation(len(images))[:GROUND_TRIES]:
+            height, width = images[i].shape[:2]
+            box = place((x1 - x0, y1 - y0), occupied[i], images[i], rng) if x1 - x0 < width and y1 - y0 < height else None
+            if box is not None:
+                instance = replace(instance, ground=(images[i], box))
+                break
+        found.append(instance)
+    return found

@@ -10,6 +10,7 @@ from infra.durable import step
 from infra.registry import CHALLENGER, CHAMPION
 from longtail.errors import InvalidRequest
 from longtail.gates import Verdict
+from longtail.recipes import FOUNDATION_PRESET
 from workflows.stack import Stack
 
 
@@ -70,7 +71,8 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     """Fine-tunes on the classes asked for, or on the rare ones; registers the result, as challenger if no gate failed."""
     dataset = request["dataset"]
     chosen = step("choose classes", lambda: choose(stack, dataset, request))
-    payload = {"job": job, "dataset": dataset, **chosen, "budget_s": request["budget_s"], "seed": request.get("seed", 0)}
+    asked = {"preset": FOUNDATION_PRESET, "start": "foundation", "seed": 0, "recipe": {}} | request
+    payload = {"job": job, "dataset": dataset, **chosen, **{k: asked[k] for k in ("preset", "start", "budget_s", "seed", "recipe")}}
     trained = step("train", lambda: stack.cluster.run("trainers.tasks:finetune", payload, use_gpu=True))
 
     def record() -> int:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from longtail.errors import InvalidRequest
 from longtail.jobs import MAX_BATCH, MAX_PREVIEW
 from longtail.policies import resolve
+from longtail.recipes import FOUNDATION_PRESET, Loss, Penalty, Preset, Start, Symmetries, finetune_recipe
 
 
 class Body(BaseModel):
@@ -73,14 +74,67 @@ class Collect(Body):
     grace_hours: float = Field(default=1.0, ge=0, description="what is younger is left alone")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1000)]
+Rate = Annotated[float, Field(gt=0, le=0.1)]
+
+
+class RecipeOptions(Body):
+    """What a training run does otherwise than the preset's recipe; see docs/guide.md for what each is good for."""
+
+    batch: int | None = Field(default=None, ge=4, le=512, multiple_of=2)
+    loss: Loss | None = None
+    penalty: Penalty | None = Field(default=None, description="`r1` penalises the critic on real images alone, `r1_r2` on fakes as well")
+    penalty_weight: Weight | None = None
+    penalty_every: int | None = Field(default=None, ge=1, le=64)
+    discriminator_steps: int | None = Field(default=None, ge=1, le=16)
+    reconstruction_weight: Weight | None = None
+    invented_weight: Weight | None = None
+    kl_weight: Weight | None = None
+    adversarial_weight: Weight | None = None
+    ring_weight: Weight | None = None
+    rate_warm: Rate | None = None
+    rate_generator: Rate | None = None
+    rate_discriminator: Rate | None = None
+    whole_image_share: Share | None = None
+    ground_share: Share | None = Field(default=None, description="of the transplants, how many go to bare ground")
+    erased_share: Share | None = Field(default=None, description="of what is restored, how much is bare ground")
+    novelty_range: tuple[Share, Share] | None = None
+    full_novelty_share: Share | None = None
+    symmetries: Symmetries | None = Field(default=None, description="of the data: what its images may be turned by and stay real")
+    ema_half_life_images: float | None = Field(default=None, gt=0)
+    freeze_high_resolution: bool | None = None
+    compiled: bool | None = Field(default=None, description="compile whole steps: pays on a GPU in runs of an hour")
+    spectral_norm: bool | None = None
+    minibatch_std: bool | None = None
+
+
 class Finetune(Body):
-    """Fine-tunes the tiny generator; on the rare classes if none is named."""
+    """Fine-tunes a generator; on the rare classes if none is named. Presets but `tiny` start from random weights and want a GPU."""
 
     dataset: Name
     classes: list[str] | None = Field(default=None, min_length=1, max_length=100)
-    preset: Literal["tiny"] = "tiny"
+    preset: Preset = "tiny"
+    start: Start | None = Field(default=None, description="`foundation` where the preset has one, else `random`")
     budget_s: float = Field(default=150, ge=2, le=86_400, description="seconds of training")
     seed: int = Field(default=0, ge=0, lt=2**63)
+    recipe: RecipeOptions = RecipeOptions()
+
+    @model_validator(mode="after")
+    def is_a_recipe(self) -> Finetune:
+        try:
+            finetune_recipe(preset=self.preset, start=self.from_where, budget_s=self.budget_s, seed=self.seed, options=self.options)
+        except InvalidRequest as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def from_where(self) -> Start:
+        return self.start or ("foundation" if self.preset == FOUNDATION_PRESET else "random")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.recipe.model_dump(exclude_none=True)
 
 
 class Place(Body):

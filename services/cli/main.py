@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -109,9 +110,30 @@ for noun, group in (("datasets", datasets), ("batches", batches), ("generators",
 
 
 @generators.command("train")
-def generators_train(dataset: str, budget: float = 150, state: StateDir = DEFAULT_STATE, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+def generators_train(
+    dataset: str,
+    budget: float = 150,
+    preset: str = "tiny",
+    start: Annotated[str | None, typer.Option(help="foundation or random")] = None,
+    options: Annotated[list[str], typer.Option("--set", help="an option of the recipe, as --set loss=hinge; as often as you like")] = [],  # noqa: B006
+    state: StateDir = DEFAULT_STATE,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
     """Fine-tunes on the rare classes."""
-    ask("/v1/generators", {"dataset": dataset, "budget_s": budget}, state, no_wait, as_json)
+    body = {"dataset": dataset, "budget_s": budget, "preset": preset, "start": start, "recipe": dict(map(option, options))}
+    ask("/v1/generators", body, state, no_wait, as_json)
+
+
+def option(text: str) -> tuple[str, Any]:
+    """("loss", "hinge") of "loss=hinge"; the value as JSON where it is JSON."""
+    name, _, value = text.partition("=")
+    if not value:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 @generators.command("promote")

@@ -26,7 +26,7 @@ from trainers.quality.consistency import cross_fitted_agreement
 from trainers.quality.copying import copy_threshold, nearest
 from trainers.quality.coverage import density_and_coverage
 from trainers.quality.kid import kid
-from trainers.render import Order, masked, render, visibility
+from trainers.render import Order, Painter, masked, render, visibility
 from trainers.state import TrainState
 from trainers.steps import warm_step
 from trainers.watchdogs import Finding
@@ -118,9 +118,9 @@ def test_a_second_instance_changes_what_is_made_and_its_absence_nothing():
     generator = build_generator(SMALL.network, num_classes=2).eval()
     asked = order(novelty=0.5)
     other = discs(2)[1]
-    plain = render(generator, asked).pixels
-    assert np.array_equal(plain, render(generator, replace(asked, mixed=None)).pixels)
-    assert not np.array_equal(plain, render(generator, replace(asked, mixed=other.image, mixed_box_xyxy=other.box_xyxy)).pixels)
+    plain = render(Painter(generator), asked).pixels
+    assert np.array_equal(plain, render(Painter(generator), replace(asked, mixed=None)).pixels)
+    assert not np.array_equal(plain, render(Painter(generator), replace(asked, mixed=other)).pixels)
 
 
 def test_a_sample_on_the_way_begins_as_itself_and_ends_as_the_other():
@@ -128,8 +128,8 @@ def test_a_sample_on_the_way_begins_as_itself_and_ends_as_the_other():
     for tail in generator.tails:
         torch.nn.init.normal_(tail.last.weight, std=0.3)
     asked = order(novelty=1.0)
-    start, near, far, end = (render(generator, replace(asked, towards=(9, share))).pixels.astype(int) for share in (0.0, 0.2, 0.8, 1.0))
-    assert np.array_equal(start, render(generator, asked).pixels)
+    start, near, far, end = (render(Painter(generator), replace(asked, towards=(9, share))).pixels.astype(int) for share in (0.0, 0.2, 0.8, 1.0))
+    assert np.array_equal(start, render(Painter(generator), asked).pixels)
     assert np.abs(near - start).sum() < np.abs(far - start).sum()
     assert np.abs(far - end).sum() < np.abs(near - end).sum()
 
@@ -137,9 +137,9 @@ def test_a_sample_on_the_way_begins_as_itself_and_ends_as_the_other():
 def test_truncation_changes_the_sample_and_the_same_again_does_not():
     generator = build_generator(SMALL.network, num_classes=2).eval()
     asked = order(novelty=1.0)
-    cut = render(generator, replace(asked, truncation=0.1)).pixels
-    assert not np.array_equal(cut, render(generator, asked).pixels)
-    assert np.array_equal(cut, render(generator, replace(asked, truncation=0.1)).pixels)
+    cut = render(Painter(generator), replace(asked, truncation=0.1)).pixels
+    assert not np.array_equal(cut, render(Painter(generator), asked).pixels)
+    assert np.array_equal(cut, render(Painter(generator), replace(asked, truncation=0.1)).pixels)
 
 
 def test_a_bend_is_the_same_at_every_resolution():
@@ -256,12 +256,12 @@ def order(mode="inpaint", novelty=0.2, seed=1):
     rng = np.random.default_rng(0)
     background = rng.integers(90, 110, (80, 120, 3)).astype(np.uint8)
     exemplar = discs(1)[0]
-    return Order(mode, 0, seed, novelty, (50.0, 30.0, 70.0, 50.0), background, exemplar.image, exemplar.box_xyxy)
+    return Order(mode, 0, seed, novelty, (50.0, 30.0, 70.0, 50.0), background, exemplar)
 
 
 def test_a_record_renders_to_the_same_pixels_and_another_seed_to_others():
     generator = build_generator(SMALL.network, num_classes=2).eval()
-    first, again, other = (render(generator, order(seed=s)).pixels for s in (1, 1, 2))
+    first, again, other = (render(Painter(generator), order(seed=s)).pixels for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -270,7 +270,7 @@ def test_a_record_renders_to_the_same_pixels_and_another_seed_to_others():
 def test_pixels_outside_the_mask_are_the_background(mode, novelty):
     generator = build_generator(SMALL.network, num_classes=2).eval()
     asked = order(mode, novelty)
-    made = render(generator, asked)
+    made = render(Painter(generator), asked)
     outside = np.ones((80, 120), dtype=bool)
     outside[28:52, 48:72] = False
     assert np.array_equal(made.pixels[outside], asked.background[outside])
@@ -298,7 +298,7 @@ def test_a_change_beside_the_box_does_not_overlap():
 def test_a_served_generator_survives_its_file():
     generator = build_generator(SMALL.network, num_classes=2).eval()
     again = weights.from_bytes(weights.to_bytes(generator, classes=["a", "b"]))
-    assert np.array_equal(render(generator, order()).pixels, render(again, order()).pixels)
+    assert np.array_equal(render(Painter(generator), order()).pixels, render(again, order()).pixels)
 
 
 def test_the_shipped_foundation_fits_and_is_small():
@@ -439,7 +439,7 @@ def test_the_mask_of_the_report_is_what_the_renderer_may_change():
     background = np.full((60, 80, 3), 200, dtype=np.uint8)
     box = (20.0, 20.0, 40.0, 36.0)
     exemplar = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    order = Order("copy_paste", 0, 5, 0.0, box, background, exemplar, (10.0, 10.0, 30.0, 30.0))
+    order = Order("copy_paste", 0, 5, 0.0, box, background, Instance(exemplar, (10.0, 10.0, 30.0, 30.0), 0))
     changed = (render(None, order).pixels != background).any(2)
     hidden = (masked(background, box) == 0).all(2)
     assert changed.any()

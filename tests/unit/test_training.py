@@ -134,7 +134,7 @@ def test_batches_balance_classes_and_never_take_an_object_for_its_own_exemplar()
     """Class 0 has 40 windows of 20 instances, class 1 four windows of two."""
     labels = torch.tensor([0] * 40 + [1] * 4)
     instances = torch.arange(22).repeat_interleave(2)
-    few = Windows(torch.zeros(44, 3, 8, 8, dtype=torch.uint8), torch.zeros(44, 4), labels, instances)
+    few = Windows.plain(torch.zeros(44, 3, 8, 8, dtype=torch.uint8), torch.zeros(44, 4), labels, instances)
     draw = draw_indices(few, 4000, torch.Generator().manual_seed(0))
     assert 0.46 < float((labels[draw.target] == 1).float().mean()) < 0.54
     assert torch.equal(labels[draw.target], labels[draw.exemplar])
@@ -143,13 +143,13 @@ def test_batches_balance_classes_and_never_take_an_object_for_its_own_exemplar()
 
 
 def test_the_only_instance_of_a_class_is_its_own_exemplar():
-    one = Windows(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 4), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]))
+    one = Windows.plain(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 4), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]))
     draw = draw_indices(one, 100, torch.Generator().manual_seed(0))
     assert set(draw.exemplar[draw.target == 2].tolist()) == {2}
 
 
 def test_novelty_keeps_to_its_range_and_its_share_of_none():
-    drawn = Mixture(0.0, (0.1, 0.3), 0.25).novelty(4000, torch.Generator().manual_seed(0))
+    drawn = Mixture(0.0, novelty_range=(0.1, 0.3), full_novelty_share=0.25).novelty(4000, torch.Generator().manual_seed(0))
     none = drawn == 1
     assert 0.22 < float(none.float().mean()) < 0.28
     assert 0.1 <= float(drawn[~none].min()) < float(drawn[~none].max()) <= 0.3
@@ -196,7 +196,7 @@ def tagged(count, *, seed):
     images = torch.where(far[:, None] | far[None], frame, images)
     images = torch.where(at[:, None].square() + at.square() <= 25, color, images)
     boxes = torch.tensor([[0.34, 0.34, 0.66, 0.66]]).repeat(count, 1)
-    return Windows(images.byte(), boxes, torch.zeros(count, dtype=torch.long), torch.arange(count))
+    return Windows.plain(images.byte(), boxes, torch.zeros(count, dtype=torch.long), torch.arange(count))
 
 
 def test_a_critic_that_memorises_is_named_and_sees_stronger_augmentation():
@@ -225,7 +225,7 @@ def test_a_latent_that_is_priced_out_is_named_and_made_cheaper(windows):
 
 def test_a_class_that_means_nothing_is_named(windows):
     """Every window is there under both labels, so that the best a generator can do is not to read them."""
-    twice = Windows(windows.images.repeat(2, 1, 1, 1), windows.boxes.repeat(2, 1), torch.arange(2).repeat_interleave(24), torch.arange(24).repeat(2))
+    twice = Windows.plain(windows.images.repeat(2, 1, 1, 1), windows.boxes.repeat(2, 1), torch.arange(2).repeat_interleave(24), torch.arange(24).repeat(2))
     recipe = replace(SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, rate_warm=3e-3, ema_half_life_images=50.0, evaluate_every_s=60)
     state, reports = run(recipe, twice)
     assert barks(reports, "class_ignored")
@@ -233,7 +233,7 @@ def test_a_class_that_means_nothing_is_named(windows):
 
 
 def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_come_back(windows):
-    flat = Windows(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
+    flat = Windows.plain(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
     outside = torch.ones(32, 32, dtype=torch.bool)
     outside[6:26, 6:26] = False
     flat.images[:, :, outside] = 100  # one ground for all: nothing but the latent could tell samples apart
@@ -254,7 +254,7 @@ def test_rates_that_tear_the_seams_are_named(windows):
 
 
 def test_a_healthy_run_barks_at_nothing_and_one_remedied_says_that_it_is_gone(windows):
-    apart = Windows(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
+    apart = Windows.plain(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
     apart.images[apart.labels == 1, :, 6:26, 6:26] //= 4  # the classes differ: there is something to learn
     recipe = replace(
         SMALL, warm_s=200, catch_up_s=0, adversarial_s=0, rate_warm=3e-3, kl_weight=3e-5, ema_half_life_images=50.0, evaluate_every_s=100

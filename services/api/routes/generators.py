@@ -21,10 +21,11 @@ router = APIRouter(prefix="/v1", tags=["generators"])
 
 @router.post("/generators", status_code=202, dependencies=[Depends(authorised)])
 def finetune(body: Finetune, served: Served, key: IdempotencyKey = None) -> JSONResponse:
-    """Fine-tunes from the foundation and registers the result in MLflow, as challenger if no gate failed."""
+    """Fine-tunes, from the foundation unless asked otherwise, and registers the result in MLflow, as challenger if no gate failed."""
     served.catalogue.database.version(body.dataset)
-    job = job_id("finetune", key, "generators", body.model_dump(), served)
-    return accepted(served.asking.ask("finetune", body.model_dump(), job=job), dataset=body.dataset)
+    request = {**body.model_dump(exclude={"recipe", "start"}), "start": body.from_where, "recipe": body.options}
+    job = job_id("finetune", key, "generators", request, served)
+    return accepted(served.asking.ask("finetune", request, job=job), dataset=body.dataset)
 
 
 @router.get("/generators/{dataset}", dependencies=[Depends(authorised)])
