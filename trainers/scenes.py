@@ -225,9 +225,9 @@ def degraded_scene(
 
 @torch.no_grad()
 def served_scene(
-    learned: Windows, chosen: Tensor, contexts: Windows, at: Tensor, novelty: float, generator: torch.Generator, *, mirrored: bool = True
+    learned: Windows, chosen: Tensor, contexts: Windows, at: Tensor, novelty: float, generator: torch.Generator, *, occupied: bool = True
 ) -> Scene:
-    """Instances of `learned` as they would be served into the places of the objects of `contexts`, which their holes take in.
+    """Instances of `learned` as they would be served into the boxes of `contexts`; if those are occupied, holes take in what is there.
 
     Boxes that fill their windows are whole images.
     """
@@ -235,13 +235,13 @@ def served_scene(
     count, size = len(at), image.shape[-1]
     whole = float((box[:, 2:] - box[:, :2]).min()) > WHOLE
     source, source_box = learned.floats(chosen), learned.boxes[chosen]
-    warp = Warp.draw(count, generator, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=mirrored and not whole)
+    warp = Warp.draw(count, generator, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=not whole)
     exemplar = warp_exemplar(source, source_box, box, warp, size, size)
     fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
     outline, known = learned.outlined(chosen)
     outline = warp_outline(outline, source_box, box, warp, size, size)
     own, own_known = contexts.outlined(at)
-    follows = known * own_known * (not whole)
+    follows = known * (own_known if occupied else 1.0) * (not whole)
     if not whole:
         exemplar = match_context(exemplar, source, source_box, fill, torch.ones(count))
     mask, soft = whole_mask(count, size, size) if whole else hole(torch.maximum(outline, own), follows, box, size)

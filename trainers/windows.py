@@ -78,6 +78,11 @@ class Windows:
         boxes = self.ground_boxes[index]
         return self.grounds[index].float().div_(127.5).sub_(1), boxes, (boxes.amax(1) > 0).float()[:, None, None, None]
 
+    def emptied(self) -> Windows:
+        """The grounds as windows of their own, for those objects that have one."""
+        there = torch.nonzero(self.ground_boxes.amax(1) > 0)[:, 0]
+        return Windows.plain(self.grounds[there], self.ground_boxes[there], self.labels[there], self.instances[there])
+
     def subset(self, index: Tensor) -> Windows:
         return Windows(**{name: value[index] for name, value in self._tensors().items()})
 

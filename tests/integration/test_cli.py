@@ -6,10 +6,11 @@ import json
 import tarfile
 
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from services.cli.main import app
+from services.cli.main import app, option
 from tests.integration.test_splits import scene
 
 
@@ -77,3 +78,11 @@ def test_without_a_stack_the_command_says_how_to_start_one(tmp_path):
     result = CliRunner().invoke(app, ["datasets", "list", "--state", str(tmp_path)])
     assert result.exit_code == 3
     assert "longtail up" in result.output
+
+
+def test_options_of_a_recipe_are_read_as_json_or_as_text():
+    assert [option(t) for t in ("loss=hinge", "batch=32", "novelty_range=[0, 0.5]", "spectral_norm=true")] == [
+        ("loss", "hinge"), ("batch", 32), ("novelty_range", [0, 0.5]), ("spectral_norm", True),
+    ]  # fmt: skip
+    with pytest.raises(typer.BadParameter, match="NAME=VALUE"):
+        option("loss")

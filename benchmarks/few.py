@@ -1,0 +1,89 @@
+"""Quality against the number of real objects of a class: fine-tuned, from scratch, the plain DCGAN, and copy-paste, on three packs.
+
+    python -m benchmarks.few --data DATA [--packs bccd,magnetic_tile,nuclei] [--counts 5,10,20,50,100] [--budget 120]
+
+Every generator has the same time. Figures are means over the classes that have eight held-out objects. Each setting lands in
+out/few as it is measured, and is not measured again: interrupted, the command goes on. The table is made of what is there.
+One training run a setting: its spread is not in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.packs import PACKS, Pack
+from benchmarks.report import Figure, save
+from benchmarks.tuning import tuned
+from benchmarks.yardstick import Yardstick, few
+from longtail.recipes import Preset, Start
+from trainers import device
+from trainers.windows import cut_windows
+
+OUT = Path("out") / "few"
+LOW, HIGH = 0.2, 0.8
+ARMS: dict[str, tuple[Preset, Start, tuple[float, ...]] | None] = {
+    "copy_paste": None,
+    "finetuned": ("tiny", "foundation", (LOW, HIGH)),
+    "scratch": ("tiny", "random", (LOW, HIGH)),
+    "baseline": ("baseline", "random", (1.0,)),
+}
+MORE_OF = {"nuclei": ("fluorescence", 500)}
+"""A class that has many, and how many are asked of it beyond the common counts."""
+
+
+def measure(pack: Pack, count: int, arm: str, *, budget_s: float) -> dict[str, dict[str, float]]:
+    """{novelty: {figure: value}} of one arm at one count, read back where it was measured before."""
+    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s.json"
+    if not kept.exists():
+        reduced = few(pack, count)
+        yard = Yardstick(pack, cut_windows(reduced.train, resolution=64, per_instance=1, seed=0, fixed=True))
+        settings = ARMS[arm]
+        preset, start, novelties = settings or ("tiny", "random", (0.0,))
+        name = f"few-{pack.name}-{count}-{arm}-{budget_s:.0f}s"
+        generator = tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=name) if settings else None
+        found = {}
+        for novelty in novelties:
+            rows = [yard.likeness(yard.samples(generator, c, novelty=novelty, bare=False), c, derived=novelty < 0.5) for c in yard.classes]
+            found[f"{novelty:g}"] = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+        OUT.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(found))
+    body: dict[str, dict[str, float]] = json.loads(kept.read_text())
+    return body
+
+
+def counts_of(pack: Pack, asked: list[int]) -> list[int]:
+    """The counts that some class of the pack has."""
+    most = max(sum(i.label == c for i in pack.train) for c in pack.classes)
+    more = [MORE_OF[pack.name][1]] if pack.name in MORE_OF else []
+    return [n for n in (*asked, *more) if n <= most]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--packs", default=",".join(PACKS))
+    parser.add_argument("--counts", default="5,10,20,50,100")
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--budget", type=float, default=120.0, help="seconds of training a setting")
+    parser.add_argument("--quick", action="store_true", help="one count, ten seconds a setting")
+    arguments = parser.parse_args()
+    budget_s = 10.0 if arguments.quick else arguments.budget
+    asked = [10] if arguments.quick else [int(n) for n in arguments.counts.split(",")]
+    figures = []
+    with device.best_device():
+        for name in arguments.packs.split(","):
+            pack = PACKS[name](arguments.data)
+            for count in counts_of(pack, asked):
+                for arm in arguments.arms.split(","):
+                    for novelty, values in measure(pack, count, arm, budget_s=budget_s).items():
+                        print(f"{name} {count} {arm} {novelty}: " + ", ".join(f"{k} {v:.2f}" for k, v in values.items()), flush=True)
+                        figures += [Figure(f"{name}/{count}/{arm}/{novelty}/{k}", v, "KID" if k == "kid" else "share") for k, v in values.items()]
+    save("few", figures, quick=arguments.quick, gpu=device.name())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What a generator's samples are measured by in these benchmarks: against held-out real objects of one pack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.packs import Pack
+from trainers import device
+from trainers.compose import mask_map
+from trainers.gating import object_crops, window_features
+from trainers.grids import to_uint8
+from trainers.losses import ring_loss
+from trainers.networks import Generator
+from trainers.quality.consistency import Classifier, fit
+from trainers.quality.copying import copy_threshold, nearest
+from trainers.quality.coverage import density_and_coverage
+from trainers.quality.features import features
+from trainers.quality.kid import kid
+from trainers.render import visibility
+from trainers.sampling import Scene, complete
+from trainers.scenes import served_scene
+from trainers.windows import Instance, Windows, cut_windows
+
+SAMPLES = 64
+LATENTS = 8
+CONTEXTS = 6
+MOST = 400
+FEWEST_HELD = 8
+Floats = NDArray[np.float32]
+
+
+def some(found: list[Instance], most: int = MOST, *, seed: int = 0) -> list[Instance]:
+    """At most so many of each class; fewer are the first of more."""
+    rng = np.random.default_rng(seed)
+    kept = []
+    for label in sorted({i.label for i in found}):
+        mine = [i for i in found if i.label == label]
+        kept += [mine[k] for k in sorted(rng.permutation(len(mine))[:most].tolist())]
+    return kept
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Windows [N,3,R,R] in [-1, 1], their boxes [N,4], and the instance each began from [N]; what was in the window before."""
+
+    images: Tensor
+    boxes: Tensor
+    owners: Tensor
+    before: Tensor
+
+
+class Yardstick:
+    """Measures samples of one pack's classes. `learn` is one window an instance of what was learned from, `judge` of what was not."""
+
+    def __init__(self, pack: Pack, learn: Windows) -> None:
+        self.pack, self.learn = pack, learn
+        self.judge = cut_windows(some(pack.judge), resolution=64, per_instance=1, seed=0, fixed=True)
+        reference = cut_windows(some(pack.train), resolution=64, per_instance=1, seed=0, fixed=True)
+        self.real = {c: window_features(learn, c, most=200) for c in pack.classes}
+        self.held = {c: window_features(self.judge, c, most=200)[0] for c in pack.classes}
+        self.classes = {c: name for c, name in pack.classes.items() if len(self.held[c]) >= FEWEST_HELD}
+        self.classifier = classifier_of(reference, list(pack.classes))
+        self.thresholds = {c: copy_threshold(window_features(reference, c, most=200)[0], self.held[c]) for c in self.classes}
+
+    @torch.no_grad()
+    def samples(self, generator: Generator | None, label: int, *, novelty: float, bare: bool, seed: int = 11) -> Samples:
+        """`SAMPLES` of a class over held-out objects of it, or on held-out bare ground; pasted as they are without a generator."""
+        random = device.random_stream(seed)
+        contexts = self.judge.emptied() if bare else self.judge
+        mine, places = self.learn.by_class()[label], contexts.by_class()[label]
+        at, chosen = (pool[torch.randint(len(pool), (SAMPLES,), generator=random)] for pool in (places, mine))
+        scene = served_scene(self.learn, chosen, contexts, at, novelty, random, occupied=not bare)
+        size = 64 if generator is None else generator.config.latent
+        latent = torch.randn(SAMPLES, size, generator=random)
+        if generator is None:
+            images = torch.lerp(scene.image_B3RR, scene.exemplar_B3RR, scene.soft_B1RR)
+        else:
+            parts = (slice(i, i + 8) for i in range(0, SAMPLES, 8))
+            images = torch.cat([complete(generator, Scene(**{k: v[p] for k, v in scene.__dict__.items()}), latent[p]) for p in parts])
+        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], scene.image_B3RR)
+
+    def likeness(self, made: Samples, label: int, *, derived: bool) -> dict[str, float]:
+        """KID, coverage, share of copies (one's own exemplar aside, where samples are derived from it), mean label consistency."""
+        fake = features(object_crops(made.images, made.boxes))
+        vectors, instances = self.real[label]
+        own = [next((k for k, o in enumerate(instances.tolist()) if o == owner), None) for owner in made.owners.tolist()]
+        distance = nearest(fake, vectors, ignore_M=own if derived else None)[1]
+        return {
+            "kid": kid(self.held[label], fake),
+            "coverage": density_and_coverage(self.held[label], fake)[1],
+            "copies": float((distance < self.thresholds[label]).mean()),
+            "consistency": float(self.classifier.probabilities(fake)[:, label].mean()),
+        }
+
+    def seam(self, made: Samples, label: int) -> float:
+        """Jump along the mask's edge, as a share of that around real objects."""
+        size = made.images.shape[-1]
+        index = self.judge.by_class()[label][:SAMPLES]
+        pairs = ((made.images, made.boxes), (self.judge.floats(index), self.judge.boxes[index]))
+        fake, real = (float(ring_loss(x, x, mask_map(b, size, size)[0])) for x, b in pairs)
+        return fake / max(real, 1e-4)
+
+    def overlap(self, made: Samples) -> float:
+        """Mean IoU of the box about 90 % of the change with the label's, of samples on bare ground."""
+        size = made.images.shape[-1]
+        found = []
+        for before, after, box in zip(made.before, made.images, (made.boxes * size).tolist(), strict=True):
+            found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])
+        return float(np.mean(found))
+
+    @torch.no_grad()
+    def diversity(self, generator: Generator, label: int, novelty: float) -> float:
+        """Mean distance between samples that differ in the latent alone, as a share of that between real objects."""
+        spread = []
+        for k in range(CONTEXTS):
+            scene, box = self.one_scene(label, novelty, k)
+            repeated = Scene(**{name: value.expand(LATENTS, *value.shape[1:]) for name, value in scene.__dict__.items()})
+            latent = torch.randn(LATENTS, generator.config.latent, generator=device.random_stream(k))
+            spread.append(mean_distance(features(object_crops(complete(generator, repeated, latent), box.expand(LATENTS, 4)))))
+        return float(np.mean(spread)) / mean_distance(self.held[label])
+
+    def one_scene(self, label: int, novelty: float, k: int, *, bare: bool = False) -> tuple[Scene, Tensor]:
+        """(the k-th held-out place of a class with some training instance in it, its box [1,4])."""
+        random, contexts = device.random_stream(k), self.judge.emptied() if bare else self.judge
+        mine, places = self.learn.by_class()[label], contexts.by_class()[label]
+        at = places[k % len(places)][None]
+        chosen = mine[torch.randint(len(mine), (1,), generator=random)]
+        return served_scene(self.learn, chosen, contexts, at, novelty, random, occupied=not bare), contexts.boxes[at]
+
+
+def classifier_of(windows: Windows, classes: list[int]) -> Classifier:
+    parts = [window_features(windows, c, most=200)[0] for c in classes]
+    labels = np.concatenate([np.full(len(p), c, dtype=np.int64) for c, p in zip(classes, parts, strict=True)])
+    return fit(np.concatenate(parts), labels, classes=len(classes))
+
+
+def mean_distance(vectors: Floats) -> float:
+    return float(np.linalg.norm(vectors[:, None] - vectors[None], axis=2)[np.triu_indices(len(vectors), 1)].mean())
+
+
+def few(pack: Pack, count: int, *, seed: int = 0) -> Pack:
+    """The pack with at most so many training objects of a class; smaller counts are part of larger ones."""
+    rng = np.random.default_rng(seed)
+    kept = []
+    for label in pack.classes:
+        mine = [i for i in pack.train if i.label == label]
+        kept += [mine[k] for k in rng.permutation(len(mine))[:count]]
+    return replace(pack, train=kept)
