@@ -52,12 +52,12 @@ def judge(holds: bool, *, held_out: int) -> Verdict:
 def check_novelty(*, class_name: str, instances: int, novelty: float | None, mode: str) -> float:
     """The novelty to use. Raises TooFewInstances where the class has too few real instances for it.
 
-    None asks for the default. Copy-paste needs one instance and invents nothing.
+    None asks for the default. Copy-paste and enlargement need one instance and invent nothing.
     """
     wanted = DEFAULT_NOVELTY if novelty is None else novelty
     if instances == 0:
         raise TooFewInstances(f"class {class_name!r} has no training instance at all; nothing can be made from none")
-    if mode == "copy_paste":
+    if mode in ("copy_paste", "enlarge"):
         return 0.0
     if instances < MIN_INSTANCES_TO_INVENT and wanted > MAX_NOVELTY_WHEN_FEW:
         asked = "the default" if novelty is None else "asked for"

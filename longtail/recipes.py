@@ -199,7 +199,7 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     if start == "foundation" and preset != FOUNDATION_PRESET:
         raise InvalidRequest(f"preset {preset!r} has no foundation to start from; ask for start 'random', or for preset {FOUNDATION_PRESET!r}")
     recipe = tiny_finetune(budget_s=budget_s, seed=seed)
-    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s", "upscaler_s"}
+    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"}
     unknown = sorted(set(options) - known - set(NETWORK_OPTIONS))
     if unknown:
         raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known | set(NETWORK_OPTIONS))}")

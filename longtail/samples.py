@@ -10,7 +10,7 @@ from longtail.boxes import BoxXywh
 
 Split = Literal["train", "val", "test"]
 Origin = Literal["real", "synthetic"]
-Mode = Literal["synthesis", "inpaint", "copy_paste"]
+Mode = Literal["synthesis", "inpaint", "copy_paste", "enlarge"]
 Task = Literal["detection", "classification"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SOURCE_BATCH = "source"
@@ -26,6 +26,7 @@ DIGITAL_SOURCE_TYPES: dict[Mode, str] = {
     "synthesis": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
     "inpaint": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
     "copy_paste": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeCapture",
+    "enlarge": "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced",
 }
 
 
@@ -55,7 +56,7 @@ class Provenance:
     `novelty` in [0, 1]; `exemplar` names the real instance it starts from, `mixed` a second one of the class that parts of it were
     taken from, `outline` one whose outline alone it was given, `background` the real image it lies in; `augment` is the classical
     policy that the finished image then went through, with its seed. `truncation` bounds the latent's entries; with `towards` (a seed
-    and a share) it lies on the arc to another.
+    and a share) it lies on the arc to another. An enlarged image is `factor` times the exemplar's, in whose pixels its box then is.
     """
 
     mode: Mode
@@ -72,6 +73,7 @@ class Provenance:
     outline: Mapping[str, Any] | None = None
     truncation: float | None = None
     towards: Mapping[str, Any] | None = None
+    factor: int | None = None
     augment: Mapping[str, Any] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 

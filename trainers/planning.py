@@ -18,6 +18,7 @@ from trainers.classical import check_policy
 from trainers.compose import MASK_DILATION
 from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
 from trainers.render import SYNTHESIS_MARGIN
+from trainers.upscale import FACTORS
 
 TRIES = 12
 EXEMPLARS = 8
@@ -52,6 +53,8 @@ def plan(
         check_policy(policy)
     end = asked_for(request) if count is None else start + count
     used_model = Model() if mode == "copy_paste" else model
+    if mode == "enlarge":
+        return enlargements(instances, request, key=key, model=model, start=start, end=end)
     instances = to_lay_elsewhere(instances)
     orders: list[tuple[str, Provenance]] = []
     for position in range(start, end):
@@ -78,6 +81,28 @@ def plan(
         )
         if request.get("interpolate"):
             return along_the_way(record, key, end)
+        orders.append((derive_id("syn", key, position), record))
+    return orders
+
+
+def enlargements(
+    instances: list[ObjectRef], request: Mapping[str, Any], *, key: str, model: Model, start: int, end: int
+) -> list[tuple[str, Provenance]]:
+    """Each training image that shows the class once, in an order of the seed's. Raises InvalidRequest where there are not enough."""
+    name, factor = str(request["class_name"]), request.get("factor") or FACTORS[0]
+    base = key if request.get("seed") is None else request["seed"]
+    shown = list({o.sample.id: o for o in instances}.values())
+    if end > len(shown):
+        raise InvalidRequest(f"mode 'enlarge': class {name!r} is seen in {len(shown)} training images, each can be enlarged once; ask for no more")
+    order = np.random.default_rng(derive_seed(base, name, "enlarge")).permutation(len(shown))
+    orders = []
+    for position in range(start, end):
+        found = shown[order[position]]
+        x0, y0, x1, y1 = (factor * v for v in found.box_xyxy)
+        record = Provenance(
+            mode="enlarge", class_name=name, seed=derive_seed(base, name, position), novelty=0.0, model=model.name, model_version=model.version,
+            model_uri=model.uri, background=None, exemplar=refer_to_object(found), box_xyxy=(x0, y0, x1, y1), factor=factor,
+        )  # fmt: skip
         orders.append((derive_id("syn", key, position), record))
     return orders
 

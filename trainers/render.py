@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.boxes import BoxXyxy
+from longtail.errors import InvalidRequest
 from longtail.samples import Mode
 from trainers.compose import (
     SOLID,
@@ -73,6 +74,7 @@ class Order:
     exemplar: Instance | None
     mixed: Instance | None = None
     truncation: float | None = None
+    factor: int | None = None
     towards: tuple[int, float] | None = None
     """A second seed, and how far the latent lies on the way to its own."""
 
@@ -104,6 +106,8 @@ class Laid:
 @torch.no_grad()
 def render(painter: Painter | None, order: Order) -> Rendered:
     """Makes one sample; `painter` may be None for copy-paste alone."""
+    if order.mode == "enlarge":
+        return enlarged(painter, order)
     random = random_stream(order.seed % (2**63))
     if order.mode == "synthesis":
         return synthesise(painter, order, random)
@@ -127,6 +131,17 @@ def on_image(outline: Tensor | None, height: int, width: int, left: int, top: in
     covered = outline[0, 0].cpu().numpy() > 0.5
     paste(whole, covered, covered, left, top)
     return whole
+
+
+def enlarged(painter: Painter | None, order: Order) -> Rendered:
+    """The whole image that the exemplar lies in, so many times as large. Raises InvalidRequest for a generator without an upsampler."""
+    if painter is None or painter.upscaler is None or order.exemplar is None or order.factor is None:
+        raise InvalidRequest(
+            "mode 'enlarge' wants a generator with an upsampler, and this one has none: it is trained where windows are larger than the "
+            "network paints, and kept where it beats bicubic (`upscaler` in the training's result)"
+        )
+    pixels = to_uint8(painter.upscaler(to_float(order.exemplar.image), order.factor)[0])
+    return Rendered(pixels, order.box_xyxy, 1e3, 1.0)
 
 
 def masked(background: Pixels, box_xyxy: BoxXyxy) -> Pixels:

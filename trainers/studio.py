@@ -14,7 +14,7 @@ from infra.images import CONTENT_TYPES, SUFFIXES, Codec, encode, stored_format
 from longtail.boxes import BoxXyxy, xywh_to_xyxy, xyxy_to_xywh
 from longtail.errors import InvalidRequest, SourceChanged
 from longtail.policies import moves
-from longtail.samples import Annotation, Provenance
+from longtail.samples import Annotation, Provenance, Sample
 from longtail.seeds import derive_seed
 from trainers.classical import vary
 from trainers.dataset import DatasetView, ObjectRef, outline_of
@@ -51,7 +51,14 @@ def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
 
 
 def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] | None) -> tuple[Annotation, ...]:
-    """The background's own labels, cut where the new object covers them, then the new object's, with its mask where it has one."""
+    """The background's own labels, cut where the new object covers them, then the new object's, with its mask where it has one.
+
+    Of an enlarged image all that the real one has, the object that it was enlarged for last.
+    """
+    if record.factor is not None and record.exemplar is not None:
+        real, position = view.by_id[record.exemplar["sample"]], record.exemplar["position"]
+        others = [a for i, a in enumerate(real.annotations) if i != position]
+        return tuple(enlarged(a, real, record.factor) for a in (*others, real.annotations[position]))
     category = view.classes.id_of(record.class_name)
     whole = view.task == "classification"
     drawn = {} if outline is None or whole else {"segmentation": run_lengths(outline), "area": int(outline.sum()), "iscrowd": 0}
@@ -59,6 +66,19 @@ def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] 
     kept = view.by_id[record.background["sample"]].annotations if record.background else ()
     behind = (a if outline is None else covered(a, outline) for a in kept)
     return (*(replace(a, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in behind if a is not None), own)
+
+
+def enlarged(label: Annotation, sample: Sample, factor: int) -> Annotation:
+    """A label of a real image where it lies in the enlarged one."""
+    extra = {k: v for k, v in label.extra.items() if k not in (*PLACED, "id")}
+    mask = mask_of(label.extra.get("segmentation"), sample.width, sample.height)
+    if mask is not None:
+        large = mask.repeat(factor, 0).repeat(factor, 1)
+        extra |= {"segmentation": run_lengths(large), "area": int(large.sum())}
+    if label.bbox_xywh is None:
+        return replace(label, extra=extra)
+    x, y, w, h = (factor * v for v in label.bbox_xywh)
+    return replace(label, bbox_xywh=(x, y, w, h), extra=extra)
 
 
 def covered(label: Annotation, outline: NDArray[np.bool_]) -> Annotation | None:
@@ -114,11 +134,21 @@ def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
         exemplar=exemplar,
         mixed=instance_of(view, record.mixed)[0],
         truncation=record.truncation,
+        factor=record.factor,
         towards=(record.towards["seed"], record.towards["share"]) if record.towards else None,
     )
     painter = served(view.catalogue.settings, record.model_uri) if record.model_uri else None
+    if record.factor is not None and exemplar is not None:
+        check_size(exemplar.image, record, view.catalogue.settings.max_image_pixels)
     rendered = render(painter, order)
     return rendered, codec or exemplar_codec or Codec("PNG", "RGB")
+
+
+def check_size(pixels: NDArray[np.uint8], record: Provenance, most: int) -> None:
+    """Raises InvalidRequest where an enlarged image would be larger than Longtail reads."""
+    height, width = (side * (record.factor or 1) for side in pixels.shape[:2])
+    if width * height > most:
+        raise InvalidRequest(f"mode 'enlarge': {width}x{height} pixels would be more than the {most} that are read; use factor 2, or smaller images")
 
 
 def instance_of(view: DatasetView, part: Mapping[str, Any] | None) -> tuple[Instance | None, Codec | None]:

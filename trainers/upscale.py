@@ -33,6 +33,8 @@ ALONE = 0.6
 ADVERSARIAL_WEIGHT = 0.01
 PENALTY_WEIGHT = 0.05
 RATE = 1e-3
+WARM_STEPS = 30
+"""The rate rises over the first steps, so that what begins as bicubic is not thrown away."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def train_upscaler(
         if step % 2:
             truth = truth.flip(3)
         factor = FACTORS[step // 2 % 2]
+        for group in (*optimizer_g.param_groups, *optimizer_d.param_groups):
+            group["lr"] = RATE * min(1.0, (step + 1) / WARM_STEPS)
         figures = upscaler_step(upscaler, critic, (optimizer_g, optimizer_d), truth, factor, adversarial=done > ALONE, penalise=step % 4 == 0)
         step += 1
         now = clock()

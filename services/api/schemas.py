@@ -17,7 +17,8 @@ class Body(BaseModel):
 
 
 Name = Annotated[str, Field(min_length=1, max_length=63, description="a-z, 0-9, '-' and '_'")]
-Mode = Literal["synthesis", "inpaint", "copy_paste"]
+Placing = Literal["synthesis", "inpaint", "copy_paste"]
+Mode = Placing | Literal["enlarge"]
 
 
 class Splits(Body):
@@ -104,6 +105,7 @@ class RecipeOptions(Body):
     symmetries: Symmetries | None = Field(default=None, description="of the data: what its images may be turned by and stay real")
     ema_half_life_images: float | None = Field(default=None, gt=0)
     freeze_high_resolution: bool | None = None
+    upscaler_s: float | None = Field(default=None, ge=0, le=86_400, description="seconds for the upsampler, in place of 7 % of the budget")
     compiled: bool | None = Field(default=None, description="compile whole steps: pays on a GPU in runs of an hour")
     spectral_norm: bool | None = None
     minibatch_std: bool | None = None
@@ -177,14 +179,17 @@ class Generate(Body):
     novelty: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     truncation: float | None = Field(default=None, gt=0, le=10, description="no latent entry is farther than this from 0: likelier, less varied")
+    factor: Literal[2, 4] | None = Field(default=None, description="for mode 'enlarge', 2 by default: so many times the real image's size")
     boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_BATCH)
     version: int | None = Field(default=None, ge=1, description="dataset version to draw from; the latest by default")
     augment: Augment = None
 
     @model_validator(mode="after")
     def boxes_need_a_background(self) -> Generate:
-        if self.boxes and self.mode == "synthesis":
-            raise ValueError("boxes: mode 'synthesis' has no background to put a box in; use 'inpaint' or 'copy_paste'")
+        if self.boxes and self.mode not in ("inpaint", "copy_paste"):
+            raise ValueError(f"boxes: mode {self.mode!r} has no background to put a box in; use 'inpaint' or 'copy_paste'")
+        if self.factor and self.mode != "enlarge":
+            raise ValueError(f"factor: mode {self.mode!r} does not enlarge; use mode 'enlarge'")
         return self
 
 
@@ -220,7 +225,7 @@ class Expansion(Body):
     dataset: Name
     targets: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(min_length=1)
     cron: str | None = None
-    mode: Mode = "inpaint"
+    mode: Placing = "inpaint"
     novelty: float | None = Field(default=None, ge=0, le=1)
     max_images: int = Field(default=200, ge=1, le=MAX_BATCH, description="at most this many a run")
     augment: Augment = None

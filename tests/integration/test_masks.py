@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from infra.formats.segmentation import mask_of
-from longtail.client import ApiProblem
+from longtail.client import ApiProblem, JobFailed
 
 WIDTH, HEIGHT = 160, 120
 
@@ -23,12 +23,22 @@ def diamond(center_x, center_y, radius):
 @pytest.fixture(scope="module")
 def diamonds(stack):
     """Twelve images, each with a bright diamond outlined in the upper half and noise elsewhere."""
-    name, body = "diamonds", {"images": [], "annotations": [], "categories": [{"id": 5, "name": "diamond"}]}
+    return registered(stack, "diamonds", lambda n: (40 + 6 * n, 30, 16 + n % 5))
+
+
+@pytest.fixture(scope="module")
+def boulders(stack):
+    """Diamonds so large that their windows are larger than the network paints."""
+    return registered(stack, "boulders", lambda n: (60 + 3 * n, 60, 48 + n % 5))
+
+
+def registered(stack, name, place):
+    body = {"images": [], "annotations": [], "categories": [{"id": 5, "name": "diamond"}]}
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     for n in range(12):
         rng = np.random.default_rng(n)
         pixels = rng.integers(90, 130, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        cx, cy, r = 40 + 6 * n, 30, 16 + n % 5
+        cx, cy, r = place(n)
         pixels[abs(x - cx) + abs(y - cy) <= r] = rng.integers(180, 250, 3)
         out = io.BytesIO()
         Image.fromarray(pixels).save(out, "PNG")
@@ -99,6 +109,35 @@ def test_training_takes_presets_starts_and_options(stack, diamonds):
     result = stack.client.wait(asked["job"], timeout_s=300)["result"]
     items = stack.client.get(f"/v1/generators/{diamonds}")["items"]
     assert next(g for g in items if g["version"] == result["generator"])["recipe"]["network"]["architecture"] == "dcgan"
+
+
+def test_real_images_are_enlarged_with_their_labels(stack, boulders):
+    asked = {"dataset": boulders, "class_name": "diamond", "count": 3, "mode": "enlarge", "factor": 2, "seed": 1}
+    with pytest.raises(JobFailed, match="wants a generator with an upsampler"):  # the foundation that serves at first has none
+        stack.client.wait(stack.client.post("/v1/batches", asked)["job"], timeout_s=120)
+    body = {"dataset": boulders, "budget_s": 3, "recipe": {"upscaler_s": 40}}
+    trained = stack.client.wait(stack.client.post("/v1/generators", body)["job"], timeout_s=300)["result"]
+    assert trained["upscaler"]["used"] and trained["upscaler"]["gain_x2"] > 0
+    stack.client.wait(stack.client.post(f"/v1/generators/{boulders}/champion", {"version": trained["generator"]})["job"], timeout_s=60)
+    made = stack.client.post("/v1/batches", asked)
+    stack.client.wait(made["job"], timeout_s=120)
+    samples = stack.client.get(f"/v1/batches/{made['batch']}/samples")["items"]
+    assert len({s["provenance"]["exemplar"]["sample"] for s in samples}) == 3
+    for sample in samples:
+        (own,) = sample["annotations"]
+        mask = mask_of(own["extra"]["segmentation"], 2 * WIDTH, 2 * HEIGHT)
+        x0, y0, x1, y1 = sample["provenance"]["exemplar"]["box_xyxy"]
+        assert own["bbox"] == [2 * x0, 2 * y0, 2 * (x1 - x0), 2 * (y1 - y0)]
+        real, large = pixels_of(stack, sample["provenance"]["exemplar"]["uri"]), pixels_of(stack, sample["uri"])
+        assert large.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+        assert large[mask].mean() > 150 > large[~mask].mean(), "mask and image must lie on each other"
+        reduced = large.reshape(HEIGHT, 2, WIDTH, 2, 3).mean((1, 3))
+        assert np.abs(reduced - real).mean() < 12
+        assert stack.client.post(f"/v1/samples/{sample['id']}/regenerate")["identical"]
+    with pytest.raises(JobFailed, match="seen in 12 training images"):
+        stack.client.wait(stack.client.post("/v1/batches", {**asked, "count": 13})["job"], timeout_s=120)
+    with pytest.raises(ApiProblem, match="does not enlarge"):
+        stack.client.post("/v1/batches", {**asked, "mode": "inpaint"})
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def checked(body: Generate, served: Service) -> tuple[int, dict[str, Any]]:
     if body.class_name not in counts:
         raise InvalidRequest(f"unknown class {body.class_name!r}; {body.dataset!r} has {sorted(counts)}")
     task = served.catalogue.database.get(DATASETS, body.dataset)["task"]
-    if task == "classification" and body.mode != "synthesis":
-        raise InvalidRequest(f"{body.dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis'")
+    if task == "classification" and body.mode not in ("synthesis", "enlarge"):
+        raise InvalidRequest(f"{body.dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis' or 'enlarge'")
     found = counts[body.class_name]
     real = max(0, found["own"] - found["synthetic"])
     check_novelty(class_name=body.class_name, instances=real, novelty=body.novelty, mode=body.mode)
