@@ -23,7 +23,7 @@ OUTLINE_REACH = 0.025
 DEGRADE_GRIDS_PX = (64, 32, 16, 8)
 """Exemplar blur levels: detail finer than this grid is gone."""
 SOLID = 0.3
-"""Share of a pixel that an outline must cover to count as labelled."""
+"""Share of a pixel that an outline must cover to count as labelled; of the most that it covers of any, if that is less than all."""
 FITTINGS = 3
 MOST_BEND = 0.16
 """Largest elastic displacement, in halves of the box's sides: 8 % of a side, little enough that the box stays true."""
@@ -112,6 +112,11 @@ def outlined_mask(outline_B1HW: Tensor, mask_B1HW: Tensor, soft_B1HW: Tensor) ->
     soft = F.avg_pool2d(F.avg_pool2d(grown, (size, 1), 1, (reach, 0), count_include_pad=False), (1, size), 1, (0, reach), count_include_pad=False)
     soft = torch.minimum(soft, soft_B1HW)
     return torch.minimum(mask_B1HW, (soft > 0).float()), soft
+
+
+def solid(outline_B1HW: Tensor) -> Tensor:
+    """Where an outline is, as 0 or 1: a line that is thinner than a pixel is still a line."""
+    return (outline_B1HW > SOLID * outline_B1HW.amax((1, 2, 3), keepdim=True)).float()
 
 
 def whole_mask(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from infra.catalogue import Catalogue
 from infra.database import DATASETS, Row
-from infra.formats.segmentation import mask_of
+from infra.formats.segmentation import mask_in
 from infra.images import Codec, decode
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.datasets import ClassMap
@@ -46,7 +46,7 @@ class ObjectRef:
 
 def outline_of(found: ObjectRef) -> NDArray[np.bool_] | None:
     """What the object's mask covers of its box's pixels, where its source has one that shows something."""
-    mask = mask_of(found.sample.annotations[found.position].extra.get("segmentation"), found.sample.width, found.sample.height)
+    mask = mask_in(found.sample.annotations[found.position].extra, found.sample.width, found.sample.height)
     if mask is None:
         return None
     left, top, right, bottom = box_pixels(found.box_xyxy)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from infra.formats.segmentation import has_mask
 from longtail.boxes import BoxXyxy, area, check_inside, dilate, intersection, xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
@@ -127,7 +128,7 @@ def refer_to_object(found: ObjectRef) -> dict[str, Any]:
 
 
 def has_outline(found: ObjectRef) -> bool:
-    return bool(found.sample.annotations[found.position].extra.get("segmentation"))
+    return has_mask(found.sample.annotations[found.position].extra)
 
 
 def another(chosen: ObjectRef, instances: list[ObjectRef], rng: np.random.Generator) -> ObjectRef | None:

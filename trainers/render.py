@@ -21,7 +21,6 @@ from longtail.boxes import BoxXyxy
 from longtail.errors import InvalidRequest
 from longtail.samples import Mode
 from trainers.compose import (
-    SOLID,
     Warp,
     base_image,
     bend_at,
@@ -34,6 +33,7 @@ from trainers.compose import (
     match_context,
     mix,
     outlined_mask,
+    solid,
     warp_exemplar,
     warp_outline,
     whole_mask,
@@ -192,7 +192,7 @@ def paint(
     if laid.outline is not None:
         drawn = scale(laid.outline, size).clamp_min(0)
         small_holes = small_holes if whole else outlined_mask(drawn, *small_holes)
-        label_map = (drawn > SOLID).float()
+        label_map = solid(drawn)
     scene = Scene(
         image_B3RR=scale(window, size),
         mask_B1RR=small_holes[0],

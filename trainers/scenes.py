@@ -20,7 +20,6 @@ from torch import Tensor
 from longtail.recipes import Recipe
 from trainers.augment import recolor
 from trainers.compose import (
-    SOLID,
     Warp,
     bend_at,
     box_grid,
@@ -31,6 +30,7 @@ from trainers.compose import (
     match_context,
     mix,
     outlined_mask,
+    solid,
     warp_exemplar,
     warp_outline,
     whole_mask,
@@ -174,7 +174,7 @@ def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: 
 def where_labelled(outline: Tensor, known: Tensor, box: Tensor) -> Tensor:
     """1 on the label, [B, 1, R, R]: its outline where that is known, its box elsewhere."""
     size = outline.shape[-1]
-    return torch.where(known > 0, (outline > SOLID).float(), box_map(box, size, size))
+    return torch.where(known > 0, solid(outline), box_map(box, size, size))
 
 
 def share_of(count: int, share: float, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.formats.segmentation import mask_of, run_lengths
+from infra.formats.outlines import written
+from infra.formats.segmentation import mask_in
 from infra.images import CONTENT_TYPES, SUFFIXES, Codec, encode, stored_format
 from longtail.boxes import BoxXyxy, xywh_to_xyxy, xyxy_to_xywh
 from longtail.errors import InvalidRequest, SourceChanged
@@ -61,7 +62,11 @@ def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] 
         return tuple(enlarged(a, real, record.factor) for a in (*others, real.annotations[position]))
     category = view.classes.id_of(record.class_name)
     whole = view.task == "classification"
-    drawn = {} if outline is None or whole else {"segmentation": run_lengths(outline), "area": int(outline.sum()), "iscrowd": 0}
+    began = record.exemplar or record.outline
+    like = view.by_id[began["sample"]].annotations[began["position"]].extra if began else {}
+    drawn = {} if outline is None or whole else written(outline, like)
+    if "segmentation" in drawn:
+        drawn["iscrowd"] = 0
     own = Annotation(category_id=category, bbox_xywh=None if whole else xyxy_to_xywh(record.box_xyxy), extra=drawn)
     kept = view.by_id[record.background["sample"]].annotations if record.background else ()
     behind = (a if outline is None else covered(a, outline) for a in kept)
@@ -71,10 +76,9 @@ def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] 
 def enlarged(label: Annotation, sample: Sample, factor: int) -> Annotation:
     """A label of a real image where it lies in the enlarged one."""
     extra = {k: v for k, v in label.extra.items() if k not in (*PLACED, "id")}
-    mask = mask_of(label.extra.get("segmentation"), sample.width, sample.height)
-    if mask is not None:
-        large = mask.repeat(factor, 0).repeat(factor, 1)
-        extra |= {"segmentation": run_lengths(large), "area": int(large.sum())}
+    mask = mask_in(label.extra, sample.width, sample.height)
+    if mask is not None and mask.any():
+        extra |= written(mask.repeat(factor, 0).repeat(factor, 1), label.extra)
     if label.bbox_xywh is None:
         return replace(label, extra=extra)
     x, y, w, h = (factor * v for v in label.bbox_xywh)
@@ -84,7 +88,7 @@ def enlarged(label: Annotation, sample: Sample, factor: int) -> Annotation:
 def covered(label: Annotation, outline: NDArray[np.bool_]) -> Annotation | None:
     """What is still seen of a masked object behind the new one; None if nothing is."""
     height, width = outline.shape
-    mask = mask_of(label.extra.get("segmentation"), width, height)
+    mask = mask_in(label.extra, width, height)
     if mask is None or not (mask & outline).any():
         return label
     mask = mask & ~outline
@@ -92,7 +96,8 @@ def covered(label: Annotation, outline: NDArray[np.bool_]) -> Annotation | None:
         return None
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = float(columns[0]), float(rows[0]), float(columns[-1] + 1 - columns[0]), float(rows[-1] + 1 - rows[0])
-    return replace(label, bbox_xywh=box, extra={**label.extra, "segmentation": run_lengths(mask), "area": int(mask.sum())})
+    extra = {k: v for k, v in label.extra.items() if k not in PLACED}
+    return replace(label, bbox_xywh=box, extra=extra | written(mask, label.extra))
 
 
 def varied(rendered: Rendered, labels: tuple[Annotation, ...], augment: Mapping[str, Any]) -> tuple[Rendered, tuple[Annotation, ...]]:
@@ -100,7 +105,7 @@ def varied(rendered: Rendered, labels: tuple[Annotation, ...], augment: Mapping[
     policy, boxed = augment["policy"], [a for a in labels if a.bbox_xywh is not None]
     height, width = rendered.pixels.shape[:2]
     boxes = [xywh_to_xyxy(a.bbox_xywh) for a in boxed if a.bbox_xywh is not None]
-    masks = [mask_of(a.extra.get("segmentation"), width, height) for a in boxed] if moves(policy) else None
+    masks = [mask_in(a.extra, width, height) for a in boxed] if moves(policy) else None
     for attempt in range(TRIES):
         found = vary(rendered.pixels, boxes, policy, seed=derive_seed(augment["seed"], attempt), masks=masks)
         if not boxes:
@@ -116,8 +121,8 @@ def varied(rendered: Rendered, labels: tuple[Annotation, ...], augment: Mapping[
 def after(label: Annotation, box: BoxXyxy, mask: NDArray[np.bool_] | None) -> Annotation:
     """A label that has moved: what its source said of its old place is dropped."""
     extra = {k: v for k, v in label.extra.items() if k not in PLACED}
-    if mask is not None:
-        extra |= {"segmentation": run_lengths(mask), "area": int(mask.sum())}
+    if mask is not None and mask.any():
+        extra |= written(mask, label.extra)
     return replace(label, bbox_xywh=xyxy_to_xywh(box), extra=extra)
 
 

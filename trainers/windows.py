@@ -22,6 +22,8 @@ from longtail.placement import place
 from trainers.device import as_tensor
 
 GROUND_TRIES = 3
+SEEN = 0.1
+"""An outline that covers less than this of every pixel of its window is none."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Windows:
     def outlined(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """(outlines [B,1,R,R] as float32 in [0, 1], 1 where there is one [B,1,1,1])."""
         outline = self.outlines[index].float().div_(255)
-        return outline, (outline.amax((1, 2, 3), keepdim=True) > 0.5).float()
+        return outline, (outline.amax((1, 2, 3), keepdim=True) > SEEN).float()
 
     def bare(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(ground windows as float32 in [-1, 1], their boxes, 1 where there is one [B,1,1,1])."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from longtail.errors import InvalidRequest
+
+POLYGON = 6
+"""Numbers of a polygon's three corners: a YOLO line with fewer is a box."""
 
 
 def check_segmentation(found: Any, width: int, height: int, *, what: str) -> None:
@@ -75,6 +78,20 @@ def mask_of(found: Any, width: int, height: int) -> NDArray[np.bool_] | None:
     counts = found["counts"] if isinstance(found["counts"], list) else list(unpacked(found["counts"], what="segmentation"))
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return flat.reshape((height, width), order="F")
+
+
+def mask_in(extra: Mapping[str, Any], width: int, height: int) -> NDArray[np.bool_] | None:
+    """The mask that a source's record has of its object, as COCO writes it or as a polygon in YOLO's fractions; None where it has none."""
+    fractions = [float(v) for v in str(extra.get("yolo", "")).split()]
+    if len(fractions) >= POLYGON:
+        corners = [v * (height if i % 2 else width) for i, v in enumerate(fractions)]
+        return mask_of([corners], width, height)
+    return mask_of(extra.get("segmentation"), width, height)
+
+
+def has_mask(extra: Mapping[str, Any]) -> bool:
+    """Whether a source's record says more of its object than a box."""
+    return bool(extra.get("segmentation")) or len(str(extra.get("yolo", "")).split()) >= POLYGON
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from infra.formats.segmentation import mask_of, run_lengths
+from infra.formats.outlines import written
+from infra.formats.segmentation import has_mask, mask_in, mask_of, run_lengths
 from longtail.datasets import ClassMap
 from longtail.placement import means_inside
 from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance, Sample
 from trainers.architectures import build_generator
-from trainers.compose import OUTLINE_REACH, Warp, fitted, mask_map, outlined_mask, warp_outline
+from trainers.compose import OUTLINE_REACH, Warp, fitted, mask_map, outlined_mask, solid, warp_outline
 from trainers.device import random_stream
 from trainers.planning import Model, plan
 from trainers.render import Order, Painter, render
@@ -175,6 +176,33 @@ def test_means_over_boxes_are_what_they_say():
     boxes = np.array([[3, 4, 10, 9], [0, 0, 40, 30], [5, 5, 5, 5]], dtype=np.float64)
     means = means_inside(integral, boxes)
     assert np.allclose(means, [field[4:9, 3:10].mean(), field.mean(), field[5, 5]])
+
+
+def test_masks_are_read_and_written_in_the_way_of_yolo_too():
+    mask = np.zeros((40, 80), dtype=bool)
+    mask[10:30, 20:60] = True
+    mask[35, 5] = True
+    like = {"yolo": "0.1 0.1 0.3 0.1 0.2 0.3"}
+    assert has_mask(like) and not has_mask({"yolo": "0.5 0.5 0.2 0.2"}) and not has_mask({})
+    text = written(mask, like)
+    assert set(text) == {"yolo"}
+    again = mask_in(text, 80, 40)
+    assert (again & mask).sum() / (again | mask).sum() > 0.9
+    assert mask_in({"yolo": "0.5 0.5 0.2 0.2"}, 80, 40) is None
+    assert np.array_equal(mask_in(written(mask, {}), 80, 40), mask)
+    dot = np.zeros((40, 80), dtype=bool)
+    dot[7, 9] = True
+    assert has_mask(written(dot, like))
+
+
+def test_a_line_thinner_than_a_pixel_is_still_a_line():
+    thin = torch.zeros(2, 1, 16, 16)
+    thin[0, 0, :, 8] = 0.2
+    thin[1, 0, :, 8] = 1.0
+    thin[1, 0, :, 9] = 0.2
+    drawn = solid(thin)
+    assert float(drawn[0].sum()) == float(drawn[1].sum()) == 16
+    assert float(solid(torch.zeros(1, 1, 16, 16)).sum()) == 0
 
 
 def outlined_view(tmp_path):
