@@ -14,7 +14,7 @@ from trainers.gating import Judge
 from trainers.loop import train
 from trainers.networks import Generator
 from trainers.state import TrainState
-from trainers.windows import cut_windows
+from trainers.windows import cut_windows, gray_labels
 
 OUT = Path("out") / "generators"
 
@@ -25,8 +25,8 @@ def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", b
     if not kept.exists():
         learn, select = some(pack.train), some(pack.select, most=60)
         singles, chosen = (cut_windows(part, resolution=64, per_instance=1, seed=0, fixed=True) for part in (learn, select))
-        state = begun(preset, start, budget_s, num_classes=len(pack.classes))
         windows = cut_windows(learn, resolution=64, per_instance=max(1, min(6, 4000 // len(learn))), seed=0)
+        state = begun(preset, start, budget_s, num_classes=len(pack.classes), gray=gray_labels(windows))
         scorer = Judge(singles, chosen, chosen, pack.classes)
         for at in train(state, windows, chosen, clock=time.monotonic, score=scorer.score, report_every_s=20):
             print(f"{name} {at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"), flush=True)
@@ -35,11 +35,12 @@ def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", b
     return weights.from_bytes(kept.read_bytes()).generator
 
 
-def begun(preset: Preset, start: Start, budget_s: float, *, num_classes: int) -> TrainState:
-    recipe: Recipe = replace(tiny_finetune(budget_s=budget_s), network=NETWORKS[preset], freeze_high_resolution=start == "foundation")
+def begun(preset: Preset, start: Start, budget_s: float, *, num_classes: int, gray: tuple[int, ...]) -> TrainState:
+    network = replace(NETWORKS[preset], gray_labels=gray)
+    recipe: Recipe = replace(tiny_finetune(budget_s=budget_s), network=network, freeze_high_resolution=start == "foundation")
     if start == "random":
         return TrainState.fresh(recipe, num_classes=num_classes)
     tensors, meta = weights.foundation()
-    state = TrainState.fresh(replace(recipe, network=checkpoints.recipe_of(meta).network), num_classes=num_classes)
+    state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, gray_labels=gray)), num_classes=num_classes)
     state.adopt(tensors)
     return state

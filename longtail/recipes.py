@@ -24,7 +24,8 @@ class NetworkConfig:
     """Sizes of the generator, discriminator and encoder. `widths` are channels at 1/2, 1/4, 1/8 ... of full size.
 
     `smallest_px` is the size from which the networks can be grown. `critic_widths` are the discriminator's, where they differ;
-    `spectral_norm` bounds its layers (arXiv:1802.05957), `minibatch_std` shows it how alike its batch is (arXiv:1710.10196).
+    `spectral_norm` bounds its layers (arXiv:1802.05957), `minibatch_std` shows it how alike its batch is (arXiv:1710.10196). Of
+    the classes `gray_labels` all images are gray, and so is what is painted of them.
     """
 
     architecture: Architecture = "comodulated"
@@ -37,6 +38,7 @@ class NetworkConfig:
     tail: tuple[int, int] = (20, 16)
     spectral_norm: bool = False
     minibatch_std: bool = False
+    gray_labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.resolution_px % 2 ** len(self.widths):

@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.recipes import Symmetries
-
-GRAY = 0.08
-"""Channels that differ by no more than this, ten steps of 255, are one gray: what a codec leaves of it."""
+from trainers.windows import GRAY, chroma
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,7 @@ def recolor(image_B3HW: Tensor, generator: torch.Generator, *, strength: float =
     What is gray stays gray.
     """
     count = image_B3HW.shape[0]
-    chroma = (image_B3HW.amax(1) - image_B3HW.amin(1)).amax((1, 2))
-    colored = (chroma > GRAY)[:, None, None, None]
+    colored = (chroma(image_B3HW) > GRAY)[:, None, None, None]
     u = torch.rand(6, count, 1, 1, 1, generator=generator)
     tint = (torch.rand(count, 3, 1, 1, generator=generator) - 0.5) * colored
     mean = image_B3HW.mean((2, 3), keepdim=True)

@@ -22,6 +22,7 @@ class DcganGenerator(Generator):
         widths = config.widths[::-1]
         self.config = config
         self.grid = config.resolution_px // 2 ** len(widths)
+        self.know_gray(num_classes)
         self.embed = nn.Embedding(num_classes, config.latent)
         self.seed = nn.Linear(2 * config.latent, widths[0] * self.grid**2)
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
@@ -35,7 +36,7 @@ class DcganGenerator(Generator):
         """Residual [B,3,H,W] that turns the base (channels 5 to 7 of the input) into the generated image."""
         seed = self.seed(torch.cat([latent_BZ, self.embed(label_B)], 1)).unflatten(1, (-1, self.grid, self.grid))
         out: Tensor = self.layers(seed)
-        return out - inputs_BNHW[:, 5:8]
+        return self.grayed(out - inputs_BNHW[:, 5:8], label_B)
 
 
 class DcganDiscriminator(Discriminator):

@@ -30,7 +30,7 @@ from trainers.loop import train
 from trainers.render import SERVED_MARGIN
 from trainers.state import TrainState
 from trainers.upscale import CROP_PX, FACTORS, WORTH, Upscaler, UpscalerConfig, crops, gain, train_upscaler
-from trainers.windows import Instance, Windows, cut_windows, on_grounds, resize
+from trainers.windows import Instance, Windows, cut_windows, gray_labels, on_grounds, resize
 
 WINDOWS_PER_INSTANCE = 6
 MOST_INSTANCES = 400
@@ -48,6 +48,7 @@ def run_finetune(
     """
     report(0, "cutting windows")
     data = TrainingData.of(view, classes, resolution=recipe.network.resolution_px, seed=recipe.seed)
+    recipe = replace(recipe, network=replace(recipe.network, gray_labels=gray_labels(data.windows)))
     state, checkpoint = open_state(catalogue, view, job, recipe, start)
     registry = Registry(catalogue.settings.mlflow_url)
     run = registry.start_run(
@@ -201,7 +202,7 @@ def begun(recipe: Recipe, start: Start, *, num_classes: int) -> TrainState:
     if start == "random":
         return TrainState.fresh(recipe, num_classes=num_classes)
     tensors, meta = weights.foundation()
-    asked = {k: getattr(recipe.network, k) for k in NETWORK_OPTIONS}
+    asked = {k: getattr(recipe.network, k) for k in (*NETWORK_OPTIONS, "gray_labels")}
     state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, **asked)), num_classes=num_classes)
     state.adopt(tensors)
     return state

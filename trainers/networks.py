@@ -107,6 +107,18 @@ class Generator(nn.Module):
     """What every generator does: from an input (see `compose.generator_input`), a latent and a class to a residual on the base image."""
 
     config: NetworkConfig
+    gray: Tensor
+
+    def know_gray(self, num_classes: int) -> None:
+        """Notes which classes are gray, [C]: part of the configuration, not of the weights."""
+        gray = torch.tensor([label in self.config.gray_labels for label in range(num_classes)])
+        self.register_buffer("gray", gray, persistent=False)
+
+    def grayed(self, residual_B3HW: Tensor, label_B: Tensor) -> Tensor:
+        """The residual, without colour where its class has none."""
+        if not self.config.gray_labels:
+            return residual_B3HW
+        return torch.where(self.gray[label_B][:, None, None, None], residual_B3HW.mean(1, keepdim=True), residual_B3HW)
 
     def forward(self, inputs_BNHW: Tensor, latent_BZ: Tensor, label_B: Tensor) -> Tensor:
         """Residual [B,3,H,W] in (-2, 2) to be added to the base image."""
@@ -131,6 +143,7 @@ class ComodulatedGenerator(Generator):
         super().__init__()
         widths, style = config.widths, config.style
         self.config = config
+        self.know_gray(num_classes)
         self.embed = nn.Embedding(num_classes, style)
         self.map = nn.Sequential(
             nn.Linear(config.latent + style, style), nn.LeakyReLU(0.2), nn.Linear(style, style), nn.LeakyReLU(0.2)
@@ -164,7 +177,7 @@ class ComodulatedGenerator(Generator):
                 more = self.tails[level](x, bases[level - first])
                 out = more if out is None else upsample(out) + more
         assert out is not None
-        return 2 * torch.tanh(out / 2)
+        return self.grayed(2 * torch.tanh(out / 2), label_B)
 
 
 class ProjectionDiscriminator(Discriminator):

@@ -22,6 +22,8 @@ from longtail.placement import place
 from trainers.device import as_tensor
 
 GROUND_TRIES = 3
+GRAY = 0.08
+"""Channels that differ by no more than this, ten steps of 255, are one gray: what a codec leaves of it."""
 SEEN = 0.1
 """An outline that covers less than this of every pixel of its window is none."""
 
@@ -109,6 +111,16 @@ class Windows:
     def by_class(self) -> dict[int, Tensor]:
         """Indices of each class's windows."""
         return {int(c): torch.nonzero(self.labels == c)[:, 0] for c in self.labels.unique()}
+
+
+def chroma(image_B3HW: Tensor) -> Tensor:
+    """How far the channels of an image in [-1, 1] differ anywhere, [B]."""
+    return (image_B3HW.amax(1) - image_B3HW.amin(1)).amax((1, 2))
+
+
+def gray_labels(windows: Windows) -> tuple[int, ...]:
+    """The classes of which no window has a colour."""
+    return tuple(label for label, index in windows.by_class().items() if all(bool((chroma(windows.floats(i)) <= GRAY).all()) for i in index.split(256)))
 
 
 def reduce(images: Tensor, size: int) -> Tensor:

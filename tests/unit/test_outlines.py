@@ -15,7 +15,9 @@ from longtail.datasets import ClassMap
 from longtail.placement import means_inside
 from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance, Sample
+from trainers import weights
 from trainers.architectures import build_generator
+from trainers.augment import recolor
 from trainers.compose import OUTLINE_REACH, Warp, fitted, mask_map, outlined_mask, solid, warp_outline
 from trainers.device import random_stream
 from trainers.planning import Model, plan
@@ -24,7 +26,7 @@ from trainers.scenes import Mixture, draw_indices, reconstruction_scene, served_
 from trainers.state import TrainState
 from trainers.steps import adversarial_step
 from trainers.studio import covered, labels_of
-from trainers.windows import Instance, box_pixels, cut_outline, cut_windows, join, on_grounds
+from trainers.windows import Instance, box_pixels, chroma, cut_outline, cut_windows, gray_labels, join, on_grounds
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
 BOX = torch.tensor([[0.25, 0.3, 0.75, 0.7]])
@@ -203,6 +205,23 @@ def test_a_line_thinner_than_a_pixel_is_still_a_line():
     drawn = solid(thin)
     assert float(drawn[0].sum()) == float(drawn[1].sum()) == 16
     assert float(solid(torch.zeros(1, 1, 16, 16)).sum()) == 0
+
+
+@pytest.mark.parametrize("architecture", ["comodulated", "dcgan"])
+def test_what_is_gray_is_painted_gray(architecture):
+    gray = [replace(i, image=np.repeat(i.image.mean(2, keepdims=True), 3, 2).astype(np.uint8), ground=None) for i in (bar(label=0), bar(seed=1, label=0))]
+    windows = cut_windows([*gray, bar(label=1)], resolution=32, per_instance=1, seed=0)
+    assert gray_labels(windows) == (0,)
+    config = replace(NETWORK, architecture=architecture, smallest_px=32 if architecture == "dcgan" else 16, gray_labels=(0,))
+    generator = build_generator(config, num_classes=2).eval()
+    for p in generator.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    again = weights.from_bytes(weights.to_bytes(generator, classes=["a", "b"])).generator
+    with torch.no_grad():
+        made = again(torch.zeros(2, 9, 32, 32), torch.randn(2, 8), torch.tensor([0, 1]))
+    assert float((made[0].amax(0) - made[0].amin(0)).max()) == 0 < float((made[1].amax(0) - made[1].amin(0)).max())
+    assert float(chroma(recolor(windows.floats(torch.tensor([0, 1])), random_stream(0))).max()) < 0.01
+    assert float(chroma(recolor(windows.floats(torch.tensor([2])), random_stream(0))).max()) > 0.1
 
 
 def outlined_view(tmp_path):
