@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from benchmarks.packs import PACKS, Pack
+from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, save
 from benchmarks.tuning import tuned
 from benchmarks.yardstick import Yardstick, some
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     budget_s = 20.0 if arguments.quick else arguments.budget
     with device.best_device():
-        figures = [f for name in arguments.packs.split(",") for f in measure(PACKS[name](arguments.data), budget_s=budget_s)]
+        figures = [f for name in arguments.packs.split(",") for f in measure(read_pack(name, arguments.data), budget_s=budget_s)]
     save("dial", figures, quick=arguments.quick, gpu=device.name())
 
 

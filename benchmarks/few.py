@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.packs import PACKS, Pack
+from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, save
 from benchmarks.tuning import tuned
 from benchmarks.yardstick import Yardstick, few
@@ -76,7 +76,7 @@ def main() -> None:
     figures = []
     with device.best_device():
         for name in arguments.packs.split(","):
-            pack = PACKS[name](arguments.data)
+            pack = read_pack(name, arguments.data)
             for count in counts_of(pack, asked):
                 for arm in arguments.arms.split(","):
                     for novelty, values in measure(pack, count, arm, budget_s=budget_s).items():

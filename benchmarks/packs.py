@@ -35,15 +35,50 @@ class Pack:
     classes: dict[int, str]
 
 
-def coco(path: Path, folder: Path, *, keep: Callable[[dict[str, Any]], bool], label_of: Callable[[dict[str, Any], dict[str, Any]], str]) -> list[
-    tuple[int, str, Instance]
-]:  # fmt: skip
+@dataclass(frozen=True)
+class Part:
+    """Some images of a COCO file in a folder, and what the class of an annotation of an image is."""
+
+    path: Path
+    folder: Path
+    keep: Callable[[dict[str, Any]], bool]
+    label_of: Callable[[dict[str, Any], dict[str, Any]], str]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A whole image and all that is annotated in it: boxes xyxy in pixels and their classes' names."""
+
+    image: int
+    pixels: NDArray[np.uint8]
+    boxes: list[tuple[float, ...]]
+    names: list[str]
+
+
+def shown(part: Part) -> list[Shown]:
+    """Every image of the part with something in it, in the file's order, with all that lies in it, cut off or not."""
+    body = json.loads(part.path.read_text())
+    names, inside = {c["id"]: c["name"] for c in body["categories"]}, defaultdict(list)
+    for a in body["annotations"]:
+        inside[a["image_id"]].append(a)
+    found = []
+    for image in body["images"]:
+        if part.keep(image) and inside[image["id"]]:
+            mine = inside[image["id"]]
+            boxes: list[tuple[float, ...]] = [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in mine)]
+            labels = [part.label_of(image, {**a, "name": names[a["category_id"]]}) for a in mine]
+            pixels = np.asarray(Image.open(part.folder / image["file_name"]).convert("RGB")).copy()
+            found.append(Shown(image["id"], pixels, boxes, labels))
+    return found
+
+
+def objects(part: Part) -> list[tuple[int, str, Instance]]:
     """(image id, class, object) of each annotated object that no border cuts off and that shows something.
 
     Outlines are the annotation's, or those of a mask picture beside the image.
     """
-    body = json.loads(path.read_text())
-    images = {i["id"]: i for i in body["images"] if keep(i)}
+    body, folder, label_of = json.loads(part.path.read_text()), part.folder, part.label_of
+    images = {i["id"]: i for i in body["images"] if part.keep(i)}
     names = {c["id"]: c["name"] for c in body["categories"]}
     pixels: dict[int, NDArray[np.uint8]] = {}
     found, occupied = [], defaultdict(list)
@@ -89,39 +124,44 @@ def outline(annotation: dict[str, Any], path: Path, width: int, height: int) -> 
     return seen if seen.any() else None
 
 
-def bccd(data: Path, *, few: str = "fewshot_50_seed0") -> Pack:
-    root = data / "bccd"
-    parts = {}
+def bccd(data: Path, *, few: str = "fewshot_50_seed0") -> dict[str, Part]:
+    root, parts = data / "bccd", {}
     for part, file, listed in (("train", "coco_train.json", few), ("select", "coco_val.json", "val"), ("judge", "coco_test.json", "test")):
         wanted = set((root / "splits" / f"{listed}.txt").read_text().split())
-        parts[part] = coco(root / file, root, keep=lambda i, w=wanted: Path(i["file_name"]).stem in w, label_of=named)  # type: ignore[misc]
-    return assembled("bccd", parts)
+        parts[part] = Part(root / file, root, lambda i, w=wanted: Path(i["file_name"]).stem in w, named)  # type: ignore[misc]
+    return parts
 
 
-def magnetic_tile(data: Path) -> Pack:
-    return halved("magnetic_tile", data / "magnetic_tile", data / "magnetic_tile", label_of=named)
+def magnetic_tile(data: Path) -> dict[str, Part]:
+    return halved(data / "magnetic_tile", named)
 
 
-def nuclei(data: Path) -> Pack:
-    return halved("nuclei", data / "nuclei", data / "nuclei", label_of=lambda image, a: str(image["modality"]))
+def nuclei(data: Path) -> dict[str, Part]:
+    return halved(data / "nuclei", lambda image, a: str(image["modality"]))
 
 
 def named(image: dict[str, Any], annotation: dict[str, Any]) -> str:
     return str(annotation["name"])
 
 
-def halved(name: str, root: Path, folder: Path, *, label_of: Callable[[dict[str, Any], dict[str, Any]], str]) -> Pack:
-    """A pack with no val: a fifth of its training images chooses, its test images judge."""
-    train = coco(root / "coco_train.json", folder, keep=lambda i: i["id"] % 5 != 0, label_of=label_of)
-    select = coco(root / "coco_train.json", folder, keep=lambda i: i["id"] % 5 == 0, label_of=label_of)
-    return assembled(name, {"train": train, "select": select, "judge": coco(root / "coco_test.json", folder, keep=lambda i: True, label_of=label_of)})
+def halved(root: Path, label_of: Callable[[dict[str, Any], dict[str, Any]], str]) -> dict[str, Part]:
+    """Of a pack with no val: a fifth of its training images chooses, its test images judge."""
+    train, test = root / "coco_train.json", root / "coco_test.json"
+    return {
+        "train": Part(train, root, lambda i: i["id"] % 5 != 0, label_of),
+        "select": Part(train, root, lambda i: i["id"] % 5 == 0, label_of),
+        "judge": Part(test, root, lambda i: True, label_of),
+    }
 
 
-def assembled(name: str, parts: dict[str, list[tuple[int, str, Instance]]]) -> Pack:
-    """Classes that are there to learn and to judge by, numbered by name."""
+PACKS: dict[str, Callable[[Path], dict[str, Part]]] = {"bccd": bccd, "magnetic_tile": magnetic_tile, "nuclei": nuclei}
+
+
+def read_pack(name: str, data: Path, *, images: set[int] | None = None) -> Pack:
+    """The pack of that name; of its training images only the given ones. Classes are those to learn and to judge by, numbered by name."""
+    parts = {part: objects(source) for part, source in PACKS[name](data).items()}
+    if images is not None:
+        parts["train"] = [found for found in parts["train"] if found[0] in images]
     classes = sorted({c for _, c, _ in parts["train"]} & {c for _, c, _ in parts["judge"]})
     numbered = {part: [replace(i, label=classes.index(c)) for _, c, i in found if c in classes] for part, found in parts.items()}
     return Pack(name, numbered["train"], numbered["select"], numbered["judge"], dict(enumerate(classes)))
-
-
-PACKS: dict[str, Callable[[Path], Pack]] = {"bccd": bccd, "magnetic_tile": magnetic_tile, "nuclei": nuclei}

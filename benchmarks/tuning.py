@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.packs import Pack
 from benchmarks.yardstick import some
-from longtail.recipes import NETWORKS, Preset, Recipe, Start, tiny_finetune
+from longtail.recipes import Preset, Start, preset_recipe
 from trainers import checkpoints, weights
 from trainers.gating import Judge
 from trainers.loop import train
@@ -36,10 +36,9 @@ def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", b
 
 
 def begun(preset: Preset, start: Start, budget_s: float, *, num_classes: int, gray: tuple[int, ...]) -> TrainState:
-    network = replace(NETWORKS[preset], gray_labels=gray)
-    recipe: Recipe = replace(tiny_finetune(budget_s=budget_s), network=network, freeze_high_resolution=start == "foundation")
+    recipe = preset_recipe(preset, start, budget_s=budget_s)
     if start == "random":
-        return TrainState.fresh(recipe, num_classes=num_classes)
+        return TrainState.fresh(replace(recipe, network=replace(recipe.network, gray_labels=gray)), num_classes=num_classes)
     tensors, meta = weights.foundation()
     state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, gray_labels=gray)), num_classes=num_classes)
     state.adopt(tensors)

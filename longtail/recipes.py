@@ -41,6 +41,9 @@ class NetworkConfig:
     gray_labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("spectral_norm", "minibatch_std"):
+            if self.architecture == "dcgan" and getattr(self, name):
+                raise InvalidRequest(f"network: the plain DCGAN has no {name}; ask for another preset")
         if self.resolution_px % 2 ** len(self.widths):
             raise InvalidRequest(f"network: {len(self.widths)} levels halve {self.resolution_px} px to less than one; use fewer widths")
         ratio = self.resolution_px / self.smallest_px
@@ -189,6 +192,37 @@ def tiny_finetune(*, budget_s: float, seed: int = 0) -> Recipe:
     )
 
 
+def plain_finetune(*, budget_s: float, seed: int = 0) -> Recipe:
+    """64 px, a plain conditional DCGAN's: adversarial from the first step, no penalty, no reconstruction, the paper's rates.
+
+    Source: Radford et al. 2015 (arXiv:1511.06434), section 3.
+    """
+    ours = tiny_finetune(budget_s=budget_s, seed=seed)
+    return replace(
+        ours,
+        network=NETWORKS["baseline"],
+        warm_s=0.0,
+        catch_up_s=0.0,
+        adversarial_s=ours.total_s,
+        rate_generator=2e-4,
+        rate_discriminator=2e-4,
+        loss="non_saturating",
+        penalty_weight=0.0,
+        reconstruction_weight=0.0,
+        ring_weight=0.0,
+        freeze_high_resolution=False,
+    )
+
+
+def preset_recipe(preset: Preset, start: Start, *, budget_s: float, seed: int = 0) -> Recipe:
+    """The preset's own fine-tuning. Raises InvalidRequest for a start that it does not have."""
+    if start == "foundation" and preset != FOUNDATION_PRESET:
+        raise InvalidRequest(f"preset {preset!r} has no foundation to start from; ask for start 'random', or for preset {FOUNDATION_PRESET!r}")
+    if preset == "baseline":
+        return plain_finetune(budget_s=budget_s, seed=seed)
+    return replace(tiny_finetune(budget_s=budget_s, seed=seed), network=NETWORKS[preset], freeze_high_resolution=start == "foundation")
+
+
 NETWORK_OPTIONS = ("spectral_norm", "minibatch_std")
 """Options of a request that are the network's rather than the run's."""
 
@@ -198,16 +232,13 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
 
     Raises InvalidRequest for a start that the preset does not have, and for options that no recipe has.
     """
-    if start == "foundation" and preset != FOUNDATION_PRESET:
-        raise InvalidRequest(f"preset {preset!r} has no foundation to start from; ask for start 'random', or for preset {FOUNDATION_PRESET!r}")
-    recipe = tiny_finetune(budget_s=budget_s, seed=seed)
+    recipe = preset_recipe(preset, start, budget_s=budget_s, seed=seed)
     known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"}
     unknown = sorted(set(options) - known - set(NETWORK_OPTIONS))
     if unknown:
         raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known | set(NETWORK_OPTIONS))}")
-    network = replace(NETWORKS[preset], **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
-    learned_critic = start == "foundation" and not network.spectral_norm
-    recipe = replace(recipe, network=network, freeze_high_resolution=recipe.freeze_high_resolution and learned_critic)
+    network = replace(recipe.network, **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
+    recipe = replace(recipe, network=network, freeze_high_resolution=recipe.freeze_high_resolution and not network.spectral_norm)
     return replace(recipe, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
 
 

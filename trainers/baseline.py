@@ -40,7 +40,10 @@ class DcganGenerator(Generator):
 
 
 class DcganDiscriminator(Discriminator):
-    """Strided convolutions with batch normalisation; box, mask and the class, as a map of its own, are further channels."""
+    """Strided convolutions with batch normalisation; box, mask and the class, as a map of its own, are further channels.
+
+    It is only ever shown whole batches, so its normalisation keeps no averages: gradient penalties can then be asked of it too.
+    """
 
     def __init__(self, config: NetworkConfig, *, num_classes: int) -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class DcganDiscriminator(Discriminator):
         self.embed = nn.Embedding(num_classes, config.resolution_px**2)
         layers: list[nn.Module] = []
         for a, b in zip((6, *widths[:-1]), widths, strict=True):
-            layers += [nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b) if a != 6 else nn.Identity(), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b, track_running_stats=False) if a != 6 else nn.Identity(), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, config.resolution_px // 2 ** len(widths)))
         self.apply(small_weights)
 

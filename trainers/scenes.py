@@ -128,19 +128,19 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
     swap = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
     exemplar = torch.lerp(itself, other.image, swap * (1 - keep))
     label = where_labelled(own, known, box)
-    mask, soft = hole(own, known, box, size)
+    mask, soft = hole(windows, own, known, box)
 
     ground, ground_box, there = windows.bare(draw.target)
     erased = there * share_of(count, mixture.erased_share, generator)
-    nothing, none_soft = hole(other.outline, other.known, box, size)
+    nothing, none_soft = hole(windows, other.outline, other.known, box)
     ground_mask, ground_soft = mask_map(ground_box, size, size)
     truth = torch.where(erased > 0, ground, truth)
     box = torch.where(erased[:, 0, 0] > 0, ground_box, box)
     mask = torch.where(erased > 0, torch.where(other.known > 0, nothing, ground_mask), mask)
     soft = torch.where(erased > 0, torch.where(other.known > 0, none_soft, ground_soft), soft)
     whole = share_of(count, mixture.whole_share, generator) * (1 - erased)
-    labels = windows.labels[draw.target]
-    scene = degraded_scene(truth, box, label * (1 - erased), (mask, soft), exemplar, own, known, whole, labels, mixture, generator)
+    laid = Laid(exemplar, own, known)
+    scene = degraded_scene(windows, draw, truth, box, label * (1 - erased), (mask, soft), laid, whole, mixture, generator)
     return replace(scene, validity_B1RR=scene.validity_B1RR * (1 - erased)), truth
 
 
@@ -149,7 +149,7 @@ def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: 
 
     On bare ground its hole is its own; where an object lies already the hole takes that in too.
     """
-    count, size = len(draw.target), windows.images.shape[-1]
+    count = len(draw.target)
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
     own, own_known = used_outlines(windows, draw.target, generator)
     ground, ground_box, there = windows.bare(draw.exemplar)
@@ -164,10 +164,10 @@ def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: 
 
     label = where_labelled(outline, known, place)
     follows = known * torch.maximum(own_known, bare)
-    holes = hole(torch.maximum(outline, own * (1 - bare)), follows, place, size)
+    holes = hole(windows, torch.maximum(outline, own * (1 - bare)), follows, place)
     whole = share_of(count, mixture.whole_share, generator)
-    scene = degraded_scene(context, place, label, holes, exemplar, outline, follows, whole, windows.labels[draw.target], mixture, generator)
-    own_hole = torch.maximum(hole(own, own_known, box, size)[0], whole)
+    scene = degraded_scene(windows, draw, context, place, label, holes, Laid(exemplar, outline, follows), whole, mixture, generator)
+    own_hole = torch.maximum(hole(windows, own, own_known, box)[0], whole)
     return scene, Seen(image, where_labelled(own, own_known, box), torch.where(bare > 0, own_hole, scene.mask_B1RR))
 
 
@@ -189,9 +189,11 @@ def used_outlines(windows: Windows, index: Tensor, generator: torch.Generator) -
     return outline * known, known
 
 
-def hole(outline: Tensor, known: Tensor, box: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def hole(windows: Windows, outline: Tensor, known: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
     """(mask, soft mask): about the outline where that is known, about the box elsewhere."""
-    mask, soft = mask_map(box, size, size)
+    mask, soft = mask_map(box, *outline.shape[-2:])
+    if not windows.has_outlines:
+        return mask, soft
     tight, tight_soft = outlined_mask(outline, mask, soft)
     return torch.where(known > 0, tight, mask), torch.where(known > 0, tight_soft, soft)
 
@@ -202,7 +204,9 @@ def lay(windows: Windows, chosen: Tensor, image: Tensor, box: Tensor, mixture: M
     outline, known = used_outlines(windows, chosen, generator)
     warp, size = Warp.draw(len(box), generator, mirrored=mixture.mirrored), image.shape[-1]
     laid = warp_exemplar(source, source_box, box, warp, size, size)
-    return Laid(matched(laid, source, source_box, image, box, generator), warp_outline(outline, source_box, box, warp, size, size), known)
+    if windows.has_outlines:
+        outline = warp_outline(outline, source_box, box, warp, size, size)
+    return Laid(matched(laid, source, source_box, image, box, generator), outline, known)
 
 
 def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor, box: Tensor, generator: torch.Generator) -> Tensor:
@@ -212,15 +216,16 @@ def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor,
 
 
 def degraded_scene(
-    image: Tensor, box: Tensor, label_map: Tensor, holes: tuple[Tensor, Tensor], exemplar: Tensor, outline: Tensor, outlined: Tensor, whole: Tensor,
-    label: Tensor, mixture: Mixture, generator: torch.Generator,
+    windows: Windows, draw: Draw, image: Tensor, box: Tensor, label_map: Tensor, holes: tuple[Tensor, Tensor], laid: Laid, whole: Tensor,
+    mixture: Mixture, generator: torch.Generator,
 ) -> Scene:  # fmt: skip
-    """Degrades the exemplar by a random novelty, and cuts it free of its ground where outlined. The mask is everywhere where `whole`."""
+    """Degrades what was laid by a random novelty, and cuts it free of its ground where outlined. The mask is everywhere where `whole`."""
     count = len(image)
-    degraded, validity = degrade(exemplar, mixture.novelty(count, generator), torch.rand(count, 1, 8, 8, generator=generator))
-    validity = torch.where((outlined > 0) & (whole == 0), validity * outlined_mask(outline, *holes)[1], validity)
+    degraded, validity = degrade(laid.image, mixture.novelty(count, generator), torch.rand(count, 1, 8, 8, generator=generator))
+    if windows.has_outlines:
+        validity = torch.where((laid.known > 0) & (whole == 0), validity * outlined_mask(laid.outline, *holes)[1], validity)
     fill = fill_color(image, box, whole)
-    return Scene(image, torch.maximum(holes[0], whole), torch.maximum(holes[1], whole), label_map, degraded, validity, label, fill)
+    return Scene(image, torch.maximum(holes[0], whole), torch.maximum(holes[1], whole), label_map, degraded, validity, windows.labels[draw.target], fill)
 
 
 @torch.no_grad()
@@ -244,7 +249,7 @@ def served_scene(
     follows = known * (own_known if occupied else 1.0) * (not whole)
     if not whole:
         exemplar = match_context(exemplar, source, source_box, fill, torch.ones(count))
-    mask, soft = whole_mask(count, size, size) if whole else hole(torch.maximum(outline, own), follows, box, size)
+    mask, soft = whole_mask(count, size, size) if whole else hole(learned, torch.maximum(outline, own), follows, box)
     degraded, validity = degrade(exemplar, torch.full((count,), novelty), torch.rand(count, 1, 8, 8, generator=generator))
     validity = torch.where(follows > 0, validity * outlined_mask(outline, mask, soft)[1], validity)
     return Scene(image, mask, soft, where_labelled(outline, follows, box), degraded, validity, learned.labels[chosen], fill)

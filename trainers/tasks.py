@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,15 @@ def at_work(threads: int) -> Iterator[Catalogue]:
         yield catalogue
     finally:
         catalogue.database.engine.dispose()
+
+
+@functools.lru_cache(maxsize=1)
+def view_for(job: str, dataset: str, version: int) -> DatasetView:
+    """The version as the parts of one job see it, kept by this process from part to part with the images that it has read."""
+    catalogue = Catalogue.of(Settings())
+    view = view_of(catalogue, dataset, version)
+    catalogue.database.engine.dispose()
+    return view
 
 
 def view_of(catalogue: Catalogue, dataset: str, version: int) -> DatasetView:
@@ -92,7 +102,7 @@ def generate(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Plans, makes and stores `count` samples of a batch from `start` on; what is stored and measured, one record each."""
     with at_work(DETERMINISTIC_THREADS) as catalogue:
-        view = view_of(catalogue, dataset, version)
+        view = view_for(job, dataset, version)
         report = Progress(catalogue.database, job, low=low, high=high)
         orders = plan(view, request, key=key, model=Model(**model), start=start, count=count)
         made = []

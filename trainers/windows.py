@@ -77,6 +77,11 @@ class Windows:
         outline = self.outlines[index].float().div_(255)
         return outline, (outline.amax((1, 2, 3), keepdim=True) > SEEN).float()
 
+    @functools.cached_property
+    def has_outlines(self) -> bool:
+        """Whether any outline is known; where none is, nothing needs to be done for them."""
+        return bool(self.outlines.any())
+
     def bare(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(ground windows as float32 in [-1, 1], their boxes, 1 where there is one [B,1,1,1])."""
         boxes = self.ground_boxes[index]

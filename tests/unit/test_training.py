@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from longtail.errors import InvalidRequest
-from longtail.recipes import NetworkConfig, Recipe
+from longtail.recipes import NetworkConfig, Preset, Recipe, finetune_recipe
 from trainers import checkpoints
 from trainers.augment import Plan, augment
 from trainers.compose import Warp
@@ -17,7 +18,7 @@ from trainers.loop import train
 from trainers.sampling import draw_latent, interpolate
 from trainers.scenes import Mixture, draw_indices
 from trainers.state import TrainState
-from trainers.steps import adversarial_step
+from trainers.steps import adversarial_step, warm_step
 from trainers.windows import Instance, Windows, cut_windows
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
@@ -70,6 +71,7 @@ OPTIONS = {
         SMALL, network=replace(NETWORK, architecture="dcgan", smallest_px=32), loss="non_saturating",
         penalty_weight=0.0, reconstruction_weight=0.0, ring_weight=0.0,
     ),
+    "baseline_penalised": replace(SMALL, network=replace(NETWORK, architecture="dcgan", smallest_px=32), penalty_every=1),
 }
 
 
@@ -92,6 +94,27 @@ def test_every_option_survives_its_checkpoint(recipe, windows):
     again = checkpoints.from_bytes(checkpoints.to_bytes(state))
     first, second = (adversarial_step(s, windows, train_generator=True) for s in (state, again))
     assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in second.items()}
+
+
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_every_preset_trains_from_random_weights(preset):
+    recipe = finetune_recipe(preset=preset, start="random", budget_s=60, seed=0, options={"batch": 4})
+    size = recipe.network.resolution_px
+    state = TrainState.fresh(recipe, num_classes=2)
+    images = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
+    boxes = torch.tensor([0.25, 0.25, 0.75, 0.75]).repeat(4, 1)
+    windows = Windows.plain(images, boxes, torch.tensor([0, 0, 1, 1]), torch.arange(4))
+    steps = [lambda: warm_step(state, windows)] if recipe.warm_s else []
+    for step in [*steps, lambda: adversarial_step(state, windows, train_generator=True)]:
+        assert all(torch.isfinite(v) for v in step().values())
+    assert (preset == "baseline") == (recipe.loss == "non_saturating" and not recipe.warm_s and not recipe.penalty_weight)
+    assert recipe.total_s + recipe.upscaler_s == pytest.approx(60)
+
+
+@pytest.mark.parametrize("option", ["spectral_norm", "minibatch_std"])
+def test_the_plain_baseline_refuses_what_it_would_ignore(option):
+    with pytest.raises(InvalidRequest, match=option):
+        finetune_recipe(preset="baseline", start="random", budget_s=60, seed=0, options={option: True})
 
 
 def test_r1_alone_is_the_penalty_of_the_real_side(windows):
