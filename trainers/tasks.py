@@ -6,6 +6,7 @@ import base64
 import functools
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +33,7 @@ from trainers.planning import Model, plan
 from trainers.quality.features import features
 from trainers.render import masked
 from trainers.state import TrainState
-from trainers.studio import make
+from trainers.studio import Made, make
 from trainers.uplift.arms import LabelledImage, compare
 
 DETERMINISTIC_THREADS = 1
@@ -105,20 +106,24 @@ def generate(
         view = view_for(job, dataset, version)
         report = Progress(catalogue.database, job, low=low, high=high)
         orders = plan(view, request, key=key, model=Model(**model), start=start, count=count)
-        made = []
-        for i, (sample_id, record) in enumerate(orders):
-            sample = make(view, sample_id, record)
-            uri, etag = catalogue.objects.write_addressed(prefix, sample.data, suffix=sample.suffix, content_type=sample.content_type)
-            height, width = sample.rendered.pixels.shape[:2]
-            made.append(
-                {
-                    "id": sample_id, "record": record.to_json(), "uri": uri, "etag": etag, "size_bytes": len(sample.data), "width": width,
-                    "height": height, "box_xyxy": list(sample.rendered.box_xyxy), "annotations": [a.to_json() for a in sample.labels],
-                    "change": sample.rendered.change, "overlap": sample.rendered.overlap,
-                }
-            )  # fmt: skip
-            report((i + 1) / len(orders), f"{record.class_name}: {i + 1} of {len(orders)} in this part")
-        return made
+        made, stored = [], []
+        with ThreadPoolExecutor(1) as storing:  # one sample is stored while the next is made
+            for i, (sample_id, record) in enumerate(orders):
+                sample = make(view, sample_id, record)
+                stored.append(storing.submit(catalogue.objects.write_addressed, prefix, sample.data, suffix=sample.suffix, content_type=sample.content_type))
+                made.append(told(sample_id, record, sample))
+                report((i + 1) / len(orders), f"{record.class_name}: {i + 1} of {len(orders)} in this part")
+        return [{**one, **dict(zip(("uri", "etag"), at.result(), strict=True))} for one, at in zip(made, stored, strict=True)]
+
+
+def told(sample_id: str, record: Provenance, sample: Made) -> dict[str, Any]:
+    """What is known of a finished sample, as plain JSON."""
+    height, width = sample.rendered.pixels.shape[:2]
+    return {
+        "id": sample_id, "record": record.to_json(), "size_bytes": len(sample.data), "width": width, "height": height,
+        "box_xyxy": list(sample.rendered.box_xyxy), "annotations": [a.to_json() for a in sample.labels],
+        "change": sample.rendered.change, "overlap": sample.rendered.overlap,
+    }  # fmt: skip
 
 
 def filter_batch(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
