@@ -5,7 +5,7 @@
 Generator and detector learn from the same `images` of a pack, its classes in turn. Every arm but the first adds `images` more: a copy
 of one of them with one object more, class after class, each in an emptier place; arms differ in how the object is made and in nothing
 else. The detector is the quick one (a head on frozen features), trained for the same steps with each seed. Of each arm's difference
-from real data alone the table has the mean over seeds and half of its 95 % interval; the objects are the same for every seed, so that the
+from real data alone the table has the mean over seeds and its 95 % interval; the objects are the same for every seed, so that the
 interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added.
 """
 
@@ -22,7 +22,9 @@ from PIL import Image
 from benchmarks.packs import PACKS, Pack, Shown, read_pack, shown
 from benchmarks.report import Figure, save
 from benchmarks.tuning import tuned
+from longtail.boxes import BoxXyxy
 from longtail.placement import place
+from longtail.samples import Mode
 from trainers import device
 from trainers.networks import Generator
 from trainers.render import Order, Painter, render
@@ -37,6 +39,7 @@ STEPS = 150
 TRIES = 60
 COLUMNS = 12
 REAL, PASTED = "real", "copy_paste"
+Added = tuple[Shown, Instance, BoxXyxy, int]
 
 
 def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
@@ -67,8 +70,8 @@ def in_turn(found: list[Shown]) -> list[Shown]:
     return [s for row in itertools.zip_longest(*mixed) for s in row if s is not None]
 
 
-def objects_to_add(pack: Pack, real: Sequence[Shown]) -> Iterator[tuple[Shown, Instance, tuple[float, float, float, float], int]]:
-    """(image, exemplar, free place of its size, seed): every class as often as the others."""
+def objects_to_add(pack: Pack, real: Sequence[Shown]) -> Iterator[Added]:
+    """(image, exemplar, free place of its size, seed): every class as often as the others. Ends the program where one finds no place."""
     rng = np.random.default_rng(1)
     for seed in itertools.count():
         label = seed % len(pack.classes)
@@ -76,20 +79,22 @@ def objects_to_add(pack: Pack, real: Sequence[Shown]) -> Iterator[tuple[Shown, I
         for _ in range(TRIES):
             chosen, ground = mine[int(rng.integers(len(mine)))], real[int(rng.integers(len(real)))]
             x0, y0, x1, y1 = chosen.box_xyxy
-            if box := place((x1 - x0, y1 - y0), ground.boxes, ground.pixels, rng):  # type: ignore[arg-type]
+            if box := place((x1 - x0, y1 - y0), ground.boxes, ground.pixels, rng):
                 yield ground, chosen, box, seed
                 break
+        else:
+            raise SystemExit(f"{pack.name}: no free place for an object of {pack.classes[label]!r} in {TRIES} tries")
 
 
 def grown(
-    pack: Pack, real: Sequence[Shown], orders: Sequence[tuple[Shown, Instance, tuple[float, float, float, float], int]],
+    pack: Pack, real: Sequence[Shown], orders: Sequence[Added],
     generator: Generator | None, novelty: float,
 ) -> list[Shown]:  # fmt: skip
     """The ordered images, each with its new object; the first of those go to out/downstream."""
     painter, found = None if generator is None else Painter(generator), []
     for ground, exemplar, box, seed in orders:
-        mode = "copy_paste" if painter is None else "inpaint"
-        order = Order(mode, exemplar.label, seed, novelty, box, ground.pixels, exemplar)  # type: ignore[arg-type]
+        mode: Mode = "copy_paste" if painter is None else "inpaint"
+        order = Order(mode, exemplar.label, seed, novelty, box, ground.pixels, exemplar)
         pixels = render(painter, order).pixels
         found.append(Shown(ground.image, pixels, [*ground.boxes, box], [*ground.names, pack.classes[exemplar.label]]))
     OUT.mkdir(parents=True, exist_ok=True)
@@ -106,7 +111,7 @@ def around(box: Sequence[float]) -> tuple[int, int, int, int]:
 
 def cached(found: Sequence[Shown], pack: Pack) -> list[Scene]:
     number = {name: label for label, name in pack.classes.items()}
-    return [cache_scene(s.pixels, s.boxes, [number[n] for n in s.names]) for s in found]
+    return [cache_scene(s.pixels, [*s.boxes], [number[n] for n in s.names]) for s in found]
 
 
 def figures_of(name: str, arms: dict[str, list[Scene]], test: list[Shown], held: list[Scene], pack: Pack, *, seeds: int) -> list[Figure]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infra.formats.segmentation import mask_of
+from longtail.boxes import BoxXyxy
 from trainers.windows import Instance, box_pixels, on_grounds
 
 BORDER_PX = 1.5
@@ -51,7 +52,7 @@ class Shown:
 
     image: int
     pixels: NDArray[np.uint8]
-    boxes: list[tuple[float, ...]]
+    boxes: list[BoxXyxy]
     names: list[str]
 
 
@@ -65,7 +66,7 @@ def shown(part: Part) -> list[Shown]:
     for image in body["images"]:
         if part.keep(image) and inside[image["id"]]:
             mine = inside[image["id"]]
-            boxes: list[tuple[float, ...]] = [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in mine)]
+            boxes = [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in mine)]
             labels = [part.label_of(image, {**a, "name": names[a["category_id"]]}) for a in mine]
             pixels = np.asarray(Image.open(part.folder / image["file_name"]).convert("RGB")).copy()
             found.append(Shown(image["id"], pixels, boxes, labels))
