@@ -6,14 +6,17 @@ Generator and detector learn from the same `images` of a pack, its classes in tu
 of one of them with one object more, class after class, each in an emptier place; arms differ in how the object is made and in nothing
 else. The detector is the quick one (a head on frozen features), trained for the same steps with each seed. Of each arm's difference
 from real data alone the table has the mean over seeds and its 95 % interval; the objects are the same for every seed, so that the
-interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added.
+interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added, and each pack's figures, which
+are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,15 @@ TRIES = 60
 COLUMNS = 12
 REAL, PASTED = "real", "copy_paste"
 Added = tuple[Shown, Instance, BoxXyxy, int]
+
+
+def measured(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
+    """The figures of a pack, read back where they were measured before."""
+    kept = OUT / f"{name}-{images}images-{budget_s:.0f}s-{seeds}seeds.json"
+    if not kept.exists():
+        figures = measure(name, data, images=images, budget_s=budget_s, seeds=seeds)
+        kept.write_text(json.dumps([asdict(f) for f in figures]))
+    return [Figure(**body) for body in json.loads(kept.read_text())]
 
 
 def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
@@ -146,7 +158,7 @@ def main() -> None:
     a = parser.parse_args()
     images, budget_s, seeds = (10, 10.0, 2) if a.quick else (a.images, a.budget, a.seeds)
     with device.best_device():
-        figures = [f for name in a.packs.split(",") for f in measure(name, a.data, images=images, budget_s=budget_s, seeds=seeds)]
+        figures = [f for name in a.packs.split(",") for f in measured(name, a.data, images=images, budget_s=budget_s, seeds=seeds)]
     save("downstream", figures, quick=a.quick, gpu=device.name())
 
 
