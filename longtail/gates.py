@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from longtail.errors import TooFewInstances
@@ -21,13 +23,18 @@ COVERAGE_SHARE = 0.5
 COPY_EXCESS = 0.10
 CONSISTENCY_SHARE = 0.8
 OVERLAP_IOU = 0.5
+OVERLAP_SHARE = 0.8
+"""Of the samples, how many must have changed where their label says."""
 MIN_CHANGE = 4.0
 """Mean absolute change inside the box, of 255, below which nothing visible was added."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One check: its figure with an interval, the threshold it met or not, and on how many samples."""
+    """One check of one class: its figure with a 95 % interval, the threshold, what that says, on how many samples, and what to look at.
+
+    `pictures` is the artifact of the training run that shows the samples in question, worst first; empty where there is none.
+    """
 
     name: str
     class_name: str
@@ -37,16 +44,31 @@ class Gate:
     verdict: Verdict
     count: int
     note: str = ""
+    pictures: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What could not be measured is None: JSON knows no nan."""
+        figure, *interval = (v if isfinite(v) else None for v in (self.figure, *self.interval))
+        return asdict(self) | {"figure": figure, "interval": interval}
 
 
-def judge(holds: bool, *, held_out: int) -> Verdict:
-    """Passed or failed where there are enough real images to tell, unknown where there are not."""
-    if held_out < MIN_TO_JUDGE:
-        return "unknown"
-    return "passed" if holds else "failed"
+def class_key(class_name: str) -> str:
+    """A class's name as a part of the names of metrics, tags and artifacts, which take letters, digits, '_', '-' and '.' alone."""
+    return re.sub(r"[^\w.-]", "_", class_name).strip(".") or "_"
+
+
+def judge(interval: tuple[float, float], limit: float, *, at_most: bool, real: int) -> tuple[Verdict, str]:
+    """(verdict, why it is unknown): passed or failed where the whole interval lies on one side of the limit and `real` images are enough."""
+    if real < MIN_TO_JUDGE:
+        return "unknown", f"only {real} real images to judge by; {MIN_TO_JUDGE} are needed"
+    low, high = interval
+    if not (low <= high and isfinite(limit)):
+        return "unknown", "could not be measured"
+    if high <= limit if at_most else low >= limit:
+        return "passed", ""
+    if low > limit if at_most else high < limit:
+        return "failed", ""
+    return "unknown", "the interval spans the threshold: more real images, or more samples, would tell"
 
 
 def check_novelty(*, class_name: str, instances: int, novelty: float | None, mode: str) -> float:

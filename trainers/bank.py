@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from longtail.boxes import BoxXyxy, intersection, xywh_to_xyxy
 from trainers.dataset import DatasetView
 from trainers.quality.consistency import Classifier, fit
-from trainers.quality.copying import copy_threshold
+from trainers.quality.copying import copy_threshold, looks
+from trainers.quality.coverage import distances
 from trainers.quality.features import features
 
 PER_CLASS = 120
@@ -23,13 +25,17 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Bank:
-    """Features [N,1280] of real crops with their keys, labels (the last class is bare ground) and splits."""
+    """Features [N,1280] of real crops with their keys, labels (the last class is bare ground) and splits.
+
+    `views` are other looks at the training crops of some classes, mirrored and cropped, each in the order of `of(label, train=True)`.
+    """
 
     vectors: NDArray[np.float32]
     keys: tuple[str, ...]
     labels: NDArray[np.int64]
     is_train: NDArray[np.bool_]
     num_classes: int
+    views: Mapping[int, Sequence[NDArray[np.float32]]] = field(default_factory=dict)
 
     def of(self, label: int, *, train: bool) -> NDArray[np.float32]:
         return self.vectors[(self.labels == label) & (self.is_train == train)]
@@ -44,7 +50,13 @@ class Bank:
         return fit(self.vectors[index], self.labels[index], classes=self.num_classes + 1)
 
     def copy_distance(self, label: int) -> float:
-        return copy_threshold(self.of(label, train=True), self.of(label, train=False))
+        return copy_threshold(self.of(label, train=True), self.of(label, train=False), views=self.views.get(label, ()))
+
+    def nearest(self, vector: NDArray[np.float32], label: int, rows: NDArray[np.intp]) -> tuple[int, float]:
+        """(which of the rows of the class's training crops is nearest in any of its views, its distance)."""
+        looked_at = (self.of(label, train=True), *self.views.get(label, ()))
+        apart = np.min([distances(vector[None], view[rows])[0] for view in looked_at], axis=0)
+        return int(rows[apart.argmin()]), float(apart.min())
 
 
 def crop(pixels: Pixels, box_xyxy: BoxXyxy) -> Pixels:
@@ -60,7 +72,7 @@ def crop(pixels: Pixels, box_xyxy: BoxXyxy) -> Pixels:
 def build_bank(view: DatasetView, *, whole: frozenset[int] = frozenset(), seed: int = 0) -> Bank:
     """Up to `PER_CLASS` objects of each class and split, and crops of ground where no object is.
 
-    Of the classes in `whole` every training object, up to `MOST_COMPARED`: a copy must not escape by luck.
+    Of the classes in `whole` every training object, up to `MOST_COMPARED`, mirrored and cropped as well: a copy must not escape by luck.
     """
     rng = np.random.default_rng(seed)
     crops: list[Pixels] = []
@@ -82,7 +94,8 @@ def build_bank(view: DatasetView, *, whole: frozenset[int] = frozenset(), seed: 
     keys += [f"ground#{i}" for i in range(len(ground))]
     labels += [len(view.names)] * len(ground)
     is_train += [True] * len(ground)
-    return Bank(features(crops), tuple(keys), np.array(labels, dtype=np.int64), np.array(is_train), len(view.names))
+    views = {label: [features(look) for look in looks([c for c, n, t in zip(crops, labels, is_train, strict=True) if n == label and t])] for label in whole}
+    return Bank(features(crops), tuple(keys), np.array(labels, dtype=np.int64), np.array(is_train), len(view.names), views)
 
 
 def ground_crops(view: DatasetView, rng: np.random.Generator) -> list[Pixels]:

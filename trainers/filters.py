@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from longtail.gates import MIN_CHANGE, OVERLAP_IOU, Rejection
 from longtail.samples import Provenance
 from trainers.bank import Bank
-from trainers.quality.copying import nearest
 from trainers.quality.coverage import distances
 
 DERIVED_BELOW = 0.5
@@ -54,22 +53,22 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for i, candidate in enumerate(candidates):
         derived = candidate.record.instances if candidate.record.novelty < DERIVED_BELOW else ()
-        train, keys = bank.of(candidate.label, train=True), bank.keys_of(candidate.label, train=True)
+        keys = bank.keys_of(candidate.label, train=True)
         others = [k not in derived for k in keys]
         compared = sum(others)  # none where the exemplar is the class's only instance
         seen = np.flatnonzero(others) if compared else np.arange(len(keys))
-        index, distance = nearest(candidate.vector[None], train[seen])
+        index, distance = bank.nearest(candidate.vector, candidate.label, seen)
         agreed = float(agreement[i, candidate.label])
         twins = [j for j in range(i) if among[i, j] < TWIN_DISTANCE and verdicts[j].accepted]
         checks: list[tuple[bool, Rejection]] = [
             (candidate.change < MIN_CHANGE or candidate.overlap < OVERLAP_IOU, "no_change"),
             (agreed < MIN_AGREEMENT, "label"),
-            (compared > 0 and float(distance[0]) < bank.copy_distance(candidate.label), "copy"),
+            (compared > 0 and distance < bank.copy_distance(candidate.label), "copy"),
             (bool(twins), "near_duplicate"),
         ]
         reasons = tuple(name for bad, name in checks if bad)
         figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "compared_with": float(compared)}
         if compared:
-            figures["nearest_distance"] = float(distance[0])
-        verdicts.append(Verdict(not reasons, reasons, keys[int(seen[index[0]])], derived, figures))
+            figures["nearest_distance"] = distance
+        verdicts.append(Verdict(not reasons, reasons, keys[index], derived, figures))
     return verdicts

@@ -18,7 +18,7 @@ from infra.progress import Progress
 from infra.registry import Registry
 from longtail.boxes import xywh_to_xyxy
 from longtail.errors import InvalidRequest, NotFound
-from longtail.gates import MIN_TO_JUDGE
+from longtail.gates import MIN_TO_JUDGE, class_key
 from longtail.recipes import NETWORK_OPTIONS, Recipe, Start
 from trainers import checkpoints, weights
 from trainers.dataset import DatasetView, ObjectRef, outline_of, to_lay_elsewhere
@@ -69,14 +69,19 @@ def run_finetune(
     upscaler, gains = sharpened(data, state.recipe, report)
     registry.log_figures(run, {f"upscaler/gain_x{factor}": value for factor, value in gains.items()}, step=state.step)
     report(0.92, "measuring the gates")
-    gates = [g.to_json() for g in judge.gates(state.ema.module)]
+    judged = judge.gates(state.ema.module)
+    gates = [g.to_json() for g in judged.gates]
     data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler)
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
     registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
     registry.log_file(run, "grids/final.png", to_png(grid(state, data.val)))
-    registry.log_figures(run, {f"gate/{g['name']}/{g['class_name'].replace(' ', '_')}": g["figure"] for g in gates}, step=state.step)
+    for path, picture in judged.pictures.items():
+        registry.log_file(run, path, to_png(picture))
+    registry.log_file(run, "gates.json", json.dumps(gates, indent=1).encode())
+    measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
+    registry.log_figures(run, measured, step=state.step)
     registry.finish_run(run)
     return {
         "uri": uri,
@@ -139,7 +144,7 @@ class TrainingData:
             found = [o for label in names for o in to_lay_elsewhere([f for f in found if f.label == label])]
             keep = [found[i] for i in sorted(rng.permutation(len(found))[:MOST_INSTANCES])]
             cutouts[part] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label, outline=outline_of(o)) for o in keep]
-            if part == "train" and not whole:
+            if part != "select" and not whole:
                 cutouts[part] = on_own_grounds(view, keep, cutouts[part], rng)
         for label, name in names.items():
             if not any(i.label == label for i in cutouts["train"]):

@@ -1,48 +1,67 @@
-"""A generator's gates: measured on samples made in held-out contexts, per class, against held-out real objects."""
+"""A generator's gates: measured on samples made in held-out contexts, per class, against held-out real objects, and what to look at."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from longtail.gates import CONSISTENCY_SHARE, COPY_EXCESS, COVERAGE_SHARE, DEFAULT_NOVELTY, KID_FLOOR, KID_RATIO, Gate, judge
+from longtail.gates import DEFAULT_NOVELTY, Gate, class_key
 from trainers.device import random_stream
-from trainers.grids import to_uint8
+from trainers.grids import tile, to_uint8
 from trainers.networks import Generator
 from trainers.quality.consistency import cross_fitted_agreement, fit
-from trainers.quality.copying import copy_threshold, nearest
-from trainers.quality.coverage import density_and_coverage
+from trainers.quality.copying import looks
 from trainers.quality.features import features
-from trainers.quality.kid import kid, kid_interval
+from trainers.quality.gates import Evidence, gates_of, worst
+from trainers.quality.kid import kid
+from trainers.render import visibility
 from trainers.sampling import Scene, complete
 from trainers.scenes import served_scene
 from trainers.windows import Windows
 
 Floats = NDArray[np.float32]
-SAMPLES = 40
+Crops = list[NDArray[np.uint8]]
+SAMPLES, ON_GROUND = 100, 40
+"""Samples a gate looks at, and those on bare ground by which it sees where the change lies."""
+MOST = 150
+COLUMNS = 12
+
+
+@dataclass(frozen=True)
+class Made:
+    """Samples of one class: images [N,3,R,R] in [-1, 1], their boxes [N,4], the training instance each began from [N], what was there before."""
+
+    images: Tensor
+    boxes: Tensor
+    owners: Tensor
+    before: Tensor
 
 
 @torch.no_grad()
 def samples_of(
-    generator: Generator, train: Windows, contexts: Windows, label: int, *, count: int, novelty: float, seed: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(images [N,3,R,R], boxes [N,4], exemplar index [N] in `train`): the class painted into contexts of its own."""
+    generator: Generator, train: Windows, contexts: Windows, label: int, *, count: int, novelty: float, seed: int, bare: bool = False
+) -> Made:
+    """The class painted into contexts of its own, held-out ones if there are any; `bare` says that no object lies in them."""
     random = random_stream(seed)
-    mine, places = train.by_class()[label], contexts.by_class().get(label, train.by_class()[label])
+    mine = train.by_class()[label]
     source = contexts if label in contexts.by_class() else train
+    places = source.by_class()[label]
     at = places[torch.randint(len(places), (count,), generator=random)]
     chosen = mine[torch.randint(len(mine), (count,), generator=random)]
-    scene = served_scene(train, chosen, source, at, novelty, random)
+    scene = served_scene(train, chosen, source, at, novelty, random, occupied=not bare)
     latent = torch.randn(count, generator.config.latent, generator=random)
     parts = []
     for i in range(0, count, 8):
         piece = Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()})
         parts.append(complete(generator, piece, latent[i : i + 8]))
-    return torch.cat(parts), source.boxes[at], train.instances[chosen]
+    return Made(torch.cat(parts), source.boxes[at], train.instances[chosen], scene.image_B3RR)
 
 
-def object_crops(images: torch.Tensor, boxes: torch.Tensor) -> list[NDArray[np.uint8]]:
+def object_crops(images: torch.Tensor, boxes: torch.Tensor) -> Crops:
     """The label's box of each image in [-1, 1], as uint8."""
     size = images.shape[-1]
     crops = []
@@ -59,6 +78,14 @@ def window_features(windows: Windows, label: int, *, most: int) -> tuple[Floats,
     return features(object_crops(windows.floats(index), windows.boxes[index])), windows.instances[index]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The gates of every class, and the pictures that they name."""
+
+    gates: list[Gate]
+    pictures: dict[str, NDArray[np.uint8]]
+
+
 class Judge:
     """Scores a generator during training on `select`, and gates it at the end on `val`, which chose nothing.
 
@@ -67,77 +94,93 @@ class Judge:
 
     def __init__(self, train: Windows, select: Windows, val: Windows, names: dict[int, str]) -> None:
         self.train, self.select, self.val, self.names = train, select, val, names
-        self.real = {c: window_features(train, c, most=150) for c in names}
-        self.chosen_by = {c: window_features(select, c, most=150)[0] for c in names}
-        self.held = {c: window_features(val, c, most=150)[0] for c in names}
+        self.real = {c: window_features(train, c, most=MOST) for c in names}
+        self.chosen_by = {c: window_features(select, c, most=MOST)[0] for c in names}
 
     def score(self, generator: Generator) -> float:
         """Mean KID over the classes at the default novelty, lower is better."""
         values = []
         for c in self.names:
-            images, boxes, _ = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7)
-            invented, more, _ = samples_of(generator, self.train, self.select, c, count=16, novelty=0.8, seed=8)
+            made = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7)
+            invented = samples_of(generator, self.train, self.select, c, count=16, novelty=0.8, seed=8)
             reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
-            fake = features(object_crops(torch.cat([images, invented]), torch.cat([boxes, more])))
+            fake = features(object_crops(torch.cat([made.images, invented.images]), torch.cat([made.boxes, invented.boxes])))
             values.append(kid(reference, fake))
         return float(np.mean(values))
 
-    def gates(self, generator: Generator) -> list[Gate]:
+    def gates(self, generator: Generator) -> Judged:
         """Every gate of every class."""
-        found: list[Gate] = []
-        vectors = np.concatenate([self.real[c][0] for c in self.names])
-        labels = np.concatenate([np.full(len(self.real[c][0]), i, dtype=np.int64) for i, c in enumerate(self.names)])
-        agreed = cross_fitted_agreement(vectors, labels, classes=len(self.names)) if len(self.names) > 1 else np.ones(len(labels))
-        classifier = fit(vectors, labels, classes=len(self.names)) if len(self.names) > 1 else None
+        vectors, labels = self.known()
+        classes = int(labels.max()) + 1
+        agreed = cross_fitted_agreement(vectors, labels, classes=classes) if classes > 1 else None
+        classifier = fit(vectors, labels, classes=classes) if classes > 1 else None
+        judged = Judged([], {})
         for i, (c, name) in enumerate(self.names.items()):
-            images, boxes, owners = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11)
-            fake = features(object_crops(images, boxes))
-            real, instances = self.real[c]
-            held = self.held[c]
-            found.append(self._kid(name, real, held, fake))
-            found.append(self._coverage(name, real, held, fake))
-            own = [next((k for k, o in enumerate(instances.tolist()) if o == owner), None) for owner in owners.tolist()]
-            found.append(self._copying(name, real, held, fake, own))
-            if classifier is not None:
-                mine = classifier.probabilities(fake)[:, i]
-                wanted = CONSISTENCY_SHARE * float(agreed[labels == i].mean())
-                found.append(self._gate("label_consistency", name, mine, f">= {wanted:.2f} (0.8 x real)", float(mine.mean()) >= wanted, len(held)))
-        return found
+            made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11)
+            fake = features(object_crops(made.images, made.boxes))
+            seen = self.evidence(c, name, made, fake)
+            if classifier is not None and agreed is not None:
+                seen = replace(seen, agreed=classifier.probabilities(fake)[:, i], real_agreed=agreed[labels == i])
+            on_ground, overlaps = self.on_ground(generator, c)
+            self._add(judged, replace(seen, overlaps=overlaps), c, made, on_ground)
+        return judged
 
-    def _gate(self, gate: str, name: str, values: Floats, threshold: str, holds: bool, held: int, note: str = "") -> Gate:
-        mean = float(np.mean(values))
-        half = 1.96 * float(np.std(values)) / max(1, len(values)) ** 0.5
-        verdict = judge(holds, held_out=held)
-        return Gate(
-            name=gate, class_name=name, figure=mean, interval=(mean - half, mean + half), threshold=threshold, verdict=verdict,
-            count=len(values), note=note or ("" if verdict != "unknown" else f"only {held} held-out objects"),
-        )  # fmt: skip
+    def known(self) -> tuple[Floats, NDArray[np.int64]]:
+        """(features of the real training objects, their class): the classes in order, then bare ground where some is known."""
+        parts = [self.real[c][0] for c in self.names]
+        grounds = self.train.emptied()
+        some = torch.randperm(len(grounds), generator=random_stream(3))[:MOST]
+        if len(some) >= 2:
+            parts.append(features(object_crops(grounds.floats(some), grounds.boxes[some])))
+        return np.concatenate(parts), np.concatenate([np.full(len(p), i, dtype=np.int64) for i, p in enumerate(parts)])
 
-    def _kid(self, name: str, real: Floats, held: Floats, fake: Floats) -> Gate:
-        enough = len(held) >= 2
-        limit = max(KID_FLOOR, KID_RATIO * kid(real, held)) if enough else float("nan")
-        figure = kid(held if enough else real, fake)
-        low, high = kid_interval(held if enough else real, fake)
-        return Gate(
-            name="kid", class_name=name, figure=figure, interval=(low, high), threshold=f"<= {limit:.4f} (3 x train/val)",
-            verdict=judge(figure <= limit, held_out=len(held)), count=len(fake), note="" if enough else "no held-out objects",
-        )  # fmt: skip
+    def evidence(self, label: int, name: str, made: Made, fake: Floats) -> Evidence:
+        real, instances = self.real[label]
+        index = self.train.by_class()[label][:MOST]
+        views = [features(crops) for crops in looks(object_crops(self.train.floats(index), self.train.boxes[index]))]
+        row_of = {instance: row for row, instance in enumerate(instances.tolist())}
+        own = [row_of.get(owner) if DEFAULT_NOVELTY < 0.5 else None for owner in made.owners.tolist()]
+        return Evidence(name=name, train=real, views=views, held=window_features(self.val, label, most=MOST)[0], fake=fake, own=own)
 
-    def _coverage(self, name: str, real: Floats, held: Floats, fake: Floats) -> Gate:
-        reference = held if len(held) >= 2 else real
-        rng = np.random.default_rng(0)
-        some = real[rng.permutation(len(real))[: len(fake)]]
-        wanted = COVERAGE_SHARE * density_and_coverage(reference, some)[1]
-        density, coverage = density_and_coverage(reference, fake)
-        half = 1.96 * (coverage * (1 - coverage) / max(1, len(reference))) ** 0.5
-        return Gate(
-            name="coverage", class_name=name, figure=coverage, interval=(coverage - half, coverage + half),
-            threshold=f">= {wanted:.2f} (half of what real attains)", verdict=judge(coverage >= wanted, held_out=len(held)), count=len(fake),
-            note=f"density {density:.2f}",
-        )  # fmt: skip
+    def on_ground(self, generator: Generator, label: int) -> tuple[Made | None, Floats | None]:
+        """(samples on bare ground, the IoU of each change's box with the label's); None where no ground of the class is known."""
+        grounds = [w for w in (self.val.emptied(), self.train.emptied()) if label in w.by_class()]
+        if not grounds:
+            return None, None
+        made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=DEFAULT_NOVELTY, seed=12, bare=True)
+        found = []
+        for before, after, box in zip(made.before, made.images, (made.boxes * made.images.shape[-1]).tolist(), strict=True):
+            found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])
+        return made, np.array(found, dtype=np.float32)
 
-    def _copying(self, name: str, real: Floats, held: Floats, fake: Floats, own: list[int | None]) -> Gate:
-        limit = copy_threshold(real, held)
-        _, distance = nearest(fake, real, ignore_M=own if DEFAULT_NOVELTY < 0.5 else None)
-        copies = (distance < limit).astype(np.float32)
-        return self._gate("copying", name, copies, f"<= {COPY_EXCESS}", float(copies.mean()) <= COPY_EXCESS, len(held))
+    def _add(self, judged: Judged, seen: Evidence, label: int, made: Made, on_ground: Made | None) -> None:
+        for gate in gates_of(seen):
+            path = f"gates/{label}-{class_key(seen.name)}/{gate.name}.png"
+            rows = self._rows(seen, gate.name, label, made, on_ground)
+            if rows:
+                judged.pictures[path] = tile(rows)
+            judged.gates.append(replace(gate, pictures=path if rows else ""))
+
+    def _rows(self, seen: Evidence, gate: str, label: int, made: Made, on_ground: Made | None) -> list[Tensor]:
+        """What a gate's picture shows, worst first: samples over what they are compared with; of overlap, samples over their ground."""
+        if gate == "overlap" and on_ground is not None and seen.overlaps is not None:
+            order = torch.from_numpy(seen.overlaps.argsort()[:COLUMNS].copy())
+            return [framed(on_ground.images[order], on_ground.boxes[order]), on_ground.before[order]]
+        beside = self.train if gate == "copying" else self.val
+        if label not in beside.by_class():
+            return []
+        first, second = (torch.from_numpy(index[:COLUMNS].copy()) for index in worst(seen, gate))
+        shown = beside.by_class()[label][:MOST]
+        if gate == "coverage":
+            return [beside.floats(shown[first]), made.images[second]]
+        return [made.images[first], beside.floats(shown[second])]
+
+
+def framed(images: Tensor, boxes: Tensor) -> Tensor:
+    """Images [N,3,R,R] with their boxes [N,4] drawn."""
+    images, size = images.clone(), images.shape[-1]
+    for image, box in zip(images, boxes, strict=True):
+        x0, y0, x1, y1 = (min(size - 1, max(0, round(float(v) * size))) for v in box)
+        image[:, y0 : y1 + 1, [x0, x1]] = 1.0
+        image[:, [y0, y1], x0 : x1 + 1] = 1.0
+    return images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from infra.database import BATCHES, DATASETS, GENERATORS, SAMPLES, Row
@@ -16,6 +17,15 @@ from workflows.versions import publish_version
 PART = 32
 """Samples a task of the cluster; a step has as many tasks as the cluster has cores. A killed step is lost whole, and made again."""
 MOST_TASKS = 64
+ENOUGH = 0.5
+"""The share of a batch that must pass its filters, or the batch says what to do about its generator."""
+REMEDIES = {
+    "copy": "it repeats training images; raise the novelty, add real images, or stop training earlier",
+    "near_duplicate": "it repeats itself; raise the novelty, add real images, or fine-tune again with another seed",
+    "label": "its objects are not taken for their class; fine-tune longer, or lower the novelty",
+    "no_change": "its objects do not show in their boxes; fine-tune longer, or lower the novelty",
+}
+"""What helps against each reason a filter gives."""
 
 
 def batch(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -95,11 +105,23 @@ def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict
         for reason in verdict["reasons"]:
             reasons[reason] = reasons.get(reason, 0) + 1
     accepted = sum(v["accepted"] for v in verdicts)
-    result = {"batch": key, "made": len(made), "accepted": accepted, "rejected": reasons}
-    if accepted < len(made) / 2:
-        result["advice"] = "more than half was filtered out: fine-tune longer, lower the novelty, or add real images"
+    kept = [v for v in verdicts if v["accepted"]]
+    result = {
+        "batch": key, "made": len(made), "accepted": accepted, "rejected": reasons,
+        "rates": {reason: count / len(made) for reason, count in reasons.items()}, "derived": derived(kept),
+    }  # fmt: skip
+    if accepted < ENOUGH * len(made):
+        worst = max(reasons, key=lambda reason: reasons[reason])
+        result["advice"] = f"{len(made) - accepted} of {len(made)} were filtered out, most by {worst!r}: {REMEDIES[worst]}"
     database.update(BATCHES, key, state="ready", summary=result)
     return result
+
+
+def derived(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of accepted samples, how many derive from real instances, from how many of them, and how many from each, the most first."""
+    counts = Counter(instance for v in verdicts for instance in v["derived_from"])
+    by_instance = dict(counts.most_common())
+    return {"samples": sum(bool(v["derived_from"]) for v in verdicts), "instances": len(counts), "by_instance": by_instance}
 
 
 def publish(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:

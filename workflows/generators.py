@@ -9,7 +9,7 @@ from infra.database import DATASETS, GENERATORS, PROMOTIONS
 from infra.durable import step
 from infra.registry import CHALLENGER, CHAMPION
 from longtail.errors import InvalidRequest
-from longtail.gates import Verdict
+from longtail.gates import Verdict, class_key
 from longtail.recipes import FOUNDATION_PRESET
 from workflows.stack import Stack
 
@@ -51,7 +51,7 @@ def enter(
         "longtail.gates": verdict,
         "longtail.source": source,
         "longtail.classes": json.dumps(classes),
-        **{f"gate.{g['name']}.{g['class_name'].replace(' ', '_')}": f"{g['figure']:.4f} {g['verdict']}" for g in gates},
+        **{f"gate.{g['name']}.{class_key(g['class_name'])}": f"{'' if g['figure'] is None else format(g['figure'], '.4f ')}{g['verdict']}" for g in gates},
     }
     version = stack.registry.register(dataset, run=run, description=f"{source}; gates {verdict}", tags=tags)
     row = {"id": f"{dataset}:{version}", "dataset": dataset, "version": version, "uri": uri, "run": run, "classes": classes}

@@ -140,8 +140,9 @@ def previews(found: dict[str, Any]) -> str:
 def gates(found: dict[str, Any]) -> str:
     rows = []
     for g in sorted(found["trained"]["gates"], key=lambda g: ("failed", "unknown", "passed").index(g["verdict"])):
-        interval = f"{g['interval'][0]:.3f} to {g['interval'][1]:.3f}"
-        rows.append([g["name"], g["class_name"], float(g["figure"]), interval, g["threshold"], g["verdict"], g["count"], g["note"]])
+        figure, low, high = ("not measured" if v is None else f"{v:.3f}" for v in (g["figure"], *g["interval"]))
+        interval = f"{low} to {high}"
+        rows.append([g["name"], g["class_name"], figure, interval, g["threshold"], g["verdict"], g["count"], g["note"]])
     titles = ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "note"]
     return "<h2>Gates of the generator, against held-out real objects</h2>" + table(titles, rows)
 

@@ -150,7 +150,8 @@ def train(walk: Walk, name: str) -> None:
     with walk.step("fine-tune the tiny generator on the rare classes"):
         walk.found["trained"] = walk.job("/v1/generators", {"dataset": name, "budget_s": walk.setting.budget_s})
         for gate in walk.found["trained"]["gates"]:
-            walk.console.print(f"  {gate['name']:18s} {gate['class_name']:10s} {gate['figure']:7.3f}  {gate['threshold']:34s} {gate['verdict']}")
+            figure = "     --" if gate["figure"] is None else f"{gate['figure']:7.3f}"
+            walk.console.print(f"  {gate['name']:18s} {gate['class_name']:10s} {figure}  {gate['threshold']:34s} {gate['verdict']}")
 
 
 def promote_in_mlflow(walk: Walk, name: str) -> None:

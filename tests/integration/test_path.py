@@ -115,6 +115,10 @@ def test_a_batch_is_filtered_and_explained(stack, made):
     assert len(samples) == made["made"] == 6
     assert made["accepted"] == sum(s["state"] == "accepted" for s in samples)
     assert all(s["verdict"]["nearest"] and s["provenance"]["exemplar"]["sample"] for s in samples)
+    assert made["derived"]["samples"] == made["accepted"]  # novelty 0.1: each from its exemplar
+    counts = list(made["derived"]["by_instance"].values())
+    assert (len(counts), sum(counts)) == (made["derived"]["instances"], made["accepted"])
+    assert made["rates"] == {reason: count / 6 for reason, count in made["rejected"].items()}
 
 
 def test_the_same_key_and_body_is_the_same_job_and_another_body_is_refused(stack, cells, made):
@@ -272,7 +276,10 @@ def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
     registry = Registry(stack.settings.mlflow_url)
     assert registry.tags(cells, version)["longtail.weights"].endswith(".safetensors")
     run = registry.client.get_model_version(cells, str(version)).run_id
-    assert {"generator", "grids"} <= {f.path for f in registry.client.list_artifacts(run)}
+    assert {"generator", "grids", "gates", "gates.json"} <= {f.path for f in registry.client.list_artifacts(run)}
+    pictured = [g["pictures"] for g in result["gates"] if g["pictures"]]
+    folder = pictured[0].rsplit("/", 1)[0]
+    assert set(pictured) == {f.path for f in registry.client.list_artifacts(run, folder)}
     assert registry.client.get_metric_history(run, "train/l1")
     registry.client.set_registered_model_alias(cells, CHAMPION, str(version))
     wait_until(lambda: stack.client.get(f"/v1/datasets/{cells}")["serving"] == version, 60, "the swap")

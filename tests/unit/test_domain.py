@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -151,10 +152,22 @@ def test_few_instances_allow_low_novelty_and_copy_paste():
     assert check_novelty(class_name="c", instances=10, novelty=1.0, mode="synthesis") == 1.0
 
 
-def test_a_gate_with_too_few_held_out_images_is_unknown_never_passed():
-    assert judge(True, held_out=19) == "unknown"
-    assert judge(True, held_out=20) == "passed"
-    assert judge(False, held_out=20) == "failed"
+def test_a_gate_with_too_few_real_images_is_unknown_never_passed():
+    assert judge((0.0, 0.1), 0.2, at_most=True, real=19) == ("unknown", "only 19 real images to judge by; 20 are needed")
+    assert judge((0.3, 0.4), 0.2, at_most=True, real=19)[0] == "unknown"
+    assert judge((0.0, 0.1), 0.2, at_most=True, real=20) == ("passed", "")
+    assert judge((0.3, 0.4), 0.2, at_most=True, real=20) == ("failed", "")
+
+
+def test_a_gate_whose_interval_spans_its_threshold_is_unknown():
+    assert judge((0.1, 0.3), 0.2, at_most=True, real=50)[0] == judge((0.1, 0.3), 0.2, at_most=False, real=50)[0] == "unknown"
+    assert judge((0.2, 0.3), 0.2, at_most=False, real=50)[0] == "passed"
+    assert judge((0.1, 0.19), 0.2, at_most=False, real=50)[0] == "failed"
+
+
+@pytest.mark.parametrize(("interval", "limit"), [((0.0, math.nan), 1.0), ((math.nan, math.nan), 1.0), ((0.0, 0.1), math.nan)])
+def test_what_could_not_be_measured_is_unknown(interval, limit):
+    assert judge(interval, limit, at_most=True, real=50) == ("unknown", "could not be measured")
 
 
 def test_expansion_fills_the_rarest_first_within_its_budget():

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from longtail.boxes import xyxy_to_xywh
@@ -16,15 +17,16 @@ from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance
 from trainers import checkpoints, weights
 from trainers.architectures import build_generator
-from trainers.bank import PER_CLASS, Bank, build_bank
+from trainers.bank import PER_CLASS, Bank, build_bank, crop
 from trainers.compose import Warp, composite, degrade, ground_color, mask_map, mix, warp_exemplar
 from trainers.dataset import ObjectRef, to_lay_elsewhere
 from trainers.filters import Candidate, judge_batch
 from trainers.finetune import halve
 from trainers.loop import apply_remedy, train
 from trainers.quality.consistency import cross_fitted_agreement
-from trainers.quality.copying import copy_threshold, nearest
+from trainers.quality.copying import copy_threshold, looks, nearest
 from trainers.quality.coverage import density_and_coverage
+from trainers.quality.features import features
 from trainers.quality.kid import kid
 from trainers.render import Order, Painter, masked, render, visibility
 from trainers.state import TrainState
@@ -419,6 +421,27 @@ def test_the_only_instance_of_a_class_is_no_copy_of_itself():
     assert "nearest_distance" not in verdict.figures
     (other,) = judge_batch(bank, [Candidate(replace(record, exemplar=None), 0, vector, change=50.0, overlap=1.0)])
     assert other.figures["nearest_distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_mirrored_training_object_is_a_copy():
+    rng = np.random.default_rng(0)
+    blobs = [np.asarray(Image.fromarray(rng.integers(0, 255, (5, 5, 3), dtype=np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)) for _ in range(41)]
+    image = np.concatenate(blobs[:40], 1)
+    boxes = [(64.0 * i, 0.0, 64.0 * i + 64, 64.0) for i in range(40)]
+    sample = SimpleNamespace(id="s", width=2560, height=64, annotations=[Annotation(category_id=0, bbox_xywh=(b[0], b[1], 64.0, 64.0)) for b in boxes])
+    objects = [SimpleNamespace(sample=sample, position=i, box_xyxy=b, label=0, key=f"s#{i}") for i, b in enumerate(boxes)]
+    view = SimpleNamespace(objects=lambda split: objects[:20] if split == "train" else objects[20:], names=["a"], pixels=lambda s: (image, None))
+    bank = build_bank(view, whole=frozenset({0}))
+    record = Provenance(
+        mode="inpaint", class_name="a", seed=1, novelty=0.8, model=None, model_version=None, model_uri=None, background=None, exemplar=None,
+        box_xyxy=boxes[0],
+    )  # fmt: skip
+    real = crop(image, boxes[3])
+    shown = {"mirrored": real[:, ::-1], "cropped": looks([real])[1][0], "another": blobs[40]}
+    candidates = [Candidate(record, 0, v, change=50.0, overlap=1.0) for v in features([np.ascontiguousarray(s) for s in shown.values()])]
+    verdicts = dict(zip(shown, judge_batch(bank, candidates), strict=True))
+    assert {what for what, v in verdicts.items() if "copy" in v.reasons} == {"mirrored", "cropped"}
+    assert verdicts["mirrored"].nearest == verdicts["cropped"].nearest == "s#3"
 
 
 def test_neither_instance_that_a_sample_is_mixed_from_counts_as_copied():

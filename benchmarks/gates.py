@@ -1,0 +1,193 @@
+"""The gates themselves, measured: how often real images pass and cheats fail, at 20, 50 and 200 real images.
+
+    python -m benchmarks.gates [--draws 100] [--quick]
+
+Red cells of the shipped blood-cell images. A draw takes n of them as training objects and n others as held-out ones; 100 "samples" are
+other real cells, or what a cheat would return. A gate is right where real cells pass it and its cheat fails; "unknown" is counted apart.
+The draws share their pool of cells, so the shares are of this pool. Writes the table in docs/evidence.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.packs import Part, objects
+from benchmarks.report import Figure, save, write_between
+from services.demo.packs import PACKS
+from trainers import device
+from trainers.gating import ON_GROUND, SAMPLES, object_crops
+from trainers.quality.consistency import cross_fitted_agreement, fit
+from trainers.quality.copying import looks
+from trainers.quality.features import features
+from trainers.quality.gates import Evidence, gates_of
+from trainers.render import visibility
+from trainers.windows import Instance, Windows, cut_windows
+
+PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+COUNTS = (20, 50, 200)
+POOL = 700
+OTHERS = 100
+JITTER = 6
+Floats = NDArray[np.float32]
+Crops = list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Features of red cells [P,D], mirrored and their middles, of all three slightly altered and of cells turned, of other classes, of noise [F,D].
+
+    `overlaps` [P] are IoUs of a laid cell's change with its label, `beside` [P] with a label that was put beside it.
+    """
+
+    cells: Floats
+    views: list[Floats]
+    altered: list[Floats]
+    others: dict[str, Floats]
+    noise: Floats
+    overlaps: Floats
+    beside: Floats
+
+
+def gather(pool: int) -> Material:
+    root = PACKS / "bccd"
+    found: dict[str, list[Instance]] = {}
+    for split in ("train", "val", "test"):
+        part = Part(root / "annotations" / f"coco_{split}.json", root, lambda _: True, lambda _, annotation: str(annotation["name"]))
+        for _, name, instance in objects(part):
+            found.setdefault(name, []).append(instance)
+    rng = np.random.default_rng(0)
+    windows = {name: windows_of([mine[i] for i in rng.permutation(len(mine))[:pool]]) for name, mine in found.items()}
+    cells = crops_of(windows["RBC"])
+    views = looks(cells)
+    altered = [features([jittered(crop, rng) for crop in some]) for some in (cells, *views, [turned(crop, rng) for crop in cells])]
+    others = {name: features(crops_of(w)[:OTHERS]) for name, w in windows.items() if name != "RBC"}
+    noise = features([rng.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in range(SAMPLES)])
+    return Material(features(cells), [features(v) for v in views], altered, others, noise, *(overlaps_of(windows["RBC"], beside=b) for b in (False, True)))
+
+
+def windows_of(found: list[Instance]) -> Windows:
+    return cut_windows(found, resolution=64, per_instance=1, seed=0, fixed=True)
+
+
+def crops_of(windows: Windows) -> Crops:
+    index = torch.arange(len(windows))
+    return object_crops(windows.floats(index), windows.boxes)
+
+
+def jittered(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The crop a little brighter or darker, with a little noise: what a memorised picture looks like."""
+    return (crop.astype(np.float32) + rng.uniform(-JITTER, JITTER) + rng.normal(0, 2, crop.shape)).clip(0, 255).astype(np.uint8)
+
+
+def turned(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The crop turned by up to 10 degrees, with up to a tenth more or less contrast: what a copy is after a change of its own."""
+    pad = max(crop.shape) // 4
+    wide = Image.fromarray(np.pad(crop, ((pad, pad), (pad, pad), (0, 0)), mode="reflect"))
+    back = np.asarray(wide.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR))[pad:-pad, pad:-pad].astype(np.float32)
+    return ((back - back.mean()) * rng.uniform(0.9, 1.1) + back.mean()).clip(0, 255).astype(np.uint8)
+
+
+def overlaps_of(windows: Windows, *, beside: bool) -> Floats:
+    """[P]: IoU of the changed region's box with the label's for cells cut away and laid back, or with a label most of a side further."""
+    found = []
+    for i in range(len(windows)):
+        after = windows.images[i].permute(1, 2, 0).numpy()
+        x0, y0, x1, y1 = (windows.boxes[i] * after.shape[0]).tolist()
+        before = after.copy()
+        before[int(y0) : round(y1), int(x0) : round(x1)] = np.median(after[:4].reshape(-1, 3), 0)
+        away = (x1 - x0) * (-1.0 if x0 + x1 > after.shape[1] else 1.0) * 0.6 if beside else 0.0
+        found.append(visibility(before, after, (x0 + away, y0, x1 + away, y1))[1])
+    return np.array(found, dtype=np.float32)
+
+
+REAL = "other real cells"
+CASES = {
+    "training images": "copying",
+    "training images, mirrored": "copying",
+    "the middles of training images": "copying",
+    "training images, turned and with other contrast": "copying",
+    "another class": "label_consistency",
+    "one image": "coverage",
+    "noise": "kid",
+    "box beside its object": "overlap",
+}
+"""What a cheat returns, and the gate that must fail it."""
+
+
+def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str, Evidence]:
+    """{what is returned: evidence of it} for one draw of n training and n held-out cells."""
+    order = rng.permutation(len(material.cells))
+    train, held, rest = order[:count], order[count : 2 * count], order[2 * count : 2 * count + SAMPLES]
+    parts = [material.cells[train], *(o[rng.permutation(len(o))[:count]] for o in material.others.values())]
+    vectors, labels = np.concatenate(parts), np.concatenate([np.full(len(p), i, dtype=np.int64) for i, p in enumerate(parts)])
+    classifier = fit(vectors, labels, classes=len(parts))
+    real = Evidence(
+        name="RBC", train=parts[0], views=[v[train] for v in material.views], held=material.cells[held], fake=material.cells[rest],
+        own=[None] * len(rest), real_agreed=cross_fitted_agreement(vectors, labels, classes=len(parts))[labels == 0],
+    )  # fmt: skip
+    seen = train[rng.integers(count, size=SAMPLES)]
+    other = next(iter(material.others.values()))
+    returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
+    returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
+    cases = {
+        what: replace(real, fake=fake, agreed=classifier.probabilities(fake)[:, 0], overlaps=material.overlaps[rest[:ON_GROUND]])
+        for what, fake in returned.items()
+    }
+    return cases | {"box beside its object": replace(cases[REAL], overlaps=material.beside[rest[:ON_GROUND]])}
+
+
+def verdicts(material: Material, count: int, draws: int) -> dict[tuple[str, str], Counter[str]]:
+    """{(what is returned, gate): how often it said what}."""
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for draw in range(draws):
+        for what, seen in drawn(material, count, np.random.default_rng([count, draw])).items():
+            for gate in gates_of(seen):
+                if what == REAL or gate.name == CASES[what]:
+                    found.setdefault((what, gate.name), Counter())[gate.verdict] += 1
+    return found
+
+
+def table(found: dict[int, dict[tuple[str, str], Counter[str]]]) -> str:
+    """Of each case and gate, at each n: passed / unknown / failed in per cent, the right one in bold."""
+    lines = ["| what is returned | gate | " + " | ".join(f"n = {n}" for n in found) + " |", "| --- | --- |" + " --- |" * len(found)]
+    for case in next(iter(found.values())):
+        cells = []
+        for by_case in found.values():
+            seen, right = by_case[case], "passed" if case[0] == REAL else "failed"
+            shares = {v: f"{100 * seen[v] / seen.total():.0f}" for v in ("passed", "unknown", "failed")}
+            cells.append(" / ".join(f"**{share}**" if v == right else share for v, share in shares.items()))
+        lines.append(f"| {case[0]} | {case[1]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--quick", action="store_true", help="ten draws; docs/evidence.md stays as it is")
+    arguments = parser.parse_args()
+    with device.best_device():
+        material = gather(POOL)
+        found = {}
+        for count in COUNTS:
+            found[count] = verdicts(material, count, 10 if arguments.quick else arguments.draws)
+            print(f"n = {count}: done", flush=True)
+    figures = []
+    for count, by_case in found.items():
+        for (what, gate), seen in by_case.items():
+            figures += [Figure(f"{count}/{what}/{gate}/{v}", seen[v] / seen.total(), "share") for v in ("passed", "unknown", "failed")]
+    save("gates", figures, quick=arguments.quick, gpu=device.name())
+    print(table(found))
+    if not arguments.quick:
+        write_between(PAGE, "gates", table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The gates: real images pass them, and each cheat fails the one that is there for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.gates import CASES, REAL, drawn, gather
+from longtail.gates import Gate, class_key
+from longtail.recipes import NetworkConfig
+from trainers.architectures import build_generator
+from trainers.gating import COLUMNS, ON_GROUND, SAMPLES, Judge
+from trainers.quality.gates import Evidence, gates_of, worst
+from trainers.quality.intervals import mean_interval, share_interval
+from trainers.windows import Instance, cut_windows, on_grounds
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """Evidence of real red cells and of every cheat, with 40 training and 40 held-out cells."""
+    return drawn(gather(180), COUNT, np.random.default_rng(0))
+
+
+def test_real_cells_fail_no_gate_and_pass_most(cases):
+    said = {g.name: g.verdict for g in gates_of(cases[REAL])}
+    assert set(said) == {"kid", "coverage", "copying", "label_consistency", "overlap"}
+    assert "failed" not in said.values()
+    assert said["kid"] == said["coverage"] == said["label_consistency"] == said["overlap"] == "passed"
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_cheat_fails_its_gate(cases, what):
+    gate = next(g for g in gates_of(cases[what]) if g.name == CASES[what])
+    assert gate.verdict == "failed", gate
+    assert gate.interval[0] <= gate.figure <= gate.interval[1]
+
+
+def test_a_sample_of_its_own_exemplar_is_derived_and_no_copy(cases):
+    seen = cases["training images"]
+    alone = replace(seen, fake=seen.train.copy(), own=list(range(len(seen.train))))
+    copies = next(g for g in gates_of(alone) if g.name == "copying")
+    assert copies.figure < 0.2
+    assert next(g for g in gates_of(replace(alone, own=[None] * COUNT)) if g.name == "copying").figure == 1
+
+
+def test_the_worst_come_first(cases):
+    seen = cases[REAL]
+    mixed = replace(seen, fake=np.concatenate([seen.fake[:9], cases["noise"].fake[:1]]), own=[None] * 10, agreed=np.linspace(1, 0.1, 10))
+    assert worst(mixed, "kid")[0][0] == 9
+    assert worst(mixed, "label_consistency")[0].tolist() == list(range(9, -1, -1))
+    copy = replace(mixed, fake=np.concatenate([seen.fake[:3], seen.views[0][7:8]]), own=[None] * 4)
+    order, beside = worst(copy, "copying")
+    assert (order[0], beside[0]) == (3, 7)
+
+
+def test_few_held_out_objects_are_never_enough_to_pass_or_fail(cases):
+    seen = cases["training images"]
+    few = replace(seen, held=seen.held[:12])
+    assert {g.name: g.verdict for g in gates_of(few) if g.name in ("kid", "coverage", "copying")} == dict.fromkeys(("kid", "coverage", "copying"), "unknown")
+    assert all("12 real images" in g.note for g in gates_of(few) if g.name in ("kid", "coverage", "copying"))
+
+
+def test_nothing_held_out_is_unknown():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(30, 8))
+    seen = Evidence(name="c", train=vectors[:5], views=[], held=vectors[:0], fake=vectors[5:], own=[None] * 25)
+    assert {g.verdict for g in gates_of(seen)} == {"unknown"}
+
+
+def test_intervals_of_shares_and_means():
+    assert share_interval(0, 0) == (0.0, 1.0)
+    low, high = share_interval(10, 100)
+    assert (low, high) == pytest.approx((0.0552, 0.1744), abs=1e-4)
+    assert share_interval(0, 20)[0] == 0 and share_interval(20, 20)[1] == 1
+    assert mean_interval(np.array([1.0])) == (-np.inf, np.inf)
+    assert mean_interval(np.array([0.0, 1.0] * 50)) == pytest.approx((0.5 - 0.0985, 0.5 + 0.0985), abs=1e-3)
+
+
+def squares(count, *, seed, bare=True):
+    """Two classes of textured squares, with bare places of their size beside them."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        image = np.full((80, 80, 3), rng.integers(30, 220, 3), dtype=np.uint8)
+        image[8:24, 8:24] = rng.integers(0, 120 + 100 * (i % 2), (16, 16, 3))
+        found.append(Instance(image, (8.0, 8.0, 24.0, 24.0), i % 2))
+    found = on_grounds(found, [f.image for f in found], [[f.box_xyxy] for f in found], rng) if bare else found
+    return cut_windows(found, resolution=32, per_instance=1, seed=0, fixed=True)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    return build_generator(NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16), num_classes=2).eval()
+
+
+def test_every_class_gets_every_gate_and_the_pictures_that_it_names(generator):
+    judged = Judge(squares(24, seed=0), squares(8, seed=1), squares(48, seed=2), {0: "dark", 1: "light (new)"}).gates(generator)
+    names = ["kid", "coverage", "copying", "label_consistency", "overlap"]
+    assert [(g.class_name, g.name) for g in judged.gates] == [(c, n) for c in ("dark", "light (new)") for n in names]
+    assert {g.name: g.count for g in judged.gates} == dict.fromkeys(names, SAMPLES) | {"overlap": ON_GROUND}
+    assert {g.pictures for g in judged.gates} == set(judged.pictures)
+    assert "gates/1-light__new_/kid.png" in judged.pictures
+    assert all(p.shape == (64, 32 * COLUMNS, 3) and p.std() > 0 for p in judged.pictures.values())
+
+
+def test_one_class_alone_is_held_against_bare_ground(generator):
+    train, val = squares(24, seed=0), squares(48, seed=2)
+    ones = [w.subset(w.by_class()[0]) for w in (train, val)]
+    judged = Judge(ones[0], ones[1], ones[1], {0: "dark"}).gates(generator)
+    assert "label_consistency" in {g.name for g in judged.gates}
+
+
+def test_without_ground_or_held_out_objects_what_cannot_be_said_is_unknown(generator):
+    train = squares(24, seed=0, bare=False)
+    none = train.subset(torch.zeros(0, dtype=torch.long))
+    judged = Judge(train, none, none, {0: "dark", 1: "light"}).gates(generator)
+    assert {g.name for g in judged.gates} == {"kid", "coverage", "copying", "label_consistency"}
+    assert {g.verdict for g in judged.gates if g.name != "label_consistency"} == {"unknown"}
+    json.dumps([g.to_json() for g in judged.gates], allow_nan=False)
+
+
+def test_what_could_not_be_measured_is_none_in_json():
+    gate = Gate(name="kid", class_name="c", figure=float("nan"), interval=(0.0, float("inf")), threshold="", verdict="unknown", count=0)
+    assert (gate.to_json()["figure"], gate.to_json()["interval"]) == (None, [0.0, None])
+
+
+def test_a_class_of_any_name_has_a_key():
+    assert class_key("light (new)/2") == "light__new__2"
+    assert class_key("..") == "_"
+    assert class_key("größe") == "größe"

@@ -1,0 +1,142 @@
+"""The gates of one class: what its samples' features say against held-out real objects, each with interval, threshold and verdict.
+
+Thresholds are what real images attain, so that real images pass; how often they do, and how often cheats do not, is measured by
+benchmarks/gates.py (docs/evidence.md). FID is not among them: at these counts it is bias.
+Shape legend: N training objects, M held-out objects, F samples, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtail.gates import CONSISTENCY_SHARE, COPY_EXCESS, COVERAGE_SHARE, KID_FLOOR, KID_RATIO, OVERLAP_IOU, OVERLAP_SHARE, Gate, judge
+from trainers.quality.copying import copy_threshold, nearest
+from trainers.quality.coverage import density_and_coverage, distances
+from trainers.quality.intervals import mean_interval, share_interval
+from trainers.quality.kid import kid, kid_interval
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gates of a class look at.
+
+    `views` [V][N,D] are the training objects mirrored and cropped; `own` [F] the training object that a sample derives from, which
+    is no copy, or None; `agreed` [F] the probability of the label by a classifier of real objects, `real_agreed` [N] what it gives real
+    ones that it never saw, both None where there is no class to mistake this one for; `overlaps` [F'] the IoU of each changed region's
+    box with the label, None where the class is the whole image.
+    """
+
+    name: str
+    train: Floats
+    views: Sequence[Floats]
+    held: Floats
+    fake: Floats
+    own: Sequence[int | None]
+    agreed: Floats | None = None
+    real_agreed: Floats | None = None
+    overlaps: Floats | None = None
+
+
+def gates_of(seen: Evidence) -> list[Gate]:
+    found = [kid_gate(seen), coverage_gate(seen), copying_gate(seen)]
+    if seen.agreed is not None and seen.real_agreed is not None:
+        found.append(consistency_gate(seen, seen.agreed, seen.real_agreed))
+    if seen.overlaps is not None:
+        found.append(overlap_gate(seen, seen.overlaps))
+    return found
+
+
+def kid_gate(seen: Evidence) -> Gate:
+    """KID to held-out objects, at most `KID_RATIO` times what as many training objects may have: the upper end of their interval."""
+    train = as_many(seen.train, len(seen.fake))
+    reach = kid_interval(train, seen.held)[1] if min(len(train), len(seen.held)) >= 2 else float("nan")
+    limit = max(KID_FLOOR, KID_RATIO * reach)
+    interval = kid_interval(seen.held, seen.fake) if min(len(seen.held), len(seen.fake)) >= 2 else (0.0, float("nan"))
+    said, why = judge(interval, limit, at_most=True, real=len(seen.held))
+    return Gate(
+        name="kid", class_name=seen.name, figure=kid(seen.held, seen.fake), interval=interval, verdict=said, count=len(seen.fake),
+        threshold=f"<= {limit:.3f} ({KID_RATIO:g} x what train attains)", note=why,
+    )  # fmt: skip
+
+
+def coverage_gate(seen: Evidence) -> Gate:
+    """Share of the held-out objects with a sample among their neighbours, at least half of what as many training objects attain."""
+    limit = COVERAGE_SHARE * density_and_coverage(seen.held, as_many(seen.train, len(seen.fake)))[1]
+    density, coverage = density_and_coverage(seen.held, seen.fake)
+    covered = 0 if np.isnan(coverage) else round(coverage * len(seen.held))
+    interval = share_interval(covered, len(seen.held))
+    said, why = judge(interval, limit, at_most=False, real=len(seen.held))
+    return Gate(
+        name="coverage", class_name=seen.name, figure=coverage, interval=interval, verdict=said, count=len(seen.fake),
+        threshold=f">= {limit:.2f} ({COVERAGE_SHARE:g} x what train attains)", note="; ".join(filter(None, [f"density {density:.2f}", why])),
+    )  # fmt: skip
+
+
+def as_many(train: Floats, count: int) -> Floats:
+    """At most so many of the training objects."""
+    return train[np.random.default_rng(0).permutation(len(train))[:count]]
+
+
+def copy_distances(seen: Evidence) -> tuple[Floats, NDArray[np.intp], float]:
+    """(distance of each sample to the nearest view of a training object [F], which object [F], below what it is a copy)."""
+    every = [seen.train, *seen.views]
+    found = [nearest(seen.fake, view, ignore_M=list(seen.own)) for view in every]
+    apart = np.stack([distance for _, distance in found])
+    index = np.stack([i for i, _ in found])[apart.argmin(0), np.arange(len(seen.fake))]
+    return apart.min(0), index, copy_threshold(seen.train, seen.held, views=seen.views)
+
+
+def copying_gate(seen: Evidence) -> Gate:
+    """Share of samples nearer to a training object, mirrored and cropped ones too, than held-out objects are."""
+    apart, _, near = copy_distances(seen)
+    copies = int((apart < near).sum())
+    interval = share_interval(copies, len(apart))
+    said, why = judge(interval, COPY_EXCESS, at_most=True, real=len(seen.held))
+    return Gate(
+        name="copying", class_name=seen.name, figure=copies / max(1, len(apart)), interval=interval, verdict=said, count=len(apart),
+        threshold=f"<= {COPY_EXCESS:g}", note=why,
+    )  # fmt: skip
+
+
+def consistency_gate(seen: Evidence, agreed: Floats, real_agreed: Floats) -> Gate:
+    """Mean probability of the label by a classifier of real objects, at least `CONSISTENCY_SHARE` of what real ones get."""
+    limit, interval = CONSISTENCY_SHARE * float(np.mean(real_agreed)), mean_interval(agreed)
+    said, why = judge(interval, limit, at_most=False, real=len(real_agreed))
+    return Gate(
+        name="label_consistency", class_name=seen.name, figure=float(np.mean(agreed)), interval=interval, verdict=said, count=len(agreed),
+        threshold=f">= {limit:.2f} ({CONSISTENCY_SHARE:g} x real)", note=why,
+    )  # fmt: skip
+
+
+def overlap_gate(seen: Evidence, overlaps: Floats) -> Gate:
+    """Share of samples whose change lies where their label does."""
+    there = int((overlaps >= OVERLAP_IOU).sum())
+    interval = share_interval(there, len(overlaps))
+    said, why = judge(interval, OVERLAP_SHARE, at_most=False, real=len(overlaps))
+    return Gate(
+        name="overlap", class_name=seen.name, figure=there / max(1, len(overlaps)), interval=interval, verdict=said, count=len(overlaps),
+        threshold=f">= {OVERLAP_SHARE:g} with IoU >= {OVERLAP_IOU:g}", note=why,
+    )  # fmt: skip
+
+
+def worst(seen: Evidence, gate: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(samples or, for coverage, held-out objects, those that speak most against it first; what lies beside each).
+
+    Beside a sample lies the nearest held-out object, or for copying the nearest training object; beside a held-out object, the nearest sample.
+    """
+    if gate == "copying":
+        apart, index, _ = copy_distances(seen)
+        order = apart.argsort()
+        return order, index[order]
+    across = distances(seen.fake, seen.held)
+    if gate == "coverage":
+        order = (-across.min(0)).argsort()
+        return order, across.argmin(0)[order]
+    order = seen.agreed.argsort() if gate == "label_consistency" and seen.agreed is not None else (-across.min(1)).argsort()
+    return order, across.argmin(1)[order]
