@@ -28,6 +28,7 @@ from trainers.grids import grid
 from trainers.loop import Progress as LoopProgress
 from trainers.loop import train
 from trainers.render import SERVED_MARGIN
+from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
 from trainers.upscale import CROP_PX, FACTORS, WORTH, Upscaler, UpscalerConfig, crops, gain, train_upscaler
 from trainers.windows import Instance, Windows, cut_windows, gray_labels, on_grounds, resize
@@ -59,9 +60,10 @@ def run_finetune(
               "longtail.start": start},
     )  # fmt: skip
     judge = Judge(data.singles, data.select, data.judging, data.names)
-    saved = state.elapsed_s
+    saved, curves = state.elapsed_s, Curves()
     for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
         log_progress(registry, run, state, data, at)
+        curves.add(at)
         report(at.fraction * 0.82, f"{PHASES[at.phase]}: {at.images} images", phase=at.phase, figures=at.figures)
         if state.elapsed_s - saved >= state.recipe.checkpoint_every_s:
             saved = state.elapsed_s
@@ -76,10 +78,16 @@ def run_finetune(
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
     registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
-    registry.log_file(run, "grids/final.png", to_png(grid(state, data.val)))
+    final = grid(state, data.val)
+    registry.log_file(run, "grids/final.png", to_png(final))
     for path, picture in judged.pictures.items():
         registry.log_file(run, path, to_png(picture))
-    registry.log_file(run, "gates.json", json.dumps(gates, indent=1).encode())
+    latent = interpolations(state.ema.module, data.singles, data.names)
+    page, twin = training_report(
+        f"{view.dataset}: a generator of {', '.join(classes)}", judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent
+    )
+    registry.log_file(run, "report.html", page.encode())
+    registry.log_file(run, "report.json", twin.encode())
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
     registry.log_figures(run, measured, step=state.step)
     registry.finish_run(run)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from infra.pages import document, text
 from longtail.datasets import RARE_SHARE, TINY_PX, TRAINABLE
 from longtail.samples import SPLITS
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c2230}
-h1{margin-bottom:0}h2{margin-top:2.2rem;border-bottom:1px solid #d5d9e2;padding-bottom:.2rem}
-table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.25rem .7rem;text-align:left;border-bottom:1px solid #e6e9ef;vertical-align:middle}
-td.n{text-align:right;font-variant-numeric:tabular-nums}.note{color:#5b6372}.bad{color:#b3261e}.rare{background:#fff4e0}
-svg text{font:11px system-ui,sans-serif;fill:#5b6372}code{background:#f4f6f9;padding:0 .2rem}
-"""
 COLOURS = {"train": "#3b6fd4", "val": "#e0a526", "test": "#7a8699"}
 BAR_PX, HIST_PX, MAP_PX = 420, 200, 88
 
@@ -24,12 +17,7 @@ def health_page(dataset: str, version: int, health: dict[str, Any], copies: dict
     """HTML of what `GET .../health` says; nothing in it is fetched from elsewhere."""
     classes = health["classes"]
     parts = [f"<h1>{text(dataset)}, version {version}</h1>", head(health), findings(classes, copies), counts(classes), boxes(classes), targets(classes)]
-    top = f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(dataset)} v{version}</title><style>{STYLE}</style>"
-    return f"{top}{''.join(parts)}{copies_of(copies)}</html>"
-
-
-def text(value: object) -> str:
-    return html.escape(str(value))
+    return document(f"{dataset} v{version}", *parts, copies_of(copies))
 
 
 def head(health: dict[str, Any]) -> str:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c2230}
-h1{margin-bottom:0}h2{margin-top:2.4rem;border-bottom:1px solid #d5d9e2;padding-bottom:.2rem}
-table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.25rem .7rem;text-align:left;border-bottom:1px solid #e6e9ef}
-td.n{text-align:right;font-variant-numeric:tabular-nums}.passed,.helped,.positive{color:#0a7a3d}.failed,.harmed,.negative{color:#b3261e}
-.unknown,.inconclusive{color:#8a6d00}.crop{position:relative;display:inline-block;margin:.2rem}.crop img{display:block}
-.box{position:absolute;border:2px solid #e5007d;box-sizing:border-box}figure{display:inline-block;margin:.3rem;vertical-align:top;text-align:center}
-figcaption{font-size:12px;color:#5b6372}pre{background:#f4f6f9;padding:.8rem;overflow:auto}.note{color:#5b6372}
-"""
+from infra.pages import document, listed, table, text
+
 WIDTH = 130
 
 
@@ -26,30 +18,10 @@ def write_report(out: Path, found: dict[str, Any], seconds: dict[str, float]) ->
     page = out / "report.html"
     sections = (head, failures, counts, previews, samples, gates, uplift, versions, provenance)
     body = "\n".join(section(found) for section in sections) + timing(seconds)
-    top = f"<!doctype html><html lang=en><meta charset=utf-8><title>Longtail</title><style>{STYLE}</style>"
-    page.write_text(f"{top}{body}</html>", encoding="utf-8")
+    page.write_text(document("Longtail", body), encoding="utf-8")
     twin = {k: v for k, v in found.items() if k not in ("previews", "pictures", "sample_image")}
     (out / "report.json").write_text(json.dumps({**twin, "seconds": seconds}, indent=1))
     return page
-
-
-def text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    top = "".join(f"<th>{text(t)}</th>" for t in titles)
-    lines = "".join("<tr>" + "".join(cell(v) for v in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{lines}</table>"
-
-
-def cell(value: object) -> str:
-    if isinstance(value, float):
-        return f'<td class=n>{value:.3f}</td>'
-    if isinstance(value, int):
-        return f'<td class=n>{value}</td>'
-    marked = f' class={value}' if value in ("passed", "failed", "unknown", "helped", "harmed", "inconclusive", "positive", "negative") else ""
-    return f"<td{marked}>{text(value)}</td>"
 
 
 def head(found: dict[str, Any]) -> str:
@@ -69,8 +41,7 @@ def failures(found: dict[str, Any]) -> str:
         lines.append(f"the uplift on AP50 is {found['uplift']['proof']}: `latest` moved only because the request said accept_unproven")
     lines += [f"batch {b['batch']}: {b['made'] - b['accepted']} of {b['made']} filtered out {b['rejected']}" for b in found["batches"] if b["rejected"]]
     lines += [f"a preview failed during the swap: {e}" for e in found["swap"]["failed"]]
-    items = "".join(f"<li>{text(line)}</li>" for line in lines) or "<li>nothing</li>"
-    return f"<h2>What did not go well</h2><ul>{items}</ul>"
+    return f"<h2>What did not go well</h2>{listed(lines)}"
 
 
 def counts(found: dict[str, Any]) -> str:

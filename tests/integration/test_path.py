@@ -276,7 +276,7 @@ def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
     registry = Registry(stack.settings.mlflow_url)
     assert registry.tags(cells, version)["longtail.weights"].endswith(".safetensors")
     run = registry.client.get_model_version(cells, str(version)).run_id
-    assert {"generator", "grids", "gates", "gates.json"} <= {f.path for f in registry.client.list_artifacts(run)}
+    assert {"generator", "grids", "gates", "report.html", "report.json"} <= {f.path for f in registry.client.list_artifacts(run)}
     pictured = [g["pictures"] for g in result["gates"] if g["pictures"]]
     folder = pictured[0].rsplit("/", 1)[0]
     assert set(pictured) == {f.path for f in registry.client.list_artifacts(run, folder)}

@@ -11,11 +11,13 @@ import torch
 
 from benchmarks.gates import CASES, REAL, drawn, gather
 from longtail.gates import Gate, class_key
-from longtail.recipes import NetworkConfig
+from longtail.recipes import NetworkConfig, Recipe
 from trainers.architectures import build_generator
 from trainers.gating import COLUMNS, ON_GROUND, SAMPLES, Judge
+from trainers.loop import Progress
 from trainers.quality.gates import Evidence, gates_of, worst
 from trainers.quality.intervals import mean_interval, share_interval
+from trainers.report import Curves, interpolations, training_report
 from trainers.windows import Instance, cut_windows, on_grounds
 
 COUNT = 40
@@ -135,3 +137,24 @@ def test_a_class_of_any_name_has_a_key():
     assert class_key("light (new)/2") == "light__new__2"
     assert class_key("..") == "_"
     assert class_key("größe") == "größe"
+
+
+def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generator):
+    train, val = squares(24, seed=0), squares(48, seed=2)
+    names = {0: "dark", 1: "<b>light</b>"}
+    judged = Judge(train, val, val, names).gates(generator)
+    curves = Curves()
+    for images in (8, 16):
+        curves.add(Progress("warm", 1, images, 1.0, 0.5, {"l1": 1.0 / images, "broken": float("nan")}, score=2.0))
+    latent = interpolations(generator, train, names)
+    assert latent.shape == (64, 320, 3)
+    page, twin = training_report("cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent)
+    body = json.loads(twin)
+    assert "<b>light" not in page and "&lt;b&gt;light" in page and "<title>cells &amp; more</title>" in page
+    assert set(body["curves"]) == {"l1", "KID on val"}
+    assert len(body["gates"]) == len(judged.gates) == page.count("<tr><td>")
+    verdicts = [g["verdict"] for g in body["gates"]]
+    assert "failed" in verdicts  # a generator that never learned
+    assert page.index("class=failed") < page.find("class=passed", page.index("class=failed"))
+    assert page.count("data:image/png;base64,") == len(judged.pictures) + 2
+    assert "http" not in page.replace("http://www.w3.org", "")

@@ -1,0 +1,70 @@
+"""Self-contained HTML pages: their look, escaped text, tables, pictures and curves inside them. Nothing in them is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c2230}
+h1{margin-bottom:0}h2{margin-top:2.4rem;border-bottom:1px solid #d5d9e2;padding-bottom:.2rem}
+table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.25rem .7rem;text-align:left;border-bottom:1px solid #e6e9ef;vertical-align:middle}
+td.n{text-align:right;font-variant-numeric:tabular-nums}.passed,.helped,.positive{color:#0a7a3d}.bad,.failed,.harmed,.negative{color:#b3261e}
+.unknown,.inconclusive{color:#8a6d00}.rare{background:#fff4e0}.note{color:#5b6372}
+.crop{position:relative;display:inline-block;margin:.2rem}.crop img{display:block}
+.box{position:absolute;border:2px solid #e5007d;box-sizing:border-box}figure{display:inline-block;margin:.3rem;vertical-align:top}
+figcaption{font-size:12px;color:#5b6372}figure img{max-width:100%}pre{background:#f4f6f9;padding:.8rem;overflow:auto}code{background:#f4f6f9;padding:0 .2rem}
+svg text{font:11px system-ui,sans-serif;fill:#5b6372}
+"""
+MARKED = frozenset({"passed", "failed", "unknown", "helped", "harmed", "inconclusive", "positive", "negative"})
+CURVE_PX = (320, 90)
+
+
+def document(title: str, *parts: str) -> str:
+    return f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>{''.join(parts)}</html>"
+
+
+def text(value: object) -> str:
+    """The value as text that no browser takes for markup."""
+    return html.escape(str(value))
+
+
+def listed(lines: Iterable[str], *, none: str = "nothing") -> str:
+    return "<ul>" + ("".join(f"<li>{text(line)}</li>" for line in lines) or f"<li>{text(none)}</li>") + "</ul>"
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    top = "".join(f"<th>{text(t)}</th>" for t in titles)
+    lines = "".join("<tr>" + "".join(cell(v) for v in row) + "</tr>" for row in rows)
+    return f"<table><tr>{top}</tr>{lines}</table>"
+
+
+def cell(value: object) -> str:
+    """Numbers to the right, a verdict in its colour."""
+    if isinstance(value, float):
+        return f"<td class=n>{value:.3f}</td>"
+    if isinstance(value, int):
+        return f"<td class=n>{value}</td>"
+    marked = f" class={value}" if value in MARKED else ""
+    return f"<td{marked}>{text(value)}</td>"
+
+
+def figure(png: bytes, caption: str) -> str:
+    """A picture inside the page."""
+    data = base64.b64encode(png).decode()
+    return f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{data}"><figcaption>{text(caption)}</figcaption></figure>'
+
+
+def curve(title: str, points: Sequence[tuple[float, float]], *, along: str) -> str:
+    """A line through (x, y), both axes linear, with the least and greatest y; empty for fewer than two points."""
+    if len(points) < 2:
+        return ""
+    width, height = CURVE_PX
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    span_x, span_y = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
+    line = " ".join(f"{width * (x - min(xs)) / span_x:.1f},{2 + (height - 4) * (1 - (y - min(ys)) / span_y):.1f}" for x, y in points)
+    axis = f'<line x1=0 y1={height} x2={width} y2={height} stroke="#c3c9d4"/><text x={width} y={height + 14} text-anchor=end>{text(along)} {max(xs):g}</text>'
+    ends = f"<text x={width + 6} y=12>{max(ys):.3g}</text><text x={width + 6} y={height}>{min(ys):.3g}</text>"
+    drawn = f'<polyline points="{line}" fill=none stroke="#3b6fd4" stroke-width=1.5 />'
+    return f"<figure><svg width={width + 60} height={height + 18}>{axis}{drawn}{ends}</svg><figcaption>{text(title)}</figcaption></figure>"
