@@ -31,9 +31,9 @@ from longtail.samples import Mode
 from trainers import device
 from trainers.networks import Generator
 from trainers.render import Order, Painter, render
-from trainers.uplift.arms import paired_interval
 from trainers.uplift.average_precision import average_precision
 from trainers.uplift.detector import Scene, cache_scene, detect, train_head
+from trainers.uplift.statistics import paired_interval
 from trainers.windows import Instance
 
 OUT = Path("out") / "downstream"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from longtail.boxes import iou
-from trainers.uplift.arms import holm, paired_p, table
+from trainers.uplift.average_precision import average_precision
 from trainers.uplift.detector import cache_scene, detect, train_head
+from trainers.uplift.matches import figures_of, match
+from trainers.uplift.statistics import Difference, holm, paired_difference, paired_interval, paired_p, verdicts
 
 
 @pytest.mark.parametrize(("width", "height"), [(500, 333), (333, 500), (640, 480)])
@@ -36,13 +40,91 @@ def test_the_p_value_of_paired_differences_is_student_s():
 
 
 def test_one_lucky_row_of_five_has_not_helped():
-    """Its own interval lies above zero (p = 0.03), but five rows were asked."""
-    figures = {"AP": (0.0, 0.01, -0.01), "a": (0.0, 0.02, -0.02), "b": (0.1, 0.14, 0.19), "c": (0.0, 0.0, 0.01), "d": (0.01, -0.01, 0.0)}
-    runs = []
-    for seed in range(3):
-        runs.append({"arm": "real", "figures": dict.fromkeys(figures, 0.5)})
-        runs.append({"arm": "real + longtail", "figures": {k: 0.5 + v[seed] for k, v in figures.items()}})
-    rows = {r["figure"]: r for r in table(runs)}
-    assert rows["b"]["interval"][0] > 0
-    assert 0.01 < rows["b"]["p"] < 0.05
-    assert rows["b"]["says"] == "inconclusive"
+    """Its own p is below 0.05, but five rows were asked."""
+    rows = [Difference(0.1, (0.01, 0.2), p, 6, 72) for p in (0.03, 0.4, 0.5, 0.6, 0.7)]
+    assert verdicts(rows) == ["inconclusive"] * 5
+    assert verdicts(rows[:1]) == ["helped"]
+    assert verdicts([replace(rows[0], mean=-0.1)]) == ["harmed"]
+
+
+def scattered(seed, *, images=12, classes=3):
+    """(truth, detections) of random boxes: some detections near an object, some anywhere, scores without ties."""
+    rng = np.random.default_rng(seed)
+    truth, found = [], []
+    for _ in range(images):
+        corners = rng.uniform(0, 80, (rng.integers(0, 6), 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(20, 50, corners.shape)], 1)
+        truth.append((boxes, rng.integers(0, classes, len(boxes))))
+        near = np.repeat(boxes, 2, 0) + rng.normal(0, 3, (2 * len(boxes), 4))
+        far = rng.uniform(0, 60, (3, 2))
+        seen = np.concatenate([near, np.concatenate([far, far + 20], 1)])
+        said = np.concatenate([np.repeat(truth[-1][1], 2), rng.integers(0, classes, 3)])
+        found.append((seen, rng.permutation(len(seen)) / len(seen) + rng.uniform(0, 1e-3, len(seen)), said))
+    return truth, found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_the_bootstrap_asks_is_what_faster_coco_eval_says(seed):
+    truth, found = scattered(seed)
+    names = ["a", "b", "c"]
+    run = match(truth, found, classes=3)
+    asked = {name: float(figure(run, np.ones((1, len(truth))))[0]) for name, figure in figures_of(names).items()}
+    assert asked == pytest.approx(average_precision(truth, found, names), abs=1e-9)
+
+
+def test_an_image_that_counts_twice_is_an_image_that_is_there_twice():
+    truth, found = scattered(7)
+    weights = np.array([[2.0, 0.0] + [1.0] * 10])
+    again, seen = [truth[0], truth[0], *truth[2:]], [found[0], found[0], *found[2:]]
+    names = ["a", "b", "c"]
+    run = match(truth, found, classes=3)
+    wanted = average_precision(again, seen, names)
+    for name, figure in figures_of(names).items():
+        assert float(figure(run, weights)[0]) == pytest.approx(wanted[name], abs=1e-9)
+
+
+def test_a_class_of_no_object_is_not_a_number_and_counts_for_nothing():
+    truth = [(np.array([[0.0, 0.0, 10.0, 10.0]]), np.array([0]))]
+    run = match(truth, [(np.array([[0.0, 0.0, 10.0, 10.0]]), np.array([0.9]), np.array([0]))], classes=2)
+    asked = {name: float(figure(run, np.ones((1, 1)))[0]) for name, figure in figures_of(["a", "b"]).items()}
+    assert asked["AP"] == asked["AP50"] == asked["AP50/a"] == pytest.approx(1)
+    assert np.isnan(asked["AP50/b"])
+
+
+def weighted_mean(values_RI):
+    """A figure that is the mean over images of each run's value there."""
+    return lambda weights: weights @ values_RI.T / weights.sum(1, keepdims=True)
+
+
+def test_the_wider_of_the_two_intervals_counts():
+    rng = np.random.default_rng(0)
+    alike = np.tile(rng.normal(0.1, 1.0, 40), (6, 1)) + rng.normal(0, 1e-3, (6, 40))  # runs agree, images do not
+    d = paired_difference(weighted_mean(alike), runs=6, images=40)
+    assert d.interval[1] - d.interval[0] == pytest.approx(2 * 1.96 * alike[0].std() / 40**0.5, rel=0.15)
+    steady = rng.normal(0.1, 1.0, (6, 1)) + np.zeros((6, 40))  # images agree, runs do not
+    low, high = paired_difference(weighted_mean(steady), runs=6, images=40).interval
+    assert (low, high) == pytest.approx(paired_interval(steady.mean(1)))
+
+
+def test_with_nothing_to_find_one_table_in_twenty_at_most_says_something():
+    """Runs and images both vary around zero: of 200 experiments no more than chance allows find a difference."""
+    rng = np.random.default_rng(1)
+    found = 0
+    for k in range(200):
+        values = rng.normal(0, 0.05, (6, 1)) + rng.normal(0, 0.3, (1, 60)) + rng.normal(0, 0.3, (6, 60))
+        found += verdicts([paired_difference(weighted_mean(values), runs=6, images=60, rounds=200, seed=k)]) != ["inconclusive"]
+    assert found <= 14
+
+
+def test_a_real_difference_is_found():
+    rng = np.random.default_rng(2)
+    values = 0.2 + rng.normal(0, 0.03, (6, 1)) + rng.normal(0, 0.3, (1, 60)) + rng.normal(0, 0.1, (6, 60))
+    d = paired_difference(weighted_mean(values), runs=6, images=60)
+    assert verdicts([d]) == ["helped"]
+    assert d.interval[0] > 0
+
+
+def test_a_single_run_proves_nothing():
+    d = paired_difference(weighted_mean(np.full((1, 30), 0.5)), runs=1, images=30)
+    assert verdicts([d]) == ["inconclusive"]
+    assert d.interval == (-np.inf, np.inf)

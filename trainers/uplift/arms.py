@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from trainers.uplift.average_precision import average_precision
 from trainers.uplift.detector import cache_scene, detect, train_head
+from trainers.uplift.matches import Matches, figures_of, match
+from trainers.uplift.statistics import paired_difference, verdicts
 
 REAL, GROWN, CLASSICAL = "real", "real + longtail", "real + classical"
-LEVEL = 0.05
-"""Chance of any false "helped" or "harmed" in a table, over all of its rows."""
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def compare(
     steps: int,
     report: Callable[[float, str], None],
 ) -> dict[str, Any]:
-    """Figures of every arm for each seed, and of each figure's paired difference its mean, t-interval and verdict.
+    """Figures of every arm for each seed, and of each figure's paired difference its mean, interval over seeds and test images, and verdict.
 
     The arms take the same number of steps on batches of the same size; `varied`, the real images after a classical policy, make
     one of their own beside what is added. `report(fraction, message)` is called as it goes.
@@ -56,66 +55,37 @@ def compare(
         arms[CLASSICAL] = scenes[:first] + scenes[second:third]
     truth = [(np.array(i.boxes_xyxy, dtype=np.float64).reshape(-1, 4), np.array(i.labels, dtype=np.int64)) for i in test]
     runs: list[dict[str, Any]] = []
+    matches: dict[str, list[list[Matches]]] = {arm: [] for arm in arms}
     for n, seed in enumerate(seeds):
         for k, (arm, training) in enumerate(arms.items()):
-            report(0.3 + 0.7 * (len(arms) * n + k) / (len(arms) * len(seeds)), f"training arm '{arm}', seed {seed}")
+            report(0.3 + 0.65 * (len(arms) * n + k) / (len(arms) * len(seeds)), f"training arm '{arm}', seed {seed}")
             head = train_head(training, num_classes=len(names), steps=steps, seed=seed)
             found = [tuple(t.double().numpy() if t.is_floating_point() else t.numpy() for t in detect(head, s)) for s in scenes[third:]]
             runs.append({"arm": arm, "seed": seed, "figures": average_precision(truth, found, names)})  # type: ignore[arg-type]
-    classical = {"classical": table(runs, CLASSICAL), "varied_images": len(varied)} if varied else {}
+            matches[arm].append(match(truth, found, classes=len(names)))  # type: ignore[arg-type]
+    report(0.95, "drawing runs and test images anew")
+    tables = {arm: table(matches[REAL], matches[arm], names, arm) for arm in arms if arm != REAL}
+    classical = {"classical": tables[CLASSICAL], "varied_images": len(varied)} if varied else {}
     counted = {"test_images": len(test), "added_images": len(added), **classical}
-    return {"runs": runs, "table": table(runs), "steps": steps, "seeds": list(seeds), **counted}
+    return {"runs": runs, "table": tables[GROWN], "steps": steps, "seeds": list(seeds), **counted}
 
 
-def table(runs: Sequence[Mapping[str, Any]], arm: str = GROWN) -> list[dict[str, Any]]:
-    """For each figure: the means of real data alone and of an arm, their paired difference with its 95 % t-interval, its p-value, what that says.
+def table(real: Sequence[Sequence[Matches]], grown: Sequence[Sequence[Matches]], names: Sequence[str], arm: str) -> list[dict[str, Any]]:
+    """For each figure: the means of real data alone and of an arm, their paired difference with its 95 % interval, its p-value, what that says.
 
-    "helped" and "harmed" hold over the whole table: Holm's step-down (1979) at `LEVEL`.
+    `real` and `grown` are each run's matches, a class each, in the same order. "helped" and "harmed" hold over the whole table.
     """
-    rows: list[dict[str, Any]] = []
-    for name in runs[0]["figures"]:
-        values = {a: [r["figures"][name] for r in runs if r["arm"] == a] for a in (REAL, arm)}
-        difference = np.array(values[arm]) - np.array(values[REAL])
-        low, high = paired_interval(difference)
+    images = len(real[0][0].objects)
+    rows, found = [], []
+    for name, figure in figures_of(names).items():
+        means = [float(np.mean([figure(run, np.ones((1, images)))[0] for run in runs])) for runs in (real, grown)]
+
+        def differences(weights_WI: NDArray[np.floating], figure: Callable[..., Floats] = figure) -> Floats:
+            return np.stack([figure(b, weights_WI) - figure(a, weights_WI) for a, b in zip(real, grown, strict=True)], 1)
+
+        difference = paired_difference(differences, runs=len(real), images=images)
+        found.append(difference)
         rows.append(
-            {
-                "figure": name,
-                REAL: float(np.mean(values[REAL])),
-                arm: float(np.mean(values[arm])),
-                "difference": float(difference.mean()),
-                "interval": [low, high],
-                "p": paired_p(difference),
-            }
+            {"figure": name, REAL: means[0], arm: means[1], "difference": difference.mean, "interval": list(difference.interval), "p": difference.p}
         )
-    for row, small in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["says"] = "inconclusive" if not small else "helped" if row["difference"] > 0 else "harmed"
-    return rows
-
-
-def holm(p_values: Sequence[float], *, level: float = LEVEL) -> list[bool]:
-    """Which hypotheses fall when all of them are asked at once. Source: Holm 1979; nan never falls."""
-    order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
-    falls = [False] * len(p_values)
-    for rank, i in enumerate(order):
-        if not p_values[i] <= level / (len(p_values) - rank):
-            break
-        falls[i] = True
-    return falls
-
-
-def paired_p(difference: NDArray[np.float64]) -> float:
-    """Two-sided p-value of a mean difference of zero, Student's t; 1 where nothing can be told."""
-    n = len(difference)
-    spread = float(difference.std(ddof=1)) if n > 1 else 0.0
-    if spread == 0 or not math.isfinite(spread):
-        return 1.0
-    return float(2 * student.sf(abs(float(difference.mean())) * math.sqrt(n) / spread, n - 1))
-
-
-def paired_interval(difference: NDArray[np.float64]) -> tuple[float, float]:
-    """Central 95 % for the mean of paired differences, Student's t; infinite for a single pair."""
-    n = len(difference)
-    if n < 2:
-        return -math.inf, math.inf
-    half = float(student.ppf(0.975, n - 1)) * float(difference.std(ddof=1)) / math.sqrt(n)
-    return float(difference.mean()) - half, float(difference.mean()) + half
+    return [{**row, "says": says} for row, says in zip(rows, verdicts(found), strict=True)]
