@@ -51,12 +51,17 @@ def enter(
         "longtail.gates": verdict,
         "longtail.source": source,
         "longtail.classes": json.dumps(classes),
-        **{f"gate.{g['name']}.{class_key(g['class_name'])}": f"{'' if g['figure'] is None else format(g['figure'], '.4f ')}{g['verdict']}" for g in gates},
+        **{f"gate.{g['name']}.{class_key(g['class_name'])}": said(g) for g in gates},
     }
     version = stack.registry.register(dataset, run=run, description=f"{source}; gates {verdict}", tags=tags)
     row = {"id": f"{dataset}:{version}", "dataset": dataset, "version": version, "uri": uri, "run": run, "classes": classes}
     stack.catalogue.database.insert(GENERATORS, {**row, "gates": gates, "recipe": recipe, "source": source, "job": job, "dataset_version": dataset_version})
     return version
+
+
+def said(gate: dict[str, Any]) -> str:
+    """A gate as a tag: its figure, where it could be measured, and its verdict."""
+    return gate["verdict"] if gate["figure"] is None else f"{gate['figure']:.4f} {gate['verdict']}"
 
 
 def summary(gates: list[dict[str, Any]]) -> Verdict:

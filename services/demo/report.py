@@ -124,7 +124,7 @@ def uplift(found: dict[str, Any]) -> str:
         [r["figure"], r["real"], r["real + longtail"], float(r["difference"]), f"{r['interval'][0]:+.3f} to {r['interval'][1]:+.3f}", r["says"]]
         for r in result["table"]
     ]
-    titles = ["figure", "real only", "real + longtail", "difference", "95 % t-interval over seeds", "says (Holm over the rows)"]
+    titles = ["figure", "real only", "real + longtail", "difference", "95 % interval over seeds and test images", "says (Holm over the rows)"]
     note = (
         f"<p class=note>{text(result['harness'])}; {len(result['seeds'])} seeds, {result['steps']} steps an arm, {result['test_images']} real test "
         f"images, {result['added_images']} added. Version's proof: <b class={result['proof']}>{result['proof']}</b>.</p>"
