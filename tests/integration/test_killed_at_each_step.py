@@ -146,12 +146,16 @@ def test_an_api_killed_as_it_rolls_back_has_moved_latest_or_not(stack, mortal, s
     stack.client.wait(stack.client.post(f"/v1/datasets/{spots}/rescans", {})["job"], timeout_s=120)
     for n in range(3):
         stack.supervisor.running["api"].restarts = 0
-        threading.Timer(0.01 * n, lambda: os.kill(stack.supervisor.running["api"].process.pid, signal.SIGKILL)).start()
+        doomed = stack.supervisor.running["api"].process
+        killer = threading.Timer(0.01 * n, doomed.kill)
+        killer.start()
         for version in (1, 2, 1, 2):
             try:
                 stack.client.post(f"/v1/datasets/{spots}/latest", {"version": version})
             except Exception:
                 break
+        killer.join()
+        doomed.wait()
         until_up(stack)
         latest = stack.client.get(f"/v1/datasets/{spots}")["latest"]
         assert latest in (1, 2)
