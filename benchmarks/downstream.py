@@ -4,7 +4,7 @@
 
 Generator and detector learn from the same `images` of a pack, its classes in turn. Every arm but the first adds `images` more: a copy
 of one of them with one object more, class after class, each in an emptier place; arms differ in how the object is made and in nothing
-else. The detector is the quick one (a head on frozen features), trained for the same steps with each seed. Of each arm's difference
+else. The detector is the harness's, trained for the same steps with each seed. Of each arm's difference
 from real data alone the table has the mean over seeds and its 95 % interval; the objects are the same for every seed, so that the
 interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added, and each pack's figures, which
 are not measured again.
@@ -31,8 +31,11 @@ from longtail.samples import Mode
 from trainers import device
 from trainers.networks import Generator
 from trainers.render import Order, Painter, render
-from trainers.uplift.average_precision import average_precision
-from trainers.uplift.detector import Scene, cache_scene, detect, train_head
+from trainers.uplift.arms import Bench, Setting, outcome_of
+from trainers.uplift.arms import figures_of as detection_figures
+from trainers.uplift.arms import measure as measured_by
+from trainers.uplift.detector import Canvas
+from trainers.uplift.images import Labelled
 from trainers.uplift.statistics import paired_interval
 from trainers.windows import Instance
 
@@ -62,11 +65,11 @@ def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int) 
     generator = tuned(pack, budget_s=budget_s, name=f"{name}-{len(real)}images-{budget_s:.0f}s")
     orders = list(itertools.islice(objects_to_add(pack, real), len(real)))
     test = [s for s in shown(parts["judge"]) if set(s.names) <= set(pack.classes.values())]
-    base, held = cached(real, pack), cached(test, pack)
-    arms = {REAL: base, PASTED: base + cached(grown(pack, real, orders, None, 0.0), pack)}
+    base = labelled(real, pack)
+    arms = {REAL: base, PASTED: base + labelled(grown(pack, real, orders, None, 0.0), pack)}
     for novelty in NOVELTIES:
-        arms[f"{novelty:g}"] = base + cached(grown(pack, real, orders, generator, novelty), pack)
-    return figures_of(name, arms, test, held, pack, seeds=seeds)
+        arms[f"{novelty:g}"] = base + labelled(grown(pack, real, orders, generator, novelty), pack)
+    return figures_of(name, arms, labelled(test, pack), pack, seeds=seeds)
 
 
 def in_turn(found: list[Shown]) -> list[Shown]:
@@ -121,20 +124,20 @@ def around(box: Sequence[float]) -> tuple[int, int, int, int]:
     return round(x - half), round(y - half), round(x + half), round(y + half)
 
 
-def cached(found: Sequence[Shown], pack: Pack) -> list[Scene]:
+def labelled(found: list[Shown], pack: Pack) -> list[Labelled]:
     number = {name: label for label, name in pack.classes.items()}
-    return [cache_scene(s.pixels, [*s.boxes], [number[n] for n in s.names]) for s in found]
+    return [Labelled(s.pixels, s.boxes, [number[n] for n in s.names]) for s in found]
 
 
-def figures_of(name: str, arms: dict[str, list[Scene]], test: list[Shown], held: list[Scene], pack: Pack, *, seeds: int) -> list[Figure]:
+def figures_of(name: str, arms: dict[str, list[Labelled]], test: list[Labelled], pack: Pack, *, seeds: int) -> list[Figure]:
     """AP50 of each arm, and its difference from real data alone with that difference's 95 % interval over seeds."""
     names = list(pack.classes.values())
-    truth = [(np.array(s.boxes, dtype=np.float64).reshape(-1, 4), np.array([names.index(n) for n in s.names])) for s in test]
-    reached: dict[str, list[float]] = {}
-    for seed, (arm, scenes) in itertools.product(range(seeds), arms.items()):
-        head = train_head(scenes, num_classes=len(names), steps=STEPS, seed=seed)
-        found = [tuple(t.double().numpy() if t.is_floating_point() else t.numpy() for t in detect(head, s)) for s in held]
-        reached.setdefault(arm, []).append(average_precision(truth, found, names)["AP50"])  # type: ignore[arg-type]
+    bench = Bench(Setting("detector", STEPS), names, Canvas.of([(i.pixels.shape[1], i.pixels.shape[0]) for i in arms[REAL]]))
+    prepared, held = {arm: bench.prepare(images) for arm, images in arms.items()}, bench.prepare(test)
+    asked, reached = detection_figures("detector", names, []), dict[str, list[float]]()
+    for seed, (arm, training) in itertools.product(range(seeds), prepared.items()):
+        outcome = outcome_of("detector", bench.run(training, {"test": (test, held)}, seed=seed)["test"])
+        reached.setdefault(arm, []).append(measured_by(outcome, asked)["AP50"])
         print(f"{name} seed {seed} {arm}: AP50 {reached[arm][-1]:.3f}", flush=True)
     figures = []
     for arm, values in reached.items():

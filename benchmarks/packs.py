@@ -18,6 +18,7 @@ from PIL import Image
 
 from infra.formats.segmentation import mask_of
 from longtail.boxes import BoxXyxy
+from trainers.cutout import estimated_outline
 from trainers.windows import Instance, box_pixels, on_grounds
 
 BORDER_PX = 1.5
@@ -76,7 +77,7 @@ def shown(part: Part) -> list[Shown]:
 def objects(part: Part) -> list[tuple[int, str, Instance]]:
     """(image id, class, object) of each annotated object that no border cuts off and that shows something.
 
-    Outlines are the annotation's, or those of a mask picture beside the image.
+    Outlines are the annotation's, those of a mask picture beside the image, or estimated.
     """
     body, folder, label_of = json.loads(part.path.read_text()), part.folder, part.label_of
     images = {i["id"]: i for i in body["images"] if part.keep(i)}
@@ -95,7 +96,9 @@ def objects(part: Part) -> list[tuple[int, str, Instance]]:
             continue
         if image["id"] not in pixels:
             pixels[image["id"]] = np.asarray(Image.open(folder / image["file_name"]).convert("RGB")).copy()
-        instance = Instance(pixels[image["id"]], (x, y, x + w, y + h), 0, outline=outline(a, folder / image["file_name"], image["width"], image["height"]))
+        drawn = outline(a, folder / image["file_name"], image["width"], image["height"])
+        guess = estimated_outline(pixels[image["id"]], (x, y, x + w, y + h)) if drawn is None else None
+        instance = Instance(pixels[image["id"]], (x, y, x + w, y + h), 0, outline=guess if drawn is None else drawn, estimated=drawn is None)
         found.append((image["id"], label_of(image, {**a, "name": names[a["category_id"]]}), instance))
     rng = np.random.default_rng(0)
     grounded = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Self
 
@@ -35,6 +36,7 @@ class Settings(BaseSettings):
     webhook_secret: str = ""
     executor_id: str = "worker-0"
     max_image_pixels: int = Field(default=50_000_000, description="larger images are refused before decoding")
+    trainers: dict[str, list[str]] = Field(default={}, description="a team's own trainers for evaluations: a command by name")
     poll_seconds: float = Field(default=5.0, gt=0, description="how often promotion is looked for in MLflow")
 
     def place(self, dataset: str, *parts: str) -> str:
@@ -57,7 +59,7 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as variables for a child process."""
-        return {f"LONGTAIL_{k.upper()}": str(v) for k, v in self.model_dump(mode="json").items()}
+        return {f"LONGTAIL_{k.upper()}": json.dumps(v) if isinstance(v, dict) else str(v) for k, v in self.model_dump(mode="json").items()}
 
     @classmethod
     def of_running_stack(cls, state_dir: Path) -> Self:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from longtail.errors import TooFewInstances
 
 Verdict = Literal["passed", "failed", "unknown"]
-Rejection = Literal["copy", "near_duplicate", "label", "no_change"]
+Rejection = Literal["copy", "near_duplicate", "label", "no_change", "seam"]
 
 MIN_INSTANCES_TO_INVENT = 10
 MAX_NOVELTY_WHEN_FEW = 0.25
@@ -50,6 +50,12 @@ class Gate:
         """What could not be measured is None: JSON knows no nan."""
         figure, *interval = (v if isfinite(v) else None for v in (self.figure, *self.interval))
         return asdict(self) | {"figure": figure, "interval": interval}
+
+
+SEAM_FLOOR = 2.0
+"""A step of so many levels, of 255, across an edge is nothing that shows, however smooth the ground about real objects is."""
+SEAM_SHARE = 0.98
+"""A seam is larger than the step across a ring about so large a share of the real objects."""
 
 
 def class_key(class_name: str) -> str:

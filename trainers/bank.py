@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtail.boxes import BoxXyxy, intersection, xywh_to_xyxy
+from longtail.gates import SEAM_FLOOR, SEAM_SHARE
 from trainers.dataset import DatasetView
 from trainers.quality.consistency import Classifier, fit
 from trainers.quality.copying import copy_threshold, looks
 from trainers.quality.coverage import distances
 from trainers.quality.features import features
+from trainers.quality.seams import real_step
 
 PER_CLASS = 120
 MOST_COMPARED = 3000
@@ -27,7 +29,8 @@ Pixels = NDArray[np.uint8]
 class Bank:
     """Features [N,1280] of real crops with their keys, labels (the last class is bare ground) and splits.
 
-    `views` are other looks at the training crops of some classes, mirrored and cropped, each in the order of `of(label, train=True)`.
+    `views` are other looks at the training crops of some classes, mirrored and cropped, each in the order of `of(label, train=True)`;
+    `steps` [N] is how large the step across a ring about each object is, 0 for what is no object.
     """
 
     vectors: NDArray[np.float32]
@@ -36,6 +39,7 @@ class Bank:
     is_train: NDArray[np.bool_]
     num_classes: int
     views: Mapping[int, Sequence[NDArray[np.float32]]] = field(default_factory=dict)
+    steps: NDArray[np.float32] | None = None
 
     def of(self, label: int, *, train: bool) -> NDArray[np.float32]:
         return self.vectors[(self.labels == label) & (self.is_train == train)]
@@ -48,6 +52,13 @@ class Bank:
         """Fitted on the training crops alone, at most `PER_CLASS` of a class, so that none outweighs the others."""
         index = np.concatenate([np.flatnonzero(self.is_train & (self.labels == c))[:PER_CLASS] for c in range(self.num_classes + 1)])
         return fit(self.vectors[index], self.labels[index], classes=self.num_classes + 1)
+
+    def seam_limit(self, label: int) -> float:
+        """The largest seam, of 255, that the ground about real objects of the class hides."""
+        mine = self.labels == label
+        if self.steps is None or not mine.any():
+            return np.inf
+        return max(SEAM_FLOOR, float(np.quantile(self.steps[mine], SEAM_SHARE)))
 
     def copy_distance(self, label: int) -> float:
         return copy_threshold(self.of(label, train=True), self.of(label, train=False), views=self.views.get(label, ()))
@@ -79,13 +90,16 @@ def build_bank(view: DatasetView, *, whole: frozenset[int] = frozenset(), seed: 
     keys: list[str] = []
     labels: list[int] = []
     is_train: list[bool] = []
+    steps: list[float] = []
     for split in ("train", "val"):
         found = list(view.objects(split))
         for label in range(len(view.names)):
             mine = [o for o in found if o.label == label]
             most = MOST_COMPARED if split == "train" and label in whole else PER_CLASS
             for i in sorted(rng.permutation(len(mine))[:most]):
-                crops.append(crop(view.pixels(mine[i].sample)[0], mine[i].box_xyxy))
+                pixels, _ = view.pixels(mine[i].sample)
+                crops.append(crop(pixels, mine[i].box_xyxy))
+                steps.append(real_step(pixels, mine[i].box_xyxy))
                 keys.append(mine[i].key)
                 labels.append(label)
                 is_train.append(split == "train")
@@ -95,7 +109,9 @@ def build_bank(view: DatasetView, *, whole: frozenset[int] = frozenset(), seed: 
     labels += [len(view.names)] * len(ground)
     is_train += [True] * len(ground)
     views = {label: [features(look) for look in looks([c for c, n, t in zip(crops, labels, is_train, strict=True) if n == label and t])] for label in whole}
-    return Bank(features(crops), tuple(keys), np.array(labels, dtype=np.int64), np.array(is_train), len(view.names), views)
+    steps += [0.0] * len(ground)
+    vectors = features(crops)
+    return Bank(vectors, tuple(keys), np.array(labels, dtype=np.int64), np.array(is_train), len(view.names), views, np.array(steps, dtype=np.float32))
 
 
 def ground_crops(view: DatasetView, rng: np.random.Generator) -> list[Pixels]:

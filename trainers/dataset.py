@@ -16,7 +16,10 @@ from infra.images import Codec, decode
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.datasets import ClassMap
 from longtail.samples import Sample, Task
-from trainers.windows import box_pixels
+from trainers.cutout import estimated_outline
+from trainers.render import Painter
+from trainers.weights import served
+from trainers.windows import Instance, box_pixels
 
 CACHED_BYTES = 256 << 20
 BORDER_PX = 1.5
@@ -68,12 +71,32 @@ class DatasetView:
         self.task: Task = catalogue.database.get(DATASETS, dataset)["task"]
         self.samples: list[Sample] = list(catalogue.samples(dataset, version))
         self.by_id = {s.id: s for s in self.samples}
+        self.max_pixels = catalogue.settings.max_image_pixels
         self._cache: OrderedDict[str, tuple[NDArray[np.uint8], Codec]] = OrderedDict()
         self._cached = 0
+        self._estimates: dict[str, NDArray[np.bool_] | None] = {}
+
+    def painter(self, uri: str) -> Painter:
+        """The generator stored at `uri`."""
+        return served(self.catalogue.settings, uri)
+
+    def read(self, sample: Sample) -> bytes:
+        """The sample's file. Raises SourceChanged if it is no longer what was registered."""
+        return self.catalogue.objects.read(sample.uri, etag=sample.etag)
 
     @property
     def names(self) -> list[str]:
         return [self.classes.names[c] for c in sorted(self.classes.names)]
+
+    def instance(self, found: ObjectRef) -> Instance:
+        """The object with its outline: its source's, or one estimated from box and pixels where that can be told."""
+        pixels, _ = self.pixels(found.sample)
+        outline = outline_of(found)
+        if outline is not None or found.sample.annotations[found.position].bbox_xywh is None:
+            return Instance(pixels, found.box_xyxy, found.label, outline=outline)
+        if found.key not in self._estimates:
+            self._estimates[found.key] = estimated_outline(pixels, found.box_xyxy)
+        return Instance(pixels, found.box_xyxy, found.label, outline=self._estimates[found.key], estimated=True)
 
     def real(self, split: str) -> list[Sample]:
         return [s for s in self.samples if s.split == split and s.origin == "real"]
@@ -83,8 +106,7 @@ class DatasetView:
         if sample.id in self._cache:
             self._cache.move_to_end(sample.id)
             return self._cache[sample.id]
-        data = self.catalogue.objects.read(sample.uri, etag=sample.etag)
-        found = decode(data, what=sample.uri, max_pixels=self.catalogue.settings.max_image_pixels)
+        found = decode(self.read(sample), what=sample.uri, max_pixels=self.max_pixels)
         self._cache[sample.id] = found
         self._cached += found[0].nbytes
         while self._cached > CACHED_BYTES and len(self._cache) > 1:

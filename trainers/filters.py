@@ -1,4 +1,4 @@
-"""The filters every batch passes, image by image: copy, near-duplicate, wrong label, no visible change."""
+"""The filters every batch passes, image by image: copy, near-duplicate, wrong label, no visible change, a seam."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sample as the filters see it: its record, features [1280], and how visible it is."""
+    """A sample as the filters see it: its record, features [1280], how visible it is, and its seam."""
 
     record: Provenance
     label: int
     vector: NDArray[np.float32]
     change: float
     overlap: float
+    seam: float = 0.0
 
 
 def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
@@ -65,9 +66,10 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
             (agreed < MIN_AGREEMENT, "label"),
             (compared > 0 and distance < bank.copy_distance(candidate.label), "copy"),
             (bool(twins), "near_duplicate"),
+            (candidate.seam > bank.seam_limit(candidate.label), "seam"),
         ]
         reasons = tuple(name for bad, name in checks if bad)
-        figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "compared_with": float(compared)}
+        figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "compared_with": float(compared), "seam": candidate.seam}
         if compared:
             figures["nearest_distance"] = distance
         verdicts.append(Verdict(not reasons, reasons, keys[index], derived, figures))

@@ -21,7 +21,7 @@ from longtail.errors import InvalidRequest, NotFound
 from longtail.gates import MIN_TO_JUDGE, class_key
 from longtail.recipes import NETWORK_OPTIONS, Recipe, Start
 from trainers import checkpoints, weights
-from trainers.dataset import DatasetView, ObjectRef, outline_of, to_lay_elsewhere
+from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
 from trainers.device import as_tensor
 from trainers.gating import Judge
 from trainers.grids import grid
@@ -151,7 +151,7 @@ class TrainingData:
             whole = whole or any(o.sample.annotations[o.position].bbox_xywh is None for o in found)
             found = [o for label in names for o in to_lay_elsewhere([f for f in found if f.label == label])]
             keep = [found[i] for i in sorted(rng.permutation(len(found))[:MOST_INSTANCES])]
-            cutouts[part] = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label, outline=outline_of(o)) for o in keep]
+            cutouts[part] = [view.instance(o) for o in keep]
             if part != "select" and not whole:
                 cutouts[part] = on_own_grounds(view, keep, cutouts[part], rng)
         for label, name in names.items():

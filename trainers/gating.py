@@ -33,12 +33,14 @@ COLUMNS = 12
 
 @dataclass(frozen=True)
 class Made:
-    """Samples of one class: images [N,3,R,R] in [-1, 1], their boxes [N,4], the training instance each began from [N], what was there before."""
+    """Samples of one class: images [N,3,R,R] in [-1, 1], their boxes [N,4], the training instance each began from [N], what was there before;
+    the boxes of what was to be painted [N,4], which may be less than a box that was drawn wide about its object."""
 
     images: Tensor
     boxes: Tensor
     owners: Tensor
     before: Tensor
+    painted: Tensor
 
 
 @torch.no_grad()
@@ -58,7 +60,17 @@ def samples_of(
     for i in range(0, count, 8):
         piece = Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()})
         parts.append(complete(generator, piece, latent[i : i + 8]))
-    return Made(torch.cat(parts), source.boxes[at], train.instances[chosen], scene.image_B3RR)
+    return Made(torch.cat(parts), source.boxes[at], train.instances[chosen], scene.image_B3RR, extents(scene.box_B1RR))
+
+
+def extents(map_B1RR: Tensor) -> Tensor:
+    """The box about what is set in each map, [B,4] as fractions."""
+    size, found = map_B1RR.shape[-1], []
+    for one in map_B1RR[:, 0] > 0:
+        rows, columns = torch.nonzero(one.any(1))[:, 0], torch.nonzero(one.any(0))[:, 0]
+        ends = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [torch.zeros(())] * 4
+        found.append(torch.stack([e.float() for e in ends]) / size)
+    return torch.stack(found)
 
 
 def object_crops(images: torch.Tensor, boxes: torch.Tensor) -> Crops:
@@ -149,7 +161,7 @@ class Judge:
             return None, None
         made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=DEFAULT_NOVELTY, seed=12, bare=True)
         found = []
-        for before, after, box in zip(made.before, made.images, (made.boxes * made.images.shape[-1]).tolist(), strict=True):
+        for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
             found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])
         return made, np.array(found, dtype=np.float32)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from infra.formats.segmentation import has_mask
 from longtail.boxes import BoxXyxy, area, check_inside, dilate, intersection, xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
@@ -75,7 +74,7 @@ def plan(
             background=refer(background) if background else None,
             exemplar=refer_to_object(exemplar) if exemplar else None,
             mixed=refer_to_object(second) if second else None,
-            outline=refer_to_object(chosen) if exemplar is None and has_outline(chosen) else None,
+            outline=refer_to_object(chosen) if exemplar is None and view.instance(chosen).outline is not None else None,
             box_xyxy=box,
             truncation=request.get("truncation"),
             augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None,
@@ -125,10 +124,6 @@ def refer(sample: Sample) -> dict[str, Any]:
 
 def refer_to_object(found: ObjectRef) -> dict[str, Any]:
     return {**refer(found.sample), "box_xyxy": list(found.box_xyxy), "position": found.position}
-
-
-def has_outline(found: ObjectRef) -> bool:
-    return has_mask(found.sample.annotations[found.position].extra)
 
 
 def another(chosen: ObjectRef, instances: list[ObjectRef], rng: np.random.Generator) -> ObjectRef | None:

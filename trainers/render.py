@@ -41,6 +41,7 @@ from trainers.compose import (
 from trainers.device import as_tensor, random_stream
 from trainers.grids import to_uint8
 from trainers.networks import Generator
+from trainers.quality.seams import seam
 from trainers.sampling import Scene, draw_latent, interpolate, residual
 from trainers.upscale import WORTH, Upscaler, enlarge
 from trainers.windows import Instance, cut, cut_outline, resize, window_around
@@ -81,10 +82,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The image, the label's box in it and, where an outlined instance was laid, its outline [H, W]; how visible the change is.
+    """The image, the label's box in it and, where an instance with a drawn outline was laid, its outline [H, W]; how visible the change is.
 
     `change` is the mean absolute difference from the background inside the box, of 255; `overlap` the IoU of the changed
-    region's own box with the label's. Both are 1e3 and 1 where there was no background.
+    region's own box with the label's, or with that of an estimated outline, since a box may be drawn wide about its object. Both are 1e3
+    and 1 where there was no background. `seam` is how much larger the step across the edge of what was changed has become, of 255.
     """
 
     pixels: Pixels
@@ -92,6 +94,7 @@ class Rendered:
     change: float
     overlap: float
     outline: NDArray[np.bool_] | None = None
+    seam: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,20 @@ def render(painter: Painter | None, order: Order) -> Rendered:
     box = fractions(order.box_xyxy, left, top, side)
     finished, soft, outline = paint(painter, order, window, box, mask_map(box, side, side), random)
     pixels = order.background.copy()
-    paste(pixels, to_uint8(finished[0]), soft[0, 0].cpu().numpy() > 0, left, top)
-    change, overlap = visibility(order.background, pixels, order.box_xyxy)
-    return Rendered(pixels, order.box_xyxy, change, overlap, on_image(outline, height, width, left, top))
+    opacity = soft[0, 0].cpu().numpy()
+    paste(pixels, to_uint8(finished[0]), opacity > 0, left, top)
+    edge = seam(cut(order.background, left, top, side), cut(pixels, left, top, side), opacity > 0, order.box_xyxy)
+    covered = on_image(outline, height, width, left, top)
+    if not any(i is not None and i.estimated for i in (order.exemplar, order.mixed)):
+        return Rendered(pixels, order.box_xyxy, *visibility(order.background, pixels, order.box_xyxy), covered, edge)
+    expected = order.box_xyxy if covered is None or not covered.any() else around(covered)
+    return Rendered(pixels, order.box_xyxy, *visibility(order.background, pixels, expected), seam=edge)
+
+
+def around(mask: NDArray[np.bool_]) -> BoxXyxy:
+    """The box about what is set."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def on_image(outline: Tensor | None, height: int, width: int, left: int, top: int) -> NDArray[np.bool_] | None:
@@ -253,7 +267,7 @@ def lay(instance: Instance, box: Tensor, warp: Warp, fill: Tensor, whole: bool, 
     place, drawn = box, None
     if outline is not None:
         flat = as_tensor(outline)[None, None].float().div_(255)
-        place = box if whole else fitted(flat, source_box, box, warp, side)
+        place = box if whole or instance.estimated else fitted(flat, source_box, box, warp, side)
         drawn = warp_outline(flat, source_box, place, warp, side, side)
     laid = warp_exemplar(to_float(source), source_box, place, warp, side, side)
     return (laid if whole else match_context(laid, to_float(source), source_box, fill, torch.ones(1))), drawn

@@ -18,9 +18,8 @@ from longtail.policies import moves
 from longtail.samples import Annotation, Provenance, Sample
 from longtail.seeds import derive_seed
 from trainers.classical import vary
-from trainers.dataset import DatasetView, ObjectRef, outline_of
+from trainers.dataset import DatasetView, ObjectRef
 from trainers.render import Order, Rendered, render
-from trainers.weights import served
 from trainers.windows import Instance
 
 TRIES = 8
@@ -142,9 +141,9 @@ def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
         factor=record.factor,
         towards=(record.towards["seed"], record.towards["share"]) if record.towards else None,
     )
-    painter = served(view.catalogue.settings, record.model_uri) if record.model_uri else None
+    painter = view.painter(record.model_uri) if record.model_uri else None
     if record.factor is not None and exemplar is not None:
-        check_size(exemplar.image, record, view.catalogue.settings.max_image_pixels)
+        check_size(exemplar.image, record, view.max_pixels)
     rendered = render(painter, order)
     return rendered, codec or exemplar_codec or Codec("PNG", "RGB")
 
@@ -160,10 +159,9 @@ def instance_of(view: DatasetView, part: Mapping[str, Any] | None) -> tuple[Inst
     """A real object that a record names, with its outline, and how its image was stored."""
     if part is None:
         return None, None
-    pixels, codec = fetch(view, part["sample"])
+    _, codec = fetch(view, part["sample"])
     x0, y0, x1, y1 = part["box_xyxy"]
-    found = ObjectRef(view.by_id[part["sample"]], part["position"], (x0, y0, x1, y1), 0)
-    return Instance(pixels, found.box_xyxy, 0, outline=outline_of(found)), codec
+    return view.instance(ObjectRef(view.by_id[part["sample"]], part["position"], (x0, y0, x1, y1), 0)), codec
 
 
 def fetch(view: DatasetView, sample: str) -> tuple[NDArray[np.uint8], Codec]:

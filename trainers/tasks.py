@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,24 +18,22 @@ from infra.catalogue import Catalogue
 from infra.images import decode, to_png
 from infra.progress import Progress
 from infra.settings import Settings
-from longtail.boxes import BoxXyxy, xywh_to_xyxy
+from longtail.boxes import xywh_to_xyxy
 from longtail.policies import moves
 from longtail.recipes import Preset, Start, finetune_recipe
-from longtail.samples import Provenance, Sample
-from longtail.seeds import derive_seed
+from longtail.samples import Provenance
 from trainers import checkpoints, weights
-from trainers.bank import build_bank, crop
-from trainers.classical import vary
+from trainers.bank import crop
 from trainers.dataset import DatasetView
 from trainers.device import best_device
-from trainers.filters import Candidate, judge_batch
+from trainers.evaluating import evaluation_of, tables_of
 from trainers.finetune import run_finetune
+from trainers.judging import Finished, judge_made
 from trainers.planning import Model, plan
-from trainers.quality.features import features
 from trainers.render import masked
 from trainers.state import TrainState
 from trainers.studio import Made, make
-from trainers.uplift.arms import LabelledImage, compare
+from trainers.uplift.arms import Model as ModelName
 
 DETERMINISTIC_THREADS = 1
 
@@ -122,7 +121,7 @@ def told(sample_id: str, record: Provenance, sample: Made) -> dict[str, Any]:
     return {
         "id": sample_id, "record": record.to_json(), "size_bytes": len(sample.data), "width": width, "height": height,
         "box_xyxy": list(sample.rendered.box_xyxy), "annotations": [a.to_json() for a in sample.labels],
-        "change": sample.rendered.change, "overlap": sample.rendered.overlap,
+        "change": sample.rendered.change, "overlap": sample.rendered.overlap, "seam": sample.rendered.seam,
     }  # fmt: skip
 
 
@@ -130,17 +129,10 @@ def filter_batch(*, dataset: str, version: int, samples: list[dict[str, Any]]) -
     """A verdict for each made sample, in order; the object's own pixels are judged, as they are stored."""
     with at_work(os.cpu_count() or 1) as catalogue:
         view = view_of(catalogue, dataset, version)
-        made = {s["record"]["class_name"] for s in samples}
-        bank = build_bank(view, whole=frozenset(view.classes.index_of(view.classes.id_of(name)) for name in made))
-        candidates = []
-        for sample in samples:
-            record = Provenance.from_json(sample["record"])
-            pixels, _ = decode(catalogue.objects.read(sample["uri"]), what=sample["uri"], max_pixels=catalogue.settings.max_image_pixels)
-            box = sample["box_xyxy"]
-            vector = features([crop(pixels, (box[0], box[1], box[2], box[3]))])[0]
-            label = view.classes.index_of(view.classes.id_of(record.class_name))
-            candidates.append(Candidate(record, label, vector, sample["change"], sample["overlap"]))
-        return [v.to_json() for v in judge_batch(bank, candidates)]
+        files = [catalogue.objects.read(s["uri"]) for s in samples]
+        records = [Provenance.from_json(s["record"]) for s in samples]
+        made = [Finished(r, f, s["box_xyxy"], s["change"], s["overlap"], s["seam"]) for r, f, s in zip(records, files, samples, strict=True)]
+        return [v.to_json() for v in judge_made(view, made)]
 
 
 def regenerate(*, dataset: str, version: int, sample: str, record: dict[str, Any], uri: str) -> dict[str, Any]:
@@ -156,35 +148,17 @@ def regenerate(*, dataset: str, version: int, sample: str, record: dict[str, Any
         return {"identical": largest == 0, "largest_difference": largest}
 
 
-def uplift(
-    *, job: str, dataset: str, base: int, candidate: int, steps: int, seeds: list[int], augment: list[dict[str, Any]] | None = None, copies: int = 1
-) -> dict[str, Any]:
-    """The arms of the quick reference detector, on the real test split; a policy makes an arm of varied copies of the real images."""
-    with at_work(os.cpu_count() or 1) as catalogue:
-        before, after = view_of(catalogue, dataset, base), view_of(catalogue, dataset, candidate)
-        known = set(before.by_id)
-        real = [labelled(before, s) for s in before.samples if s.split == "train"]
-        added = [labelled(after, s) for s in after.samples if s.split == "train" and s.id not in known]
-        test = [labelled(before, s) for s in before.real("test")]
-        originals = [s for s in before.samples if s.split == "train"] if augment else []
-        varied = [varied_copy(before, s, augment or [], seed=derive_seed("uplift", s.id, n)) for s in originals for n in range(copies)]
-        report = Progress(catalogue.database, job, low=0.02, high=0.98)
-        return compare(real, added, test, varied=varied, names=before.names, seeds=seeds, steps=steps, report=report)
+def uplift_run(*, job: str, request: dict[str, Any], arm: str, seed: int) -> dict[str, Any]:
+    """One run of an evaluation: a reference model, or the team's own, trained on an arm with a seed and measured on real images."""
+    torch.set_num_threads(1)
+    trainer = request.get("trainer")
+    command = [] if trainer is None else Settings().trainers[trainer]
+    return evaluation_of(job, json.dumps(request, sort_keys=True)).run(arm, seed, command=command)
 
 
-def labelled(view: DatasetView, sample: Sample) -> LabelledImage:
-    boxed = [a for a in sample.annotations if a.bbox_xywh is not None]
-    boxes: list[tuple[float, ...]] = [xywh_to_xyxy(a.bbox_xywh) for a in boxed if a.bbox_xywh is not None]
-    return LabelledImage(lambda: view.pixels(sample)[0], boxes, [view.classes.index_of(a.category_id) for a in boxed])
-
-
-def varied_copy(view: DatasetView, sample: Sample, policy: list[dict[str, Any]], *, seed: int) -> LabelledImage:
-    """The image after the policy, with the boxes that are left in it; its pixels are made again when they are asked for."""
-    real = labelled(view, sample)
-    boxes: list[BoxXyxy] = [(b[0], b[1], b[2], b[3]) for b in real.boxes_xyxy]
-    moved = vary(real.pixels(), boxes, policy, seed=seed).boxes_xyxy
-    left = [(b, label) for b, label in zip(moved, real.labels, strict=True) if b is not None]
-    return LabelledImage(lambda: vary(real.pixels(), boxes, policy, seed=seed).pixels, [b for b, _ in left], [label for _, label in left])
+def uplift_tables(*, runs: list[dict[str, Any]], model: ModelName, names: list[str], figure: str | None) -> dict[str, Any]:
+    """What the runs of an evaluation say together."""
+    return tables_of(runs, model=model, names=names, figure=figure)
 
 
 def nearest_pictures(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -24,9 +24,9 @@ UPSCALER = "upscaler."
 FOUNDATION = Path(__file__).parent / "checkpoints" / "tiny.safetensors"
 
 
-def foundation() -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(weights, metadata) of the shipped foundation checkpoint."""
-    return read(FOUNDATION.read_bytes())
+def foundation(path: Path = FOUNDATION) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(weights, metadata) of a foundation checkpoint, the shipped one unless said otherwise."""
+    return read(path.read_bytes())
 
 
 def to_bytes(generator: Generator, *, classes: list[str], upscaler: Upscaler | None = None) -> bytes:

@@ -136,8 +136,9 @@ def reduce(images: Tensor, size: int) -> Tensor:
 class Instance:
     """One labelled object: the image it lies in (HxWx3 uint8), its box in pixels, its label.
 
-    `outline`, where it is known, is that part of its mask that `box_pixels` of its box covers; `ground` is a place of its size where
-    nothing is: an image and a box.
+    `outline`, where it is known, is that part of its mask that `box_pixels` of its box covers; `estimated` says that nobody drew it, so that
+    the object lies in its box as it does in its image and no label gets a mask from it. `ground` is a place of its size where nothing is:
+    an image and a box.
     """
 
     image: NDArray[np.uint8]
@@ -145,6 +146,7 @@ class Instance:
     label: int
     outline: NDArray[np.bool_] | None = None
     ground: tuple[NDArray[np.uint8], BoxXyxy] | None = None
+    estimated: bool = False
 
 
 def window_around(

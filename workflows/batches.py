@@ -23,6 +23,7 @@ REMEDIES = {
     "copy": "it repeats training images; raise the novelty, add real images, or stop training earlier",
     "near_duplicate": "it repeats itself; raise the novelty, add real images, or fine-tune again with another seed",
     "label": "its objects are not taken for their class; fine-tune longer, or lower the novelty",
+    "seam": "the edges of its objects show; fine-tune longer, or lower the novelty",
     "no_change": "its objects do not show in their boxes; fine-tune longer, or lower the novelty",
 }
 """What helps against each reason a filter gives."""

@@ -1,40 +1,153 @@
-"""Evaluation: the same detector with and without an addition, and what that proves of the version."""
+"""Evaluation: a model trained on every arm with every seed, run by run, and what that proves of a version or of a generator."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from infra.database import DATASETS, EVALUATIONS, VERSIONS
+from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS
 from infra.durable import step
-from longtail.errors import InvalidRequest
+from longtail.errors import Conflict, InvalidRequest, NotReady
+from longtail.gates import DEFAULT_NOVELTY
+from longtail.uplift import ARMS, LONGTAIL, REAL, arms_asked, proof_of, worst_class
+from workflows.generators import promote_now
 from workflows.stack import Stack
+from workflows.versions import publish_version
 
-PROOF = {"helped": "positive", "harmed": "negative", "inconclusive": "inconclusive"}
+SETTINGS: dict[str, Any] = {
+    "candidate": None, "generator": None, "classes": None, "count": 100, "novelty": None, "arms": None, "shares": [], "model": None,
+    "weights": "pretrained", "side_px": 256, "trainer": None, "figure": None, "publish_choice": False,
+}  # fmt: skip
+"""What an evaluation that is a step of something else does not say."""
 
 
 def evaluate(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Trains both arms for each seed; the version's proof is the verdict on AP50. Positive proof moves `latest`."""
-    dataset = request["dataset"]
-    if stack.catalogue.database.get(DATASETS, dataset)["task"] != "detection":
-        raise InvalidRequest("the quick uplift harness measures detection; a classification arm is not there yet")
-    if not any(c["instances"]["test"] for c in stack.catalogue.database.version(dataset, request["base"])["health"]["classes"]):
-        raise InvalidRequest(f"dataset {dataset!r} has no test split to measure on")
-    asked: dict[str, Any] = {k: request[k] for k in ("dataset", "base", "candidate", "steps", "seeds", "augment", "copies") if k in request}
-    payload: dict[str, Any] = {"job": job, **asked}
-    measured = step("measure", lambda: stack.cluster.run("trainers.tasks:uplift", payload))
-    return step("record", lambda: record(stack, job, request, measured))
+    """The job behind POST /v1/evaluations, and behind a promotion that is to be measured first: one that does harm is refused."""
+    result = measure(stack, job, request, low=0.0, high=0.95)
+    wanted = request.get("promote")
+    if wanted is None:
+        return result
+    if result["proof"] == "negative":
+        line = deciding(result["table"], result["figure"])
+        raise Conflict(
+            f"generator {wanted['version']} of {wanted['dataset']!r} was not promoted: its images changed {result['figure']} by {line['difference']:+.3f} "
+            f"({line['interval'][0]:+.3f} to {line['interval'][1]:+.3f}); see /v1/evaluations/{job}"
+        )
+    promoted = step("promote", lambda: promote_now(stack, job, wanted["dataset"], wanted["version"], who=wanted["who"], why=wanted["why"], set_alias=True))
+    return {**result, "promoted": promoted}
 
 
-def record(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: float) -> dict[str, Any]:
+    """Plans the runs, does them a few at a time, says what they say together, records it. Every step may be repeated; a killed one alone is."""
+    request = SETTINGS | asked
+    plan = step("plan runs", lambda: planned(stack, job, request))
+    whole, runs = {**request, "generator": plan["generator"]}, list[dict[str, Any]]()
+    while len(runs) < len(plan["runs"]):
+        runs += step(f"runs {len(runs)}", run_wave, stack, job, whole, plan["runs"], len(runs), [low, high])
+    told = {"model": "plugged" if request["trainer"] else plan["model"], "names": plan["names"], "figure": request["figure"]}
+    measured = step("compare arms", lambda: stack.cluster.run("trainers.tasks:uplift_tables", {"runs": runs, **told}))
+    published = publish_part(stack, job, request, measured, runs)
+    return step("record", lambda: record(stack, job, request, measured, published, plan))
+
+
+def run_wave(stack: Stack, job: str, request: dict[str, Any], runs: list[dict[str, Any]], start: int, span: list[float]) -> list[dict[str, Any]]:
+    """The next runs, as many as the cluster does side by side; how many that is may differ when a step is repeated."""
+    wave = runs[start : start + max(1, stack.cluster.cpus())]
+    report = stack.progress(job, low=span[0] + (span[1] - span[0]) * start / len(runs))
+    report(0.0, "; ".join(f"training arm '{r['arm']}', seed {r['seed']}" for r in wave), stage="measure", done=start, of=len(runs))
+    return stack.cluster.run_all("trainers.tasks:uplift_run", [{"job": job, "request": request, **run} for run in wave])
+
+
+def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """{"runs", "names", "model", "generator"}. Raises InvalidRequest where there is nothing to measure on."""
     database, dataset = stack.catalogue.database, request["dataset"]
-    says = next(row["says"] for row in measured["table"] if row["figure"] == "AP50")
-    proof = PROOF[says]
-    version = database.version(dataset, request["candidate"])
-    database.update(VERSIONS, version["id"], proof=proof)
-    latest = database.get(DATASETS, dataset)["latest"]
-    moved = proof == "positive" and version["parent"] == latest
-    if moved:
-        database.update(DATASETS, dataset, latest=request["candidate"])
-    result = {**measured, "proof": proof, "latest_moved": moved, "harness": "quick: only the head is trained, on cached features of a frozen backbone"}
+    task = database.get(DATASETS, dataset)["task"]
+    if not any(c["instances"]["test"] for c in database.version(dataset, request["base"])["health"]["classes"]):
+        raise InvalidRequest(f"dataset {dataset!r} has no test split to measure on; register it with splits, or give it images that judge")
+    asked = request["arms"] or [a for a in ARMS if not (a == "copy_paste" and task == "classification")]
+    names = stack.catalogue.classes(dataset)
+    runs = [{"arm": arm, "seed": seed} for seed in request["seeds"] for arm in arms_asked(asked, request["shares"], task=task)]
+    model = request["model"] or ("detector" if task == "detection" else "classifier")
+    return {
+        "runs": runs, "names": [names.names[c] for c in sorted(names.names)], "model": model,
+        "generator": None if request["generator"] is None else asked_of(stack, job, request, task),
+    }  # fmt: skip
+
+
+def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict[str, Any]:
+    """What the generator is to make: its weights, which classes, how many, and how."""
+    row = stack.catalogue.database.get(GENERATORS, f"{request['dataset']}:{request['generator']}")
+    if row["withdrawn"]:
+        raise NotReady(f"generator {row['version']} of {request['dataset']!r} learned from images that were withdrawn; fine-tune again")
+    counts = {c["name"]: c["instances"]["train"] for c in stack.catalogue.database.version(request["dataset"], request["base"])["health"]["classes"]}
+    classes = request["classes"] or [c for c in row["classes"] if counts.get(c)]
+    for name in classes:
+        if name not in counts:
+            raise InvalidRequest(f"unknown class {name!r}; {request['dataset']!r} has {sorted(counts)}")
+    novelty = DEFAULT_NOVELTY if request["novelty"] is None else request["novelty"]
+    how = {"mode": "inpaint" if task == "detection" else "synthesis", "novelty": novelty, "seed": None}
+    return {"name": request["dataset"], "version": row["version"], "uri": row["uri"], "classes": classes, "count": request["count"], "request": how, "key": job}
+
+
+def publish_part(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """A version with the part of the addition that did best on val, where a part did and the request wants it; None otherwise."""
+    chosen = measured["policy"]["chosen"]
+    if not request["publish_choice"] or request["candidate"] is None or chosen in (None, REAL, LONGTAIL):
+        return None
+    ids = next(r["ids"] for r in runs if r["arm"] == chosen)
+    kept = max(1, round(measured["policy"]["share"] * len(ids)))
+    left_out = frozenset(ids[kept:])
+    candidate = stack.catalogue.database.version(request["dataset"], request["candidate"])
+    version = publish_version(
+        stack, request["dataset"], job=job, onto=request["candidate"], batches=[], lance_version=candidate["lance_version"],
+        note=f"{kept} of {len(ids)} samples of version {request['candidate']}: what did best on val", make_latest=False, removed=lambda _: left_out,
+    )  # fmt: skip
+    return {"version": version["version"], "kept": kept, "left_out": len(left_out), "arm": chosen}
+
+
+def record(
+    stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], published: dict[str, Any] | None, plan: dict[str, Any]
+) -> dict[str, Any]:
+    database, dataset = stack.catalogue.database, request["dataset"]
+    found = measured["tables"][f"{LONGTAIL} - {REAL}"]
+    proof = proof_of(deciding(found, measured["figure"]))
+    moved = prove(stack, dataset, request["base"], request["candidate"], proof) if request["candidate"] is not None else False
+    if published is not None:
+        part = proof_of(deciding(measured["tables"][f"{published['arm']} - {REAL}"], measured["figure"]))
+        published = {**published, "proof": part, "latest_moved": prove(stack, dataset, request["base"], published["version"], part) and not moved}
+    if request["generator"] is not None:
+        add_utility(stack, dataset, request["generator"], measured, found, proof)
+    harness = (
+        f"the team's own trainer {request['trainer']!r}" if request["trainer"]
+        else f"{plan['model']} on EfficientNet-lite0, early blocks frozen" if request["weights"] == "pretrained" else f"{plan['model']} from random weights"
+    )  # fmt: skip
+    result = {**measured, "table": found, "worst": worst_class(found), "proof": proof, "latest_moved": moved, "published": published, "harness": harness}
     database.insert(EVALUATIONS, {"id": job, "dataset": dataset, "request": request, "result": result})
     return result
+
+
+def deciding(rows: list[dict[str, Any]], figure: str) -> dict[str, Any]:
+    return next(r for r in rows if r["figure"] == figure)
+
+
+def prove(stack: Stack, dataset: str, base: int, number: int, proof: str) -> bool:
+    """Writes the proof to the version; positive proof moves `latest` to it where it was still what the version was measured against."""
+    database = stack.catalogue.database
+    database.update(VERSIONS, database.version(dataset, number)["id"], proof=proof)
+    moved = proof == "positive" and database.get(DATASETS, dataset)["latest"] == base
+    if moved:
+        database.update(DATASETS, dataset, latest=number)
+    return moved
+
+
+def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, Any], found: list[dict[str, Any]], proof: str) -> None:
+    """The gate of use: what the generator's images did for the figure that decides. Kept with its other gates, here and in MLflow."""
+    row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
+    line = deciding(found, measured["figure"])
+    verdict = {"positive": "passed", "negative": "failed"}.get(proof, "unknown")
+    gate = {
+        "name": "utility", "class_name": ", ".join(measured["rare"]) or "all classes", "figure": line["difference"], "interval": line["interval"],
+        "threshold": f"> 0 ({measured['figure']})", "verdict": verdict, "count": measured["added"],
+        "note": f"{line['runs']} paired runs, {line['images']} test images", "pictures": "",
+    }  # fmt: skip
+    stack.catalogue.database.update(GENERATORS, row["id"], gates=[g for g in row["gates"] if g["name"] != "utility"] + [gate])
+    stack.registry.tag(dataset, generator, {"gate.utility": f"{line['difference']:.4f} {verdict}"})

@@ -8,8 +8,10 @@ from infra.database import BATCHES, EXPANSIONS, RUNS, VERSIONS
 from infra.durable import step
 from longtail.expansion import missing
 from longtail.jobs import TENANT
+from longtail.policies import resolve
 from longtail.seeds import derive_id
 from workflows.batches import publish_batches, run_batch
+from workflows.evaluate import measure
 from workflows.stack import Stack
 
 TICK = "longtail.tick"
@@ -50,7 +52,7 @@ def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[
 
 def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
     keys: list[str] = []
-    plan, accepted = counted["missing"], 0
+    plan, accepted, share = counted["missing"], 0, 0.3 if wanted.get("evaluate") else 0.9
     for position, (name, number) in enumerate(plan.items()):
         key = derive_id("batch", TENANT, job, name)
         request = {
@@ -59,13 +61,19 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
         }  # fmt: skip
         row = {"id": key, "dataset": dataset, "state": "queued", "request": request, "job": job}
         step(f"batch {name}", stack.catalogue.database.insert, BATCHES, row)
-        made = run_batch(stack, job, key, request, low=0.9 * position / len(plan), high=0.9 * (position + 1) / len(plan))
+        made = run_batch(stack, job, key, request, low=share * position / len(plan), high=share * (position + 1) / len(plan))
         accepted += made["accepted"]
         keys.append(key)
     if not accepted:
         return {"did": "nothing", "why": "no sample passed the filters", "asked": plan, "batches": keys}
     published = publish_batches(stack, job, dataset, keys, accept_unproven=wanted["accept_unproven"], onto=counted["onto"])
-    return {"did": "expanded", "asked": plan, "batches": keys, **published}
+    outcome = {"did": "expanded", "asked": plan, "batches": keys, **published}
+    if not wanted.get("evaluate"):
+        return outcome
+    settings = {k: v for k, v in wanted["evaluate"].items() if k != "count"}
+    asked = {"dataset": dataset, "base": counted["version"], "candidate": published["version"], "augment": resolve("standard"), **settings}
+    found = measure(stack, job, asked, low=0.35, high=1.0)
+    return {**outcome, "evaluation": job, "proof": found["proof"], "latest": outcome["latest"] or found["latest_moved"]}
 
 
 def record(stack: Stack, job: str, key: str, trigger: str, outcome: dict[str, Any]) -> None:

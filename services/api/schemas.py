@@ -10,6 +10,7 @@ from longtail.errors import InvalidRequest
 from longtail.jobs import MAX_BATCH, MAX_PREVIEW
 from longtail.policies import resolve
 from longtail.recipes import FOUNDATION_PRESET, Loss, Penalty, Preset, Start, Symmetries, finetune_recipe
+from longtail.uplift import Arm
 
 
 class Body(BaseModel):
@@ -219,6 +220,17 @@ class Export(Body):
     destination: str | None = Field(default=None, description="s3://bucket/prefix; a prefix of ours by default")
 
 
+class Evidence(Body):
+    """How much to measure as a step of something else; the other settings are those of POST /v1/evaluations."""
+
+    steps: int = Field(default=300, ge=5, le=20_000)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4, 5], min_length=2, max_length=20)
+    arms: list[Arm] = Field(default=["real", "longtail"], min_length=1)
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[], max_length=4)
+    count: int = Field(default=100, ge=1, le=MAX_BATCH, description="of a generator: how many images it makes")
+    trainer: str | None = None
+
+
 class Expansion(Body):
     """Targets are training instances per class; with a cron line (UTC) the clock runs it."""
 
@@ -230,23 +242,50 @@ class Expansion(Body):
     max_images: int = Field(default=200, ge=1, le=MAX_BATCH, description="at most this many a run")
     augment: Augment = None
     accept_unproven: bool = False
+    evaluate: Evidence | None = Field(default=None, description="measure each version that it makes; `latest` moves on positive proof")
 
 
 class Evaluate(Body):
-    """The quick reference detector with and without what `candidate` adds to `base`."""
+    """What an addition does to a model trained with it, on the real test split: of a version to another, or of what a generator makes now.
+
+    Every arm has the same number of steps; all but real images alone have as many images added. A team's own `trainer` is one of the
+    commands that the server was set up with (LONGTAIL_TRAINERS).
+    """
 
     dataset: Name
-    base: int = Field(ge=1)
-    candidate: int = Field(ge=1)
-    steps: int = Field(default=150, ge=5, le=5000)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2], min_length=2, max_length=10)
-    augment: Augment = None
-    copies: int = Field(default=1, ge=1, le=10, description="with `augment`: an arm of the real images and this many varied copies of each")
+    base: int | None = Field(default=None, ge=1, description="the version to start from; the latest by default")
+    candidate: int | None = Field(default=None, ge=1, description="a version that adds to `base`")
+    generator: int | None = Field(default=None, ge=1, description="or a generator, whose images are made, filtered and measured, not published")
+    classes: list[str] | None = Field(default=None, min_length=1, description="with `generator`: the classes to make; those it was trained on, by default")
+    count: int = Field(default=100, ge=1, le=MAX_BATCH, description="with `generator`: how many images")
+    novelty: float | None = Field(default=None, ge=0, le=1)
+    arms: list[Arm] | None = Field(default=None, min_length=1, description="all that fit the dataset, by default")
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.5], max_length=4, description="parts of the addition that may be kept instead")
+    model: Literal["detector", "classifier", "probe"] | None = Field(default=None, description="the reference model; by the dataset's task")
+    weights: Literal["pretrained", "random"] = "pretrained"
+    steps: int = Field(default=300, ge=5, le=20_000)
+    side_px: int = Field(default=256, ge=32, le=1024, description="the longer side that the model sees, in pixels")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4, 5], min_length=2, max_length=20, description="one paired run of every arm each")
+    augment: Annotated[list[AugmentStep], BeforeValidator(policy_of)] = Field(
+        default="standard", validate_default=True, description="the classical arm's policy"
+    )
+    trainer: str | None = Field(default=None, description="the team's own, by its name on the server")
+    figure: str | None = Field(default=None, description="the figure that decides: AP or macro-F1 of the grown classes by default, a trainer's first")
+    publish_choice: bool = Field(default=False, description="where a part of the addition does best on val, publish that part as a version of its own")
+
+    @model_validator(mode="after")
+    def measures_one_thing(self) -> Evaluate:
+        if (self.candidate is None) == (self.generator is None):
+            raise ValueError("name either `candidate`, a version, or `generator`")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: each may be given once, since a run repeated is no other run")
+        return self
 
 
 class Promote(Body):
     version: int = Field(ge=1)
     why: str = ""
+    evaluate: Evidence | None = Field(default=None, description="measure what its images are worth first; one that does harm is not promoted")
 
 
 class Decide(Body):

@@ -108,3 +108,9 @@ def page_of(served: Service, table: Table, *, cursor: str | None, limit: int, ne
 def require_free(found: Row | None, what: str) -> None:
     if found is not None:
         raise Conflict(f"{what} exists already")
+
+
+def check_trainer(name: str | None, served: Service) -> None:
+    """Raises InvalidRequest for a trainer that the server was not set up with."""
+    if name is not None and name not in served.settings.trainers:
+        raise InvalidRequest(f"trainer: unknown {name!r}; the server was set up with {sorted(served.settings.trainers)} (LONGTAIL_TRAINERS)")

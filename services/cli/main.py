@@ -28,6 +28,7 @@ from services.cli.asking import (
     refusals,
 )  # fmt: skip
 from services.cli.datasets import datasets
+from services.cli.evaluations import evaluations
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Grows the rare classes of datasets, and proves it.")
 
@@ -105,7 +106,7 @@ def demo(
 batches = typer.Typer(no_args_is_help=True, help="synthetic samples by the batch")
 generators = typer.Typer(no_args_is_help=True, help="generators and their promotion")
 jobs = typer.Typer(no_args_is_help=True, help="what is being done")
-for noun, group in (("datasets", datasets), ("batches", batches), ("generators", generators), ("jobs", jobs)):
+for noun, group in (("datasets", datasets), ("batches", batches), ("generators", generators), ("evaluations", evaluations), ("jobs", jobs)):
     app.add_typer(group, name=noun)
 
 
@@ -137,9 +138,12 @@ def option(text: str) -> tuple[str, Any]:
 
 
 @generators.command("promote")
-def generators_promote(dataset: str, version: int, state: StateDir = DEFAULT_STATE, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+def generators_promote(
+    dataset: str, version: int, evaluate: Annotated[bool, typer.Option("--evaluate", help="measure first; one that does harm is refused")] = False,
+    state: StateDir = DEFAULT_STATE, no_wait: NoWait = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Makes a version the champion."""
-    ask(f"/v1/generators/{dataset}/champion", {"version": version}, state, no_wait, as_json)
+    ask(f"/v1/generators/{dataset}/champion", {"version": version, "evaluate": {} if evaluate else None}, state, no_wait, as_json)
 
 
 @batches.command("create")

@@ -38,7 +38,7 @@ def failures(found: dict[str, Any]) -> str:
     lines = [f"gate {g['name']} of {g['class_name']} failed: {g['figure']:.3f}, wanted {g['threshold']}" for g in failed]
     lines += [f"{r['figure']} was harmed: {r['difference']:+.3f}" for r in harmed]
     if found["uplift"]["proof"] != "positive":
-        lines.append(f"the uplift on AP50 is {found['uplift']['proof']}: `latest` moved only because the request said accept_unproven")
+        lines.append(f"the uplift on {found['uplift']['figure']} is {found['uplift']['proof']}: `latest` moved only because the request said accept_unproven")
     lines += [f"batch {b['batch']}: {b['made'] - b['accepted']} of {b['made']} filtered out {b['rejected']}" for b in found["batches"] if b["rejected"]]
     lines += [f"a preview failed during the swap: {e}" for e in found["swap"]["failed"]]
     return f"<h2>What did not go well</h2>{listed(lines)}"
@@ -121,15 +121,15 @@ def gates(found: dict[str, Any]) -> str:
 def uplift(found: dict[str, Any]) -> str:
     result = found["uplift"]
     rows = [
-        [r["figure"], r["real"], r["real + longtail"], float(r["difference"]), f"{r['interval'][0]:+.3f} to {r['interval'][1]:+.3f}", r["says"]]
+        [r["figure"], r["reference"], r["arm"], float(r["difference"]), f"{r['interval'][0]:+.3f} to {r['interval'][1]:+.3f}", r["says"]]
         for r in result["table"]
     ]
     titles = ["figure", "real only", "real + longtail", "difference", "95 % interval over seeds and test images", "says (Holm over the rows)"]
     note = (
-        f"<p class=note>{text(result['harness'])}; {len(result['seeds'])} seeds, {result['steps']} steps an arm, {result['test_images']} real test "
-        f"images, {result['added_images']} added. Version's proof: <b class={result['proof']}>{result['proof']}</b>.</p>"
+        f"<p class=note>{text(result['harness'])}; {len(result['seeds'])} seeds, {result['table'][0]['images']} real test "
+        f"images, {result['added']} added; {text(result['figure'])} decides. Version's proof: <b class={result['proof']}>{result['proof']}</b>.</p>"
     )
-    return "<h2>Uplift of a quick detector on the real test split</h2>" + table(titles, rows) + note
+    return "<h2>Uplift of a detector on the real test split</h2>" + table(titles, rows) + note
 
 
 def versions(found: dict[str, Any]) -> str:

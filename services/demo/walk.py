@@ -227,12 +227,12 @@ def measure(walk: Walk, name: str) -> None:
     with walk.step("measure: the quick detector with and without the addition"):
         body = {
             "dataset": name, "base": 1, "candidate": walk.found["published"]["version"], "steps": walk.setting.steps,
-            "seeds": list(walk.setting.seeds),
+            "seeds": list(walk.setting.seeds), "arms": ["real", "longtail"], "shares": [],
         }  # fmt: skip
         walk.found["uplift"] = walk.job("/v1/evaluations", body)
         for row in walk.found["uplift"]["table"]:
             low, high = row["interval"]
-            walk.console.print(f"  {row['figure']:16s} {row['real']:.3f} -> {row['real + longtail']:.3f}  [{low:+.3f}, {high:+.3f}]  {row['says']}")
+            walk.console.print(f"  {row['figure']:16s} {row['reference']:.3f} -> {row['arm']:.3f}  [{low:+.3f}, {high:+.3f}]  {row['says']}")
 
 
 def move_and_export(walk: Walk, name: str) -> None:

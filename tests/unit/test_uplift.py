@@ -1,4 +1,4 @@
-"""The uplift harness: the quick detector finds boxes in any shape of image, and a table asks all of its rows at once."""
+"""The uplift harness: its detector finds boxes in any shape of image, and a table asks all of its rows at once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,52 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from longtail.boxes import iou
 from trainers.uplift.average_precision import average_precision
-from trainers.uplift.detector import cache_scene, detect, train_head
-from trainers.uplift.matches import figures_of, match
-from trainers.uplift.statistics import Difference, holm, paired_difference, paired_interval, paired_p, verdicts
+from trainers.uplift.detector import Canvas, detect, scenes, train_detector
+from trainers.uplift.matches import figures_of, match, pack, unpack
+from trainers.uplift.statistics import Difference, holm, drawn_again, paired_difference, paired_interval, paired_p, verdicts
+
+
+def drawn(width, height, box):
+    """A bright box on dark ground."""
+    pixels = np.full((height, width, 3), 30, dtype=np.uint8)
+    pixels[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = (230, 200, 40)
+    return pixels
 
 
 @pytest.mark.parametrize(("width", "height"), [(500, 333), (333, 500), (640, 480)])
 def test_a_found_box_lies_where_it_was_drawn_whatever_the_image_s_shape(width, height):
-    pixels = np.full((height, width, 3), 30, dtype=np.uint8)
     box = (width * 0.55, height * 0.6, width * 0.8, height * 0.9)
-    pixels[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = (230, 200, 40)
-    scene = cache_scene(pixels, [box], [0])
-    boxes, scores, _ = detect(train_head([scene], num_classes=1, steps=150, seed=0), scene)
-    best = tuple(boxes[scores.argmax()].tolist())
-    assert iou(best, box) > 0.9
+    scene = scenes([(drawn(width, height, box), [box], [0])], Canvas.of([(width, height)]))
+    boxes, scores, _ = detect(train_detector(scene, num_classes=1, steps=60, seed=0), scene[0])
+    assert iou(tuple(boxes[scores.argmax()]), box) > 0.9
+
+
+def test_an_image_of_another_shape_than_most_is_padded_and_its_boxes_come_back_in_its_own_pixels():
+    """A canvas of 256 x 192 from images of 640 x 480; one of 200 x 400 fits by its height, 0.48 of its size."""
+    canvas = Canvas.of([(640, 480), (640, 480), (200, 400)])
+    assert canvas.size == (256, 192)
+    laid, scale = canvas.lay(np.zeros((400, 200, 3), dtype=np.uint8))
+    assert laid.shape == (192, 256, 3) and scale == pytest.approx((0.48, 0.48))
+    assert (laid[:, :96] == 0).all() and (laid[:, 96:] == 127).all()
+
+
+def test_the_same_scenes_and_seed_train_the_same_detector_and_another_seed_another():
+    box = (20.0, 30.0, 60.0, 70.0)
+    scene = scenes([(drawn(128, 96, box), [box], [0])], Canvas.of([(128, 96)]))
+    first, again, other = (detect(train_detector(scene, num_classes=1, steps=5, seed=s), scene[0])[1] for s in (0, 0, 1))
+    assert np.array_equal(first, again) and not np.array_equal(first[:5], other[:5])
+
+
+def test_a_detector_from_random_weights_borrows_nothing_and_learns():
+    box = (20.0, 30.0, 60.0, 70.0)
+    scene = scenes([(drawn(128, 96, box), [box], [0])], Canvas.of([(128, 96)]), weights="random")
+    assert scene[0].maps.dtype == torch.uint8
+    boxes, scores, _ = detect(train_detector(scene, num_classes=1, steps=120, seed=0, weights="random"), scene[0])
+    assert iou(tuple(boxes[scores.argmax()]), box) > 0.7
 
 
 def test_holm_asks_less_of_each_row_that_follows_a_fallen_one():
@@ -99,10 +128,10 @@ def weighted_mean(values_RI):
 def test_the_wider_of_the_two_intervals_counts():
     rng = np.random.default_rng(0)
     alike = np.tile(rng.normal(0.1, 1.0, 40), (6, 1)) + rng.normal(0, 1e-3, (6, 40))  # runs agree, images do not
-    d = paired_difference(weighted_mean(alike), runs=6, images=40)
+    d = paired_difference(weighted_mean(alike), draws=range(6), images=40)
     assert d.interval[1] - d.interval[0] == pytest.approx(2 * 1.96 * alike[0].std() / 40**0.5, rel=0.15)
     steady = rng.normal(0.1, 1.0, (6, 1)) + np.zeros((6, 40))  # images agree, runs do not
-    low, high = paired_difference(weighted_mean(steady), runs=6, images=40).interval
+    low, high = paired_difference(weighted_mean(steady), draws=range(6), images=40).interval
     assert (low, high) == pytest.approx(paired_interval(steady.mean(1)))
 
 
@@ -112,19 +141,48 @@ def test_with_nothing_to_find_one_table_in_twenty_at_most_says_something():
     found = 0
     for k in range(200):
         values = rng.normal(0, 0.05, (6, 1)) + rng.normal(0, 0.3, (1, 60)) + rng.normal(0, 0.3, (6, 60))
-        found += verdicts([paired_difference(weighted_mean(values), runs=6, images=60, rounds=200, seed=k)]) != ["inconclusive"]
+        found += verdicts([paired_difference(weighted_mean(values), draws=range(6), images=60, rounds=200, seed=k)]) != ["inconclusive"]
     assert found <= 14
 
 
 def test_a_real_difference_is_found():
     rng = np.random.default_rng(2)
     values = 0.2 + rng.normal(0, 0.03, (6, 1)) + rng.normal(0, 0.3, (1, 60)) + rng.normal(0, 0.1, (6, 60))
-    d = paired_difference(weighted_mean(values), runs=6, images=60)
+    d = paired_difference(weighted_mean(values), draws=range(6), images=60)
     assert verdicts([d]) == ["helped"]
     assert d.interval[0] > 0
 
 
 def test_a_single_run_proves_nothing():
-    d = paired_difference(weighted_mean(np.full((1, 30), 0.5)), runs=1, images=30)
+    d = paired_difference(weighted_mean(np.full((1, 30), 0.5)), draws=[0], images=30)
     assert verdicts([d]) == ["inconclusive"]
     assert d.interval == (-np.inf, np.inf)
+
+
+def test_runs_on_one_draw_are_no_draws_of_their_own():
+    """Six runs on two draws of three: what the draws differ by stays in the interval however alike the runs of a draw are."""
+    values = np.repeat([[0.0], [0.4]], 3, 0) + np.zeros((6, 40))
+    alone = paired_difference(weighted_mean(values), draws=range(6), images=40)
+    grouped = paired_difference(weighted_mean(values), draws=[0, 0, 0, 1, 1, 1], images=40)
+    assert grouped.interval[0] == pytest.approx(0.0, abs=1e-9) and grouped.interval[1] == pytest.approx(0.4, abs=1e-9)
+    assert alone.interval[1] - alone.interval[0] < 0.5 * 0.9 <= 2 * (grouped.interval[1] - grouped.interval[0])
+
+
+def test_each_round_counts_as_many_runs_as_there_are():
+    counts = drawn_again(["a", "a", "b", "b"], 50, np.random.default_rng(0))
+    assert (counts.sum(1) == 4).all() and len(np.unique(counts, axis=0)) > 5
+
+
+def test_matches_come_back_from_text_as_they_were():
+    truth, found = scattered(3)
+    run = match(truth, found, classes=3)
+    for before, after in zip(run, unpack(pack(run)), strict=True):
+        assert all(np.array_equal(getattr(before, name), getattr(after, name)) for name in ("image", "found", "objects"))
+
+
+def test_average_precision_over_the_rare_classes_is_the_mean_of_theirs():
+    truth, found = scattered(4)
+    run, one = match(truth, found, classes=3), np.ones((1, 12))
+    asked = figures_of(["a", "b", "c"], ["b", "c"])
+    wanted = np.mean([run[k].average_precision(one).mean() for k in (1, 2)])
+    assert float(asked["AP/rare"](run, one)[0]) == pytest.approx(wanted)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainers.uplift.average_precision import Detections
+from trainers.uplift.packing import packed, unpacked
 
 Floats = NDArray[np.float64]
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -46,20 +48,24 @@ class Matches:
         return values
 
 
-def figures_of(names: Sequence[str]) -> dict[str, Callable[[Sequence[Matches], NDArray[np.floating]], Floats]]:
-    """What is asked of a run, from its matches of every class and weights [W,I]: AP and AP50 over the classes, and AP50 of each, [W]."""
+def figures_of(names: Sequence[str], rare: Sequence[str] = ()) -> dict[str, Callable[[Sequence[Matches], NDArray[np.floating]], Floats]]:
+    """What is asked of a run, from its matches of every class and weights [W,I], each [W].
 
-    def overall(run: Sequence[Matches], weights: NDArray[np.floating], thresholds: int) -> Floats:
-        values = np.stack([m.average_precision(weights, thresholds=thresholds).mean(1) for m in run])
+    AP and AP50 over the classes; AP over the rare ones, where they are named; AP50 of each.
+    """
+
+    def mean(run: Sequence[Matches], weights: NDArray[np.floating], labels: Sequence[int], thresholds: int) -> Floats:
+        values = np.stack([run[k].average_precision(weights, thresholds=thresholds).mean(1) for k in labels])
         seen = np.isfinite(values)
         found: Floats = np.where(seen.any(0), np.where(seen, values, 0).sum(0) / np.maximum(seen.sum(0), 1), np.nan)
         return found
 
-    def of_class(run: Sequence[Matches], weights: NDArray[np.floating], label: int) -> Floats:
-        return run[label].average_precision(weights, thresholds=1)[:, 0]
+    def of(labels: Sequence[int], thresholds: int) -> Callable[[Sequence[Matches], NDArray[np.floating]], Floats]:
+        return functools.partial(mean, labels=labels, thresholds=thresholds)
 
-    each = {f"AP50/{name}": functools.partial(of_class, label=label) for label, name in enumerate(names)}
-    return {"AP": functools.partial(overall, thresholds=len(IOUS)), "AP50": functools.partial(overall, thresholds=1), **each}
+    every = range(len(names))
+    starved = {"AP/rare": of([names.index(n) for n in rare], len(IOUS))} if rare else {}
+    return {"AP": of(every, len(IOUS)), **starved, "AP50": of(every, 1), **{f"AP50/{name}": of([k], 1) for k, name in enumerate(names)}}
 
 
 def area(right_D: Floats, seen_D: Floats, wanted: float) -> float:
@@ -108,4 +114,21 @@ def overlaps(a_D4: Floats, b_K4: Floats) -> Floats:
     shared = (high - low).clip(0).prod(2)
     sizes = [(x[:, 2:] - x[:, :2]).prod(1) for x in (a_D4, b_K4)]
     found: Floats = shared / np.maximum(sizes[0][:, None] + sizes[1][None] - shared, 1e-12)
+    return found
+
+
+def pack(run: Sequence[Matches]) -> str:
+    """The matches as text, a few kilobytes a hundred images: a compressed archive in base64."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for k, m in enumerate(run):
+        arrays |= {f"image{k}": m.image.astype(np.uint16), f"found{k}": np.packbits(m.found, axis=0), f"objects{k}": m.objects.astype(np.uint16)}
+    return packed(arrays)
+
+
+def unpack(text: str) -> list[Matches]:
+    arrays = unpacked(text)
+    found = []
+    for k in range(len(arrays) // 3):
+        hits = np.unpackbits(arrays[f"found{k}"], axis=0, count=len(IOUS)).astype(bool)
+        found.append(Matches(arrays[f"image{k}"].astype(np.intp), hits, arrays[f"objects{k}"].astype(np.int64)))
     return found

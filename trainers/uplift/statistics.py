@@ -1,9 +1,10 @@
 """What paired runs say of a difference: intervals, p-values, and verdicts over a whole table.
 
 A run is one draw of the training images with one training seed; both arms of it are measured on the same test images. The bootstrap
-draws runs and test images anew, crossed, since every run is measured on the same images; it and Student's t each give an interval, and the
-wider counts: t knows little of the images, the bootstrap little of six runs.
-Shape legend: R runs, I test images, B bootstrap rounds.
+draws test images anew and, crossed with them, since every run is measured on the same images, draws of the training images and the runs
+within each; it and Student's t over the runs each give an interval, and the wider counts: t knows little of the images, the bootstrap little
+of six runs.
+Shape legend: R runs, I test images, W rounds.
 """
 
 from __future__ import annotations
@@ -39,18 +40,19 @@ class Difference:
 
 
 def paired_difference(
-    figures: Callable[[NDArray[np.floating]], Floats], *, runs: int, images: int, rounds: int = ROUNDS, seed: int = 0
+    figures: Callable[[NDArray[np.floating]], Floats], *, draws: Sequence[object], images: int, rounds: int = ROUNDS, seed: int = 0
 ) -> Difference:
-    """The mean over runs of arm minus reference.
+    """The mean over runs of arm minus reference; `draws` [R] names the draw of training images that each run learned from.
 
     `figures(weights [W,I])` gives [W,R]: each run's difference where image i counts weights[w, i] times. A round in which a figure
     cannot be had (no object of the class was drawn) is left out.
     """
+    runs = len(draws)
     rng = np.random.default_rng(seed)
     measured = figures(np.ones((1, images)))[0]
     drawn_images = rng.multinomial(images, np.full(images, 1 / images), size=rounds).astype(np.float64)
-    drawn_runs = rng.multinomial(runs, np.full(runs, 1 / runs), size=rounds).astype(np.float64)
-    drawn = (figures(drawn_images) * drawn_runs).sum(1) / runs
+    drawn_runs = drawn_again(draws, rounds, rng)
+    drawn = (figures(drawn_images) * drawn_runs).sum(1) / drawn_runs.sum(1)
     drawn = drawn[np.isfinite(drawn)]
     t_low, t_high = paired_interval(measured)
     if not len(drawn):
@@ -59,6 +61,16 @@ def paired_difference(
     below = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
     p = max(paired_p(measured), min(1.0, 2 * max(below, 1 / len(drawn))))
     return Difference(float(measured.mean()), (min(float(low), t_low), max(float(high), t_high)), p, runs, images)
+
+
+def drawn_again(draws: Sequence[object], rounds: int, rng: np.random.Generator) -> Floats:
+    """How often each run counts [W,R]: as many draws as there are, with replacement, and of each drawn one as many of its runs as it has."""
+    members = [np.flatnonzero([d == one for d in draws]) for one in dict.fromkeys(draws)]
+    counts = np.zeros((rounds, len(draws)))
+    for w, chosen in enumerate(rng.integers(len(members), size=(rounds, len(members)))):
+        for k in chosen:
+            np.add.at(counts[w], rng.choice(members[k], len(members[k])), 1.0)
+    return counts
 
 
 def verdicts(found: Sequence[Difference]) -> list[Says]:

@@ -1,4 +1,4 @@
-"""Expansions and their clock, and evaluations."""
+"""Expansions and their clock."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from croniter import croniter
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from infra.database import EVALUATIONS, EXPANSIONS, RUNS
-from longtail.errors import InvalidRequest, NotFound
+from infra.database import EXPANSIONS, RUNS
+from longtail.errors import InvalidRequest
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
-from services.api.schemas import Evaluate, Expansion
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
+from services.api.schemas import Expansion
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, job_id, page_of
 
 router = APIRouter(prefix="/v1", tags=["expansions"])
 TICK = "longtail.tick"
@@ -28,6 +28,10 @@ def create(body: Expansion, served: Served) -> JSONResponse:
     unknown = sorted(set(body.targets) - known)
     if unknown:
         raise InvalidRequest(f"targets: unknown class {unknown[0]!r}; {body.dataset!r} has {sorted(known)}")
+    if body.evaluate is not None:
+        check_trainer(body.evaluate.trainer, served)
+        if not any(c["instances"]["test"] for c in version["health"]["classes"]):
+            raise InvalidRequest(f"evaluate: dataset {body.dataset!r} has no test split to measure on")
     key = derive_id("expansion", TENANT, uuid.uuid4())
     if body.cron:
         if not croniter.is_valid(body.cron, second_at_beginning=True):
@@ -66,22 +70,3 @@ def remove(key: str, served: Served) -> dict[str, Any]:
         served.asking.queue.unschedule(key)
     served.catalogue.database.update(EXPANSIONS, key, active=False)
     return served.catalogue.database.get(EXPANSIONS, key)
-
-
-@router.post("/evaluations", status_code=202)
-def evaluate(body: Evaluate, served: Served, key: IdempotencyKey = None) -> JSONResponse:
-    """Measures what a version's addition does to a detector, on the real test split."""
-    base = served.catalogue.database.version(body.dataset, body.base)
-    candidate = served.catalogue.database.version(body.dataset, body.candidate)
-    if not set(base["batches"]) < set(candidate["batches"]):
-        raise InvalidRequest(f"version {body.candidate} does not add to version {body.base}; there is nothing to measure")
-    job = job_id("evaluate", key, "evaluations", body.model_dump(), served)
-    return accepted(served.asking.ask("evaluate", body.model_dump(), job=job))
-
-
-@router.get("/evaluations/{key}")
-def evaluation(key: str, served: Served) -> dict[str, Any]:
-    found = served.catalogue.database.find(EVALUATIONS, key)
-    if found is None:
-        raise NotFound(f"no evaluation {key!r}; it is there once its job has succeeded")
-    return found

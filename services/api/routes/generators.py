@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from infra.database import DATASETS, GENERATORS
 from infra.signatures import signature
 from longtail.errors import NotFound
-from services.api.schemas import Finetune, Promote
-from services.api.service import IdempotencyKey, Served, accepted, authorised, job_id
+from services.api.schemas import Evaluate, Finetune, Promote
+from services.api.service import IdempotencyKey, Served, accepted, authorised, check_trainer, job_id
 
 router = APIRouter(prefix="/v1", tags=["generators"])
 
@@ -38,12 +38,18 @@ def generators(dataset: str, served: Served) -> dict[str, Any]:
 
 @router.post("/generators/{dataset}/champion", status_code=202, dependencies=[Depends(authorised)])
 def promote(dataset: str, body: Promote, served: Served, key: IdempotencyKey = None) -> JSONResponse:
-    """Moves `champion` in MLflow and serves that version once it is loaded."""
+    """Moves `champion` in MLflow and serves that version once it is loaded; with `evaluate`, once its images are known to do no harm."""
     if served.catalogue.database.find(GENERATORS, f"{dataset}:{body.version}") is None:
         raise NotFound(f"dataset {dataset!r} has no generator version {body.version}")
     request = {"dataset": dataset, "version": body.version, "who": "api", "why": body.why or "asked over REST", "set_alias": True}
-    job = job_id("promote", key, f"champion/{dataset}", request, served)
-    return accepted(served.asking.ask("promote", request, job=job))
+    if body.evaluate is None:
+        job = job_id("promote", key, f"champion/{dataset}", request, served)
+        return accepted(served.asking.ask("promote", request, job=job))
+    base = served.catalogue.database.version(dataset)["number"]
+    measured = Evaluate(dataset=dataset, base=base, generator=body.version, **body.evaluate.model_dump()).model_dump() | {"promote": request}
+    check_trainer(measured["trainer"], served)
+    job = job_id("evaluate", key, f"champion/{dataset}", measured, served)
+    return accepted(served.asking.ask("evaluate", measured, job=job))
 
 
 @router.post("/webhooks/mlflow", status_code=202)

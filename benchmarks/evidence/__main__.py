@@ -1,0 +1,51 @@
+"""The table at the top of the README: what Longtail's images did for models trained on them, on eight sets of few real images.
+
+    python -m benchmarks.evidence --data DATA [--rows bccd20,noto] [--workers 2] [--table] [--quick]
+
+Each draw of a row is a task of its own: a generator is trained on the draw's images alone, every arm is trained with every seed, and
+each run lands in benchmarks/results/evidence as it ends. Interrupted, the command goes on from there; `--table` runs nothing and makes
+the tables of what is there. Hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.evidence.page import write
+from benchmarks.evidence.rows import ROWS, Row
+from benchmarks.evidence.runs import ARMS, run_draw
+from benchmarks.evidence.table import result_of
+
+
+def quick(row: Row) -> Row:
+    """The same row in little: one draw, one seed, seconds of training."""
+    less = row.ratios[0] / 4, row.ratios[1] / 4
+    return replace(row, name=f"{row.name}-quick", draws=1, seeds=1, budget_s=20.0, setting=replace(row.setting, steps=30), ratios=less)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--workers", type=int, default=2, help="draws at a time, one core each")
+    parser.add_argument("--table", action="store_true", help="make the tables of what is there, run nothing")
+    parser.add_argument("--quick", action="store_true")
+    a = parser.parse_args()
+    rows = [ROWS[name] for name in a.rows.split(",")]
+    rows = [quick(r) for r in rows] if a.quick else rows
+    if not a.table:
+        with ProcessPoolExecutor(a.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row in rows for draw in range(row.draws)]
+            for done in as_completed(waiting):
+                done.result()
+    results = [r for row in (rows if a.quick else ROWS.values()) if (r := result_of(row))]
+    write(results, quick=a.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The runs of one draw: every arm with every training seed, each written down as it lands, and not run again.
+
+A run is known by what it rests on: the row's configuration, and the code that made and trained it, its comments and docstrings aside.
+Generators are kept beside the checkout's other output; one that is trained anew has other weights, and its arms are run again.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.evidence.additions import OUT, foundation_path, generator_of, grow, picture, record_of, vary
+from benchmarks.evidence.rows import Row
+from benchmarks.report import RESULTS
+from trainers.additions import Batch
+from trainers.uplift.arms import Bench
+from trainers.uplift.detector import Canvas
+from trainers.uplift.images import Labelled
+
+KEPT = RESULTS / "evidence"
+ROOT = Path(__file__).parents[2]
+REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste", "longtail_less", "longtail", "both"
+ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME)
+GENERATED = frozenset({LONGTAIL, BOTH, SOME})
+JUDGING = (
+    "trainers/uplift/backbone.py", "trainers/uplift/targets.py", "trainers/uplift/detector.py", "trainers/uplift/classifier.py", "trainers/classical.py",
+    "longtail/policies.py",
+)  # fmt: skip
+VARYING = ("trainers/additions.py",)
+MAKING = (
+    "trainers/planning.py", "trainers/studio.py", "trainers/render.py", "trainers/compose.py", "trainers/filters.py", "trainers/judging.py",
+    "trainers/additions.py", "trainers/cutout.py",
+    "trainers/bank.py", "longtail/placement.py", "longtail/gates.py", "benchmarks/evidence/additions.py",
+)  # fmt: skip
+
+
+def arms_of(row: Row) -> list[str]:
+    """Where the class is the whole image there is nothing to paste."""
+    return [a for a in ARMS if a != PASTED or row.setting.model == "detector"]
+
+
+def key_of(row: Row, arm: str, generator: str) -> str:
+    """What a run rests on, in twelve letters."""
+    said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0}
+    parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGING)]
+    if arm != REAL:
+        parts.append(code(VARYING if arm == CLASSICAL else MAKING))
+    if arm in GENERATED:
+        parts.append(generator)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def code(paths: Sequence[str]) -> str:
+    """What the files say to the interpreter: the same whatever their comments, docstrings and layout."""
+    return hashlib.sha256("".join(ast.dump(bare(ast.parse((ROOT / p).read_text()))) for p in paths).encode()).hexdigest()
+
+
+def bare(tree: ast.AST) -> ast.AST:
+    """The tree without strings that stand for themselves."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))] or [ast.Pass()]
+    return tree
+
+
+def file_of(row: str, draw: int) -> Path:
+    return KEPT / row / f"{draw}.json"
+
+
+def kept(row: str, draw: int) -> dict[str, Any]:
+    path = file_of(row, draw)
+    body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
+    return body
+
+
+def keep(row: str, draw: int, body: dict[str, Any]) -> None:
+    path = file_of(row, draw)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    working = path.with_suffix(".part")
+    working.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+    working.replace(path)
+
+
+def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, threads: int = 1) -> None:
+    """Every run of the draw and of these arms that is not there yet."""
+    torch.set_num_threads(threads)
+    say = functools.partial(print, f"{row.name} {draw}:", flush=True)
+    view = row.draw(data, draw)
+    body = kept(row.name, draw)
+    asked = [a for a in arms_of(row) if a in arms]
+    painter, generator = generator_of(row, view, draw, say) if GENERATED & set(asked) else (None, "")
+    keys = {arm: key_of(row, arm, generator) for arm in asked}
+    missing = [(arm, seed) for seed in range(row.seeds) for arm in keys if body["runs"].get(f"{arm}-{seed}", {}).get("key") != keys[arm]]
+    if not missing:
+        return
+    names = list(view.names)
+    canvas = Canvas.of([(s.width, s.height) for s in view.real("train")], long_side_px=row.setting.side_px)
+    bench = Bench(row.setting, names, canvas)
+    real, held = view.labelled("train"), {split: view.labelled(split) for split in ("val", "test")}
+    prepared = bench.prepare(real)
+    measured = {split: (images, bench.prepare(images)) for split, images in held.items()}
+    most = round(len(real) * row.ratios[1])
+    less = round(len(real) * row.ratios[0])
+    seen: dict[str, list[Any]] = {}
+
+    def of(name: str, images: Callable[[], list[Labelled]]) -> list[Any]:
+        """Prepared once, when an arm first asks."""
+        if name not in seen:
+            found = images()
+            picture(found, OUT / "pictures" / f"{row.name}-{draw}-{name}.png")
+            seen[name] = bench.prepare(found)
+        return seen[name]
+
+    def counted(name: str, added: Batch) -> list[Labelled]:
+        body.setdefault("additions", {})[name] = record_of(added)
+        return added.images
+
+    def longtail() -> list[Any]:
+        return of(LONGTAIL, lambda: counted(LONGTAIL, grow(row, view, most, mode="inpaint", draw=draw, painter=painter)))
+
+    def pasted() -> list[Any]:
+        return of(PASTED, lambda: counted(PASTED, grow(row, view, most, mode="copy_paste", draw=draw, painter=None)))
+
+    def classical() -> list[Any]:
+        return of(CLASSICAL, lambda: vary(view, most, draw=draw))
+
+    added: dict[str, Callable[[], list[Any]]] = {
+        REAL: list, CLASSICAL: classical, PASTED: pasted, LONGTAIL: longtail, BOTH: lambda: longtail() + classical(), SOME: lambda: longtail()[:less],
+    }  # fmt: skip
+    for arm, seed in missing:
+        training = prepared + added[arm]()
+        began = time.process_time()
+        outcome = bench.run(training, measured, seed=seed)
+        spent = time.process_time() - began
+        body["runs"][f"{arm}-{seed}"] = {"key": keys[arm], "images": len(training), "core_seconds": round(spent, 1), **outcome}
+        body |= {"names": names, "grown": list(row.grown) or names, "foundation": hashlib.sha256(foundation_path(row).read_bytes()).hexdigest()[:12]}
+        keep(row.name, draw, body)
+        say(f"{arm} seed {seed}: {spent:.0f} s on {len(training)} images")
+
+
+def seeds_done(row: Row, draw: int) -> list[int]:
+    """Seeds of which every arm has a run."""
+    runs = kept(row.name, draw)["runs"]
+    return [s for s in range(row.seeds) if all(f"{arm}-{s}" in runs for arm in arms_of(row))]

@@ -1,0 +1,78 @@
+"""What the runs say, row by row: each arm's figure, the differences with their intervals, what the policy chose, who was hurt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.evidence.rows import Row
+from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, arms_of, kept, seeds_done
+from trainers.uplift.arms import figures_of, images_of, outcome_of, primary_of, table
+from trainers.uplift.policy import choose
+from trainers.uplift.statistics import Difference
+
+POLICY = "policy"
+AGAINST = ((LONGTAIL, REAL), (LONGTAIL, CLASSICAL), (BOTH, CLASSICAL), (LONGTAIL, PASTED), (POLICY, REAL))
+"""Differences that the table asks for."""
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row's figures: means and least and greatest of each arm, differences by pair, the chosen ratio of each draw, worst class of the policy."""
+
+    row: Row
+    figure: str
+    runs: int
+    means: dict[str, float]
+    spreads: dict[str, tuple[float, float]]
+    differences: dict[tuple[str, str], Difference]
+    chosen: dict[int, str]
+    tables: dict[str, list[dict[str, Any]]]
+    core_minutes: float
+
+    def worst(self) -> dict[str, Any]:
+        """The figure of one class that the policy's choice changed least for the better."""
+        mine = [r for r in self.tables[f"{POLICY} - {REAL}"] if "/" in r["figure"] and not r["figure"].endswith("/rare")]
+        return min(mine, key=lambda r: r["difference"])
+
+
+def result_of(row: Row) -> RowResult | None:
+    """None where no draw has all of its arms yet."""
+    done = {draw: seeds_done(row, draw) for draw in range(row.draws)}
+    if not any(done.values()):
+        return None
+    bodies = {draw: kept(row.name, draw) for draw in done}
+    body = next(b for d, b in bodies.items() if done[d])
+    names, grown = body["names"], body["grown"]
+    rare = grown if len(grown) < len(names) else []
+    model = row.setting.model
+    figures = figures_of(model, names, rare)
+    primary = primary_of(model, rare, figures)
+    pairs = [(draw, seed) for draw, seeds in done.items() for seed in seeds]
+    arms = arms_of(row)
+    test = {arm: [outcome_of(model, bodies[d]["runs"][f"{arm}-{s}"]["test"]) for d, s in pairs] for arm in arms}
+    val = {arm: [outcome_of(model, bodies[d]["runs"][f"{arm}-{s}"]["val"]) for d, s in pairs] for arm in (REAL, SOME, LONGTAIL)}
+    chosen = {}
+    for draw in dict.fromkeys(d for d, _ in pairs):
+        mine = [k for k, (d, _) in enumerate(pairs) if d == draw]
+        scores = {arm: [value(figures, primary, val[arm][k]) for k in mine] for arm in val}
+        chosen[draw] = choose(scores, first=REAL)
+    test[POLICY] = [test[chosen[d]][k] for k, (d, _) in enumerate(pairs)]
+    draws = [d for d, _ in pairs]
+    tables, differences = {}, {}
+    for arm, reference in AGAINST:
+        if arm in test and reference in test:
+            found = table(test[reference], test[arm], figures, draws=draws)
+            tables[f"{arm} - {reference}"] = found
+            line = next(r for r in found if r["figure"] == primary)
+            low, high = (v if v is not None else sign * np.inf for v, sign in zip(line["interval"], (-1, 1), strict=True))
+            differences[arm, reference] = Difference(line["difference"], (low, high), line["p"], line["runs"], line["images"])
+    each = {arm: [value(figures, primary, run) for run in runs] for arm, runs in test.items()}
+    means, spreads = {a: float(np.mean(v)) for a, v in each.items()}, {a: (min(v), max(v)) for a, v in each.items()}
+    return RowResult(row, primary, len(pairs), means, spreads, differences, chosen, tables, row.budget_s / 60)
+
+
+def value(figures: Any, name: str, run: Any) -> float:
+    return float(figures[name](run, np.ones((1, images_of(run))))[0])

@@ -1,0 +1,78 @@
+"""An evaluation as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.pages import document, listed, table, text
+
+
+def page(found: Mapping[str, Any]) -> str:
+    result, request = found["result"], found["request"]
+    title = f"{found['dataset']}: what {subject(request)} is worth"
+    return document(
+        title,
+        f"<h1>{text(title)}</h1>",
+        f"<p>On {text(result['figure'])}, with {len(result['seeds'])} paired runs of {request['steps']} steps: "
+        f"<b class={result['proof']}>{result['proof']}</b>. {text(policy_line(result))}</p>",
+        "<h2>What did not go well</h2>",
+        listed(hurt(result)),
+        "<h2>Arms, on real test images</h2>",
+        table(["arm", "images", result["figure"], "least", "most", "on val"], arms(result)),
+        *(part for name, rows in result["tables"].items() for part in difference(name, rows)),
+        f"<p class=note>{text(result['harness'])}</p>",
+    )  # fmt: skip
+
+
+def subject(request: Mapping[str, Any]) -> str:
+    if request["candidate"] is not None:
+        return f"version {request['candidate']}, which adds to version {request['base']},"
+    return f"generator {request['generator']}, {request['count']} images of it added to version {request['base']},"
+
+
+def policy_line(result: Mapping[str, Any]) -> str:
+    chosen = result["policy"]["chosen"]
+    if chosen is None:
+        return "There is no val split to find out how much to keep."
+    known = {"real": "On val nothing of it helps: keep none.", "longtail": "On val all of it does best: keep all."}
+    return known.get(chosen, f"On val a part does best: '{chosen}'.")
+
+
+def hurt(result: Mapping[str, Any]) -> list[str]:
+    """Figures that fell, those that did so for certain first."""
+    lines = [f"proof is {result['proof']}"] if result["proof"] != "positive" else []
+    rows = [r for r in result["table"] if (r["difference"] or 0) < 0]
+    for r in sorted(rows, key=lambda r: (r["says"] != "harmed", r["difference"])):
+        lines.append(f"{r['figure']} {signed(r['difference'])} ({between(r['interval'])}): {r['says']}")
+    return lines
+
+
+def arms(result: Mapping[str, Any]) -> list[list[object]]:
+    name, lines = result["figure"], []
+    for arm in dict.fromkeys(r["arm"] for r in result["runs"]):
+        mine = [r for r in result["runs"] if r["arm"] == arm]
+        values = [r["figures"][name] for r in mine if r["figures"][name] is not None] or [float("nan")]
+        held = [r["on_val"][name] for r in mine if r["on_val"] and r["on_val"].get(name) is not None]
+        lines.append([arm, mine[0]["images"], sum(values) / len(values), min(values), max(values), sum(held) / len(held) if held else "no val split"])
+    return lines
+
+
+def difference(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    titles = ["figure", "reference", "arm", "difference", "95 %", "p", "says (Holm over these rows)"]
+    lines = [
+        [r["figure"], shown(r["reference"]), shown(r["arm"]), signed(r["difference"]), between(r["interval"]), shown(r["p"]), r["says"]] for r in rows
+    ]
+    return [f"<h2>{text(name)}</h2>", table(titles, lines)]
+
+
+def shown(value: float | None) -> object:
+    return "not measured" if value is None else float(value)
+
+
+def signed(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:+.3f}"
+
+
+def between(interval: list[float | None]) -> str:
+    return " to ".join(signed(v) if v is not None else "anything" for v in interval)

@@ -1,0 +1,59 @@
+"""Evaluations: what an addition is worth to a model trained with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from infra.database import DATASETS, EVALUATIONS, GENERATORS, Database, Row
+from longtail.errors import InvalidRequest, NotFound
+from longtail.uplift import arms_asked
+from services.api.evaluation_page import page
+from services.api.schemas import Evaluate
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, job_id, page_of
+
+router = APIRouter(prefix="/v1", tags=["evaluations"])
+
+
+@router.post("/evaluations", status_code=202)
+def evaluate(body: Evaluate, served: Served, key: IdempotencyKey = None) -> JSONResponse:
+    """Trains a reference model, or the team's own, on every arm with every seed, and measures each on the real test split."""
+    database = served.catalogue.database
+    base = base_of(body, database)
+    if body.candidate is not None and not set(base["batches"]) < set(database.version(body.dataset, body.candidate)["batches"]):
+        raise InvalidRequest(f"version {body.candidate} does not add to version {base['number']}; there is nothing to measure")
+    if body.generator is not None and database.find(GENERATORS, f"{body.dataset}:{body.generator}") is None:
+        raise NotFound(f"dataset {body.dataset!r} has no generator version {body.generator}")
+    check_trainer(body.trainer, served)
+    arms_asked(body.arms or [], body.shares, task=database.get(DATASETS, body.dataset)["task"])
+    request = body.model_dump() | {"base": base["number"]}
+    job = job_id("evaluate", key, "evaluations", request, served)
+    return accepted(served.asking.ask("evaluate", request, job=job))
+
+
+def base_of(body: Evaluate, database: Database) -> Row:
+    """The version asked for; else the one that the candidate was added to, or the latest."""
+    if body.base is None and body.candidate is not None:
+        return database.version(body.dataset, database.version(body.dataset, body.candidate)["parent"])
+    return database.version(body.dataset, body.base)
+
+
+@router.get("/evaluations")
+def evaluations(served: Served, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
+    return page_of(served, EVALUATIONS, cursor=cursor, limit=limit)
+
+
+@router.get("/evaluations/{key}")
+def evaluation(key: str, served: Served) -> dict[str, Any]:
+    found = served.catalogue.database.find(EVALUATIONS, key)
+    if found is None:
+        raise NotFound(f"no evaluation {key!r}; it is there once its job has succeeded")
+    return found
+
+
+@router.get("/evaluations/{key}/report.html", response_class=HTMLResponse)
+def report(key: str, served: Served) -> HTMLResponse:
+    """The evaluation as one self-contained page: who was hurt first, then every arm with its intervals, and what the policy chose."""
+    return HTMLResponse(page(evaluation(key, served)))

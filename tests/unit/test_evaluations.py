@@ -1,0 +1,115 @@
+"""What an evaluation decides: arms, proof, the part to keep; and a team's own trainer."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from longtail.errors import InvalidRequest
+from longtail.uplift import arms_asked, proof_of, share_of, worst_class
+from trainers.evaluating import tables_of
+from trainers.uplift.images import Labelled
+from trainers.uplift.plugged import run_command
+from trainers.uplift.policy import choose
+
+
+def row(low, high, p, figure="AP"):
+    return {"figure": figure, "interval": [low, high], "p": p, "runs": 6, "difference": None if low is None else (low + high) / 2}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "says"),
+    [(0.01, 0.2, 0.02, "positive"), (-0.2, -0.01, 0.02, "negative"), (-0.1, 0.2, 0.4, "inconclusive"), (0.01, 0.2, 0.06, "inconclusive"),
+     (None, None, None, "inconclusive"), (None, 0.3, 1.0, "inconclusive")],
+    ids=["above", "below", "across", "above_by_bootstrap_alone", "not_measured", "one_run"],
+)  # fmt: skip
+def test_a_proof_is_an_interval_that_excludes_zero(low, high, p, says):
+    assert proof_of(row(low, high, p)) == says
+
+
+def test_the_class_that_an_addition_did_least_for_is_named():
+    table = [row(-0.5, 0.1, 0.5, "AP"), row(0.0, 0.2, 0.5, "AP/rare"), row(0.0, 0.1, 0.5, "AP50/a"), row(-0.2, 0.1, 0.5, "AP50/b"), row(None, None, None, "AP50/c")]
+    assert worst_class(table)["figure"] == "AP50/b"
+
+
+def test_real_images_and_the_addition_are_always_among_the_arms_and_shares_follow():
+    assert arms_asked(["both"], [0.5, 0.25], task="detection") == ["real", "longtail", "both", "longtail 0.25", "longtail 0.5"]
+    assert [share_of(a) for a in ("real", "classical", "longtail", "both", "longtail 0.25")] == [0, 0, 1, 1, 0.25]
+
+
+def test_nothing_can_be_pasted_where_the_class_is_the_image():
+    with pytest.raises(InvalidRequest, match="copy_paste"):
+        arms_asked(["copy_paste"], [], task="classification")
+
+
+@pytest.mark.parametrize(
+    ("more", "chosen"),
+    [({"longtail": [0.5, 0.6, 0.55], "longtail 0.5": [0.4, 0.5, 0.45]}, "longtail"), ({"longtail": [0.3, 0.2, 0.1], "longtail 0.5": [0.31, 0.2, 0.3]}, "real"),
+     ({"longtail": [0.9, 0.0, 0.35], "longtail 0.5": [0.35, 0.36, 0.34]}, "longtail 0.5"), ({"longtail": [0.35, 0.25, 0.31]}, "real")],
+    ids=["all", "none_does_better", "a_lucky_lead_does_not_count", "lead_within_noise"],
+)  # fmt: skip
+def test_the_part_that_leads_on_val_beyond_its_noise_is_kept(more, chosen):
+    assert choose({"real": [0.3, 0.3, 0.3], **more}, first="real") == chosen
+
+
+def pictures(count):
+    return [Labelled(np.full((20, 30, 3), 40 * k, dtype=np.uint8), [(2.0, 3.0, 12.0, 13.0)], [k % 2]) for k in range(count)]
+
+
+COUNTS = """
+import argparse, json, pathlib
+p = argparse.ArgumentParser()
+for name in ("--data", "--results", "--seed"): p.add_argument(name)
+a = p.parse_args()
+data = pathlib.Path(a.data)
+body = {s: json.loads((data / f"{s}.json").read_text()) for s in ("train", "val", "test")}
+assert all((data / i["file_name"]).stat().st_size for b in body.values() for i in b["images"])
+assert body["test"]["annotations"][1]["bbox"] == [2, 3, 10, 10] and body["test"]["annotations"][1]["category_id"] == 2
+pathlib.Path(a.results).write_text(json.dumps({"figures": {"images": len(body["train"]["images"]), "seed": int(a.seed)}, "on_val": {"images": 1.5}}))
+"""
+
+
+def test_a_team_s_trainer_gets_the_arm_as_a_folder_and_its_figures_come_back():
+    held = {"val": pictures(1), "test": pictures(2)}
+    found = run_command([sys.executable, "-c", COUNTS], pictures(3), held, ["a", "b"], task="detection", seed=7)
+    assert found == {"test": {"images": 3.0, "seed": 7.0}, "val": {"images": 1.5}}
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [("raise SystemExit('no licence')", "ended with 1: no licence"), ("pass", "expected JSON at its results path"),
+     ("import sys; open(sys.argv[4], 'w').write('[1]')", 'expected {"figures"'),
+     ("import sys; open(sys.argv[4], 'w').write('{\"figures\": {\"AP\": null}}')", "'AP' is None, expected a number")],
+    ids=["fails", "writes_nothing", "a_list", "no_number"],
+)  # fmt: skip
+def test_a_trainer_that_goes_wrong_is_told_of(program, says):
+    with pytest.raises(InvalidRequest, match=says.replace("{", r"\{")):
+        run_command([sys.executable, "-c", program], pictures(1), {"val": [], "test": []}, ["a", "b"], task="detection", seed=0)
+
+
+def test_a_trainer_that_is_not_there_is_named():
+    with pytest.raises(InvalidRequest, match="'/no/such/trainer' cannot be started"):
+        run_command(["/no/such/trainer"], pictures(1), {"val": [], "test": []}, ["a", "b"], task="detection", seed=0)
+
+
+def runs(**arms):
+    """Runs of a team's trainer with these figures, a seed each."""
+    return [
+        {"arm": arm, "seed": seed, "images": 10, "core_seconds": 1.0, "test": {"AP": v}, "val": {"AP": v}, **({"classes": {"b": 4}, "added": 4, "ids": []} if arm != "real" else {})}
+        for arm, values in arms.items() for seed, v in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_tables_of_a_trainer_s_figures_rest_on_its_runs():
+    found = tables_of(runs(real=[0.2, 0.3, 0.25], longtail=[0.4, 0.5, 0.45]), model="plugged", names=["a", "b"])
+    line = found["tables"]["longtail - real"][0]
+    assert found["figure"] == "AP" and line["difference"] == pytest.approx(0.2) and found["policy"]["chosen"] == "longtail"
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_figure_that_no_run_gives_is_refused():
+    with pytest.raises(InvalidRequest, match="figure 'mAP' was not measured; there are"):
+        tables_of(runs(real=[0.2, 0.3], longtail=[0.4, 0.5]), model="plugged", names=["a", "b"], figure="mAP")

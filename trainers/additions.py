@@ -1,0 +1,81 @@
+"""What an evaluation's arms are trained on: real images with their labels, varied copies of them, and batches made and filtered on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from infra.images import decode, encode
+from longtail.boxes import BoxXyxy, xywh_to_xyxy
+from longtail.policies import Step
+from longtail.samples import Annotation, Sample
+from longtail.seeds import derive_seed
+from trainers.classical import vary
+from trainers.dataset import DatasetView
+from trainers.judging import Finished, judge_made
+from trainers.planning import Model, plan
+from trainers.studio import make
+from trainers.uplift.images import Labelled, Pixels
+
+
+@dataclass
+class Batch:
+    """The accepted images of a batch, how many were made for them, and how often each filter spoke against one."""
+
+    images: list[Labelled] = field(default_factory=list)
+    made: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Batch) -> None:
+        self.images += other.images
+        self.made += other.made
+        for reason, count in other.rejected.items():
+            self.rejected[reason] = self.rejected.get(reason, 0) + count
+
+
+def labelled(view: DatasetView, sample: Sample) -> Labelled:
+    """A sample's pixels and labels; of one without any label, of a detection dataset, no box."""
+    return with_labels(view, view.pixels(sample)[0], sample.annotations)
+
+
+def with_labels(view: DatasetView, pixels: Pixels, annotations: Sequence[Annotation]) -> Labelled:
+    if view.task == "classification":
+        return Labelled(pixels, [], [view.classes.index_of(a.category_id) for a in annotations])
+    boxed = [(xywh_to_xyxy(a.bbox_xywh), a.category_id) for a in annotations if a.bbox_xywh is not None and not a.extra.get("iscrowd")]
+    return Labelled(pixels, [box for box, _ in boxed], [view.classes.index_of(category) for _, category in boxed])
+
+
+def varied(view: DatasetView, samples: Sequence[Sample], count: int, policy: Sequence[Step], *, seed: tuple[object, ...]) -> list[Labelled]:
+    """`count` copies after the policy, each image as often as the others, encoded as it was; the same for the same parts of a seed."""
+    found = []
+    order = np.random.default_rng(derive_seed(*seed)).permutation(len(samples))
+    for k in range(count):
+        sample = samples[order[k % len(samples)]]
+        real, codec = labelled(view, sample), view.pixels(sample)[1]
+        boxes: list[BoxXyxy] = [(b[0], b[1], b[2], b[3]) for b in real.boxes_xyxy]
+        moved = vary(real.pixels, boxes, list(policy), seed=derive_seed(*seed, k))
+        pixels, _ = decode(encode(moved.pixels, codec, provenance=None, sample_id=""), what=sample.path, max_pixels=view.max_pixels)
+        if view.task == "classification":
+            found.append(Labelled(pixels, [], real.labels))
+            continue
+        left = [(b, label) for b, label in zip(moved.boxes_xyxy, real.labels, strict=True) if b is not None]
+        found.append(Labelled(pixels, [b for b, _ in left], [label for _, label in left]))
+    return found
+
+
+def made(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Model) -> Batch:
+    """A batch as the product makes it, filters and file format included; nothing is stored."""
+    orders = plan(view, request, key=key, model=model)
+    finished = [(record, make(view, sample_id, record)) for sample_id, record in orders]
+    seen = [Finished(record, m.data, m.rendered.box_xyxy, m.rendered.change, m.rendered.overlap, m.rendered.seam) for record, m in finished]
+    batch = Batch(made=len(finished))
+    for (record, m), verdict in zip(finished, judge_made(view, seen), strict=True):
+        for reason in verdict.reasons:
+            batch.rejected[reason] = batch.rejected.get(reason, 0) + 1
+        if verdict.accepted:
+            pixels, _ = decode(m.data, what=record.class_name, max_pixels=view.max_pixels)
+            batch.images.append(with_labels(view, pixels, m.labels))
+    return batch

@@ -1,0 +1,188 @@
+"""An evaluation as Ray workers do it: each run on its own, from a version's images; what is shared between runs is kept by the process."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.catalogue import Catalogue
+from infra.settings import Settings
+from longtail.errors import InvalidRequest
+from longtail.samples import Sample
+from longtail.seeds import derive_seed
+from longtail.uplift import BOTH, CLASSICAL, COPY_PASTE, LONGTAIL, REAL, share_of
+from trainers.additions import Batch, labelled, made, varied
+from trainers.dataset import DatasetView
+from trainers.planning import Model
+from trainers.uplift.arms import Bench, Setting, figures_of, measure, outcome_of, primary_of, table
+from trainers.uplift.arms import Model as ModelName
+from trainers.uplift.detector import Canvas
+from trainers.uplift.images import Labelled
+from trainers.uplift.plugged import run_command
+from trainers.uplift.policy import choose
+
+MOST_RATIO = 8
+"""Of an addition to be made on the spot: images for each real one at most."""
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What Longtail adds, in the order in which shares of it are taken; the ids of its samples where it is published."""
+
+    images: list[Labelled]
+    classes: dict[str, int]
+    ids: list[str]
+
+
+class Evaluation:
+    """The images of one request's arms. `request` is what the workflow asked: see `services.api.schemas.Evaluate`."""
+
+    def __init__(self, catalogue: Catalogue, request: Mapping[str, Any]) -> None:
+        self.request, dataset = request, request["dataset"]
+        self.base = DatasetView(catalogue, dataset, catalogue.database.version(dataset, request["base"]))
+        self.real = [s for s in self.base.samples if s.split == "train"]
+        number = request.get("candidate")
+        self.candidate = None if number is None else DatasetView(catalogue, dataset, catalogue.database.version(dataset, number))
+        self.bench = Bench(setting_of(request, self.base), self.base.names, self.canvas())
+        self._prepared: dict[str, list[Any]] = {}
+
+    def canvas(self) -> Canvas:
+        return Canvas.of([(s.width, s.height) for s in self.real], long_side_px=self.request["side_px"])
+
+    @functools.cached_property
+    def addition(self) -> Addition:
+        """The candidate's own samples, or as many as asked for that the generator makes now."""
+        if self.candidate is None:
+            return self.asked_of_generator()
+        known = set(self.base.by_id)
+        added = [s for s in self.candidate.samples if s.split == "train" and s.id not in known]
+        added.sort(key=lambda s: derive_seed("share", s.id))
+        images = [labelled(self.candidate, s) for s in added]
+        return Addition(images, counted(added, self.base), [s.id for s in added])
+
+    def asked_of_generator(self) -> Addition:
+        asked = self.request["generator"]
+        model, wanted = Model(asked["name"], asked["version"], asked["uri"]), asked["count"]
+        if wanted > MOST_RATIO * len(self.real):
+            raise InvalidRequest(f"count: {wanted} images for {len(self.real)} real ones; at most {MOST_RATIO} for each are measured")
+        whole, classes = Batch(), {}
+        for name in asked["classes"]:
+            request = {**asked["request"], "class_name": name, "count": -(-wanted // len(asked["classes"]))}
+            batch = made(self.base, request, key=asked["key"], model=model)
+            whole.add(batch)
+            classes[name] = len(batch.images)
+        if not whole.images:
+            raise InvalidRequest(f"none of {whole.made} images that the generator made passed the filters: {whole.rejected}; there is nothing to measure")
+        order = sorted(range(len(whole.images)), key=lambda k: derive_seed("share", asked["key"], k))
+        return Addition([whole.images[k] for k in order], classes, [])
+
+    def pasted(self) -> list[Labelled]:
+        """As many pasted instances as the addition has images, of its classes."""
+        found = Batch()
+        for name, count in self.addition.classes.items():
+            request = {"class_name": name, "mode": "copy_paste", "novelty": None, "count": count, "seed": derive_seed("pasted", name)}
+            found.add(made(self.base, request, key=f"pasted-{name}", model=Model()))
+        return found.images
+
+    def copies(self) -> list[Labelled]:
+        """As many varied copies as the addition has images."""
+        originals = [s for s in self.real if s.origin == "real"]
+        return varied(self.base, originals, len(self.addition.images), self.request["augment"], seed=("uplift", self.request["dataset"]))
+
+    def images(self, part: str) -> list[Labelled]:
+        if part == REAL:
+            return [labelled(self.base, s) for s in self.real]
+        if part in ("val", "test"):
+            return [labelled(self.base, s) for s in self.base.samples if s.split == part and s.origin == "real"]
+        return {LONGTAIL: lambda: self.addition.images, COPY_PASTE: self.pasted, CLASSICAL: self.copies}[part]()
+
+    def prepared(self, part: str) -> list[Any]:
+        """The part as the reference model takes it, prepared once a process."""
+        if part not in self._prepared:
+            self._prepared[part] = self.bench.prepare(self.images(part))
+        return self._prepared[part]
+
+    def parts(self, arm: str) -> list[tuple[str, int | None]]:
+        """(part, how many of its images) that the arm is trained on."""
+        share = share_of(arm)
+        added = [] if not share else [(LONGTAIL, max(1, round(share * len(self.addition.images))))]
+        more = {CLASSICAL: CLASSICAL, COPY_PASTE: COPY_PASTE, BOTH: CLASSICAL}.get(arm)
+        return [(REAL, None), *added, *([(more, None)] if more else [])]
+
+    def run(self, arm: str, seed: int, *, command: Sequence[str] = ()) -> Run:
+        """One run, as plain JSON."""
+        began = time.process_time()
+        parts = self.parts(arm)
+        if command:
+            training = [i for part, most in parts for i in self.images(part)[:most]]
+            held = {split: self.images(split) for split in ("val", "test")}
+            outcome: dict[str, Any] = run_command(command, training, held, self.base.names, task=self.base.task, seed=seed)
+        else:
+            training = [i for part, most in parts for i in self.prepared(part)[:most]]
+            splits = [s for s in ("val", "test") if self.images(s)]
+            outcome = dict(self.bench.run(training, {s: (self.images(s), self.prepared(s)) for s in splits}, seed=seed))
+        told = {"classes": self.addition.classes, "added": len(self.addition.images), "ids": self.addition.ids} if share_of(arm) else {}
+        return {"arm": arm, "seed": seed, "images": len(training), "core_seconds": round(time.process_time() - began, 1), **told, **outcome}
+
+
+def counted(added: Sequence[Sample], view: DatasetView) -> dict[str, int]:
+    """How many samples were added for each class: the one that they were made for, or all that they show where nobody says."""
+    counts: dict[str, int] = {}
+    for sample in added:
+        said = [sample.provenance.class_name] if sample.provenance else sorted({view.classes.names[a.category_id] for a in sample.annotations})
+        for name in said:
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def setting_of(request: Mapping[str, Any], view: DatasetView) -> Setting:
+    model: ModelName = request["model"] or ("detector" if view.task == "detection" else "classifier")
+    if (model == "detector") != (view.task == "detection"):
+        raise InvalidRequest(f"model {model!r} does not fit {view.dataset!r}, a dataset of {view.task}")
+    return Setting(model, request["steps"], request["weights"], request["side_px"])
+
+
+@functools.lru_cache(maxsize=1)
+def evaluation_of(job: str, request: str) -> Evaluation:
+    """The request's (JSON, so that it can be kept by), as the runs of one job share it in this process."""
+    catalogue = Catalogue.of(Settings())
+    found = Evaluation(catalogue, json.loads(request))
+    catalogue.database.engine.dispose()
+    return found
+
+
+def tables_of(runs: Sequence[Run], *, model: ModelName, names: Sequence[str], figure: str | None = None) -> dict[str, Any]:
+    """What all runs say: figures of each run, every arm against real images, against classical copies and pasted ones, and the policy's choice."""
+    grown = next(r["classes"] for r in runs if share_of(r["arm"]))
+    rare = [n for n in names if n in grown] if len(grown) < len(names) else []
+    outcomes = {split: {(r["arm"], r["seed"]): outcome_of(model, r[split]) for r in runs if split in r} for split in ("val", "test")}
+    first = next(iter(outcomes["test"].values()))
+    figures = figures_of(model, names, rare, example=first)
+    primary = figure or primary_of(model, rare, figures)
+    if primary not in figures:
+        raise InvalidRequest(f"figure {primary!r} was not measured; there are {sorted(figures)}")
+    arms, seeds = list(dict.fromkeys(r["arm"] for r in runs)), list(dict.fromkeys(r["seed"] for r in runs))
+    test = {arm: [outcomes["test"][arm, seed] for seed in seeds] for arm in arms}
+    pairs = [(a, REAL) for a in arms if a != REAL] + [(LONGTAIL, a) for a in (CLASSICAL, COPY_PASTE) if a in arms]
+    pairs += [(BOTH, CLASSICAL)] if {BOTH, CLASSICAL} <= set(arms) else []
+    measured = [
+        {"arm": r["arm"], "seed": r["seed"], "images": r["images"], "core_seconds": r["core_seconds"],
+         "figures": measure(outcomes["test"][r["arm"], r["seed"]], figures),
+         "on_val": measure(outcomes["val"][r["arm"], r["seed"]], figures) if "val" in r else None}
+        for r in runs
+    ]  # fmt: skip
+    leads = {
+        a: [r["on_val"][primary] for r in measured if r["arm"] == a and r["on_val"] and r["on_val"].get(primary) is not None]
+        for a in arms if a == REAL or (share_of(a) and a != BOTH)
+    }  # fmt: skip
+    chosen = choose(leads, first=REAL) if all(len(v) == len(seeds) for v in leads.values()) else None
+    return {
+        "figure": primary, "rare": rare, "runs": measured, "seeds": seeds, "added": next(r["added"] for r in runs if share_of(r["arm"])),
+        "tables": {f"{a} - {b}": table(test[b], test[a], figures, draws=seeds) for a, b in pairs},
+        "policy": {"chosen": chosen, "share": None if chosen is None else share_of(chosen), "on_val": {a: sum(v) / len(v) for a, v in leads.items() if v}},
+    }  # fmt: skip

@@ -1,0 +1,91 @@
+"""A team's own trainer as the reference model: a command that gets a folder of images and a path for its results.
+
+    COMMAND... --data FOLDER --results FILE --seed N
+
+A folder of a detection dataset has `train.json`, `val.json`, `test.json` (COCO, class ids from 1 in the order of the classes) and `images/`; one
+of a classification dataset `train/CLASS/`, `val/CLASS/`, `test/CLASS/`. Every image is a PNG, real or made, so that no arm is told by
+its encoding. The file is to hold {"figures": {"AP50": 0.61, ...}}, measured on test, and may hold "on_val" beside it, the same
+figures on val, from which the share to keep is chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from longtail.errors import InvalidRequest
+from trainers.uplift.images import Labelled
+
+TIMEOUT_S = 24 * 3600
+TOLD = 2000
+"""Characters of what a failed command printed that are told."""
+
+
+def run_command(
+    command: Sequence[str], training: Sequence[Labelled], held: Mapping[str, Sequence[Labelled]], names: Sequence[str], *, task: str, seed: int
+) -> dict[str, dict[str, float]]:
+    """{"test": figures, "val": figures where it gives them}. Raises InvalidRequest where it fails, or gives what is no figure."""
+    with tempfile.TemporaryDirectory(prefix="longtail-trainer-") as folder:
+        root, results = Path(folder) / "data", Path(folder) / "results.json"
+        write(root, {"train": training, **held}, names, task=task)
+        line = [*command, "--data", str(root), "--results", str(results), "--seed", str(seed)]
+        try:
+            done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT_S)
+        except OSError as error:
+            raise InvalidRequest(f"trainer: {command[0]!r} cannot be started: {error}") from error
+        if done.returncode:
+            raise InvalidRequest(f"trainer: {' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-TOLD:].strip()}")
+        return read(results)
+
+
+def read(results: Path) -> dict[str, dict[str, float]]:
+    try:
+        body = json.loads(results.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"trainer: expected JSON at its results path: {error}") from error
+    found = {}
+    for split, name in (("test", "figures"), ("val", "on_val")):
+        figures = body.get(name) if isinstance(body, dict) else None
+        if figures is None and split == "val":
+            continue
+        if not isinstance(figures, dict) or not figures:
+            raise InvalidRequest(f'trainer: expected {{"figures": {{"NAME": number}}}} in its results, found {str(body)[:200]}')
+        for key, value in figures.items():
+            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+                raise InvalidRequest(f"trainer: {name}: {key!r} is {value!r}, expected a number")
+        found[split] = {str(k): float(v) for k, v in figures.items()}
+    return found
+
+
+def write(root: Path, parts: Mapping[str, Sequence[Labelled]], names: Sequence[str], *, task: str) -> None:
+    """The folder that a command reads."""
+    for split, images in parts.items():
+        if task == "classification":
+            for k, image in enumerate(images):
+                place = root / split / names[image.labels[0]]
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image.pixels).save(place / f"{k:06d}.png")
+            continue
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        (root / f"{split}.json").write_text(json.dumps(coco(split, images, names)))
+        for k, image in enumerate(images):
+            Image.fromarray(image.pixels).save(root / "images" / f"{split}-{k:06d}.png")
+
+
+def coco(split: str, images: Sequence[Labelled], names: Sequence[str]) -> dict[str, Any]:
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for k, image in enumerate(images):
+        height, width = image.pixels.shape[:2]
+        listed.append({"id": k, "file_name": f"images/{split}-{k:06d}.png", "width": width, "height": height})
+        for (x0, y0, x1, y1), label in zip(image.boxes_xyxy, image.labels, strict=True):
+            box = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append({"id": len(annotations), "image_id": k, "category_id": label + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+    return {"images": listed, "annotations": annotations, "categories": [{"id": i + 1, "name": n} for i, n in enumerate(names)]}
