@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export RAY_USAGE_STATS_ENABLED = 0
 
 
-.PHONY: demo up test test-long postgres check bench gpu-check foundation clean
+.PHONY: demo up test test-long postgres check bench evidence gpu-check foundation clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Longtail needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -40,6 +40,10 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(RUN) benchmarks.$(or $(NAME),demo) $(if $(QUICK),--quick)
+
+# DATA: a folder with the packs, see benchmarks/evidence/rows.py. Hours; goes on where it was interrupted. ROWS=bccd20,noto for some of it.
+evidence: .venv/ready
+	$(RUN) benchmarks.evidence --data $(or $(DATA),data) $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)
 
 # On a machine with a GPU; torch, numpy and pillow are enough for it: python -m benchmarks.gpu_check
 gpu-check: .venv/ready

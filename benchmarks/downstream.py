@@ -137,7 +137,8 @@ def figures_of(name: str, arms: dict[str, list[Labelled]], test: list[Labelled],
     asked, reached = detection_figures("detector", names, []), dict[str, list[float]]()
     for seed, (arm, training) in itertools.product(range(seeds), prepared.items()):
         outcome = outcome_of("detector", bench.run(training, {"test": (test, held)}, seed=seed)["test"])
-        reached.setdefault(arm, []).append(measured_by(outcome, asked)["AP50"])
+        value = measured_by(outcome, asked)["AP50"]
+        reached.setdefault(arm, []).append(float("nan") if value is None else value)
         print(f"{name} seed {seed} {arm}: AP50 {reached[arm][-1]:.3f}", flush=True)
     figures = []
     for arm, values in reached.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1c2230}
@@ -19,6 +20,7 @@ svg text{font:11px system-ui,sans-serif;fill:#5b6372}
 """
 MARKED = frozenset({"passed", "failed", "unknown", "helped", "harmed", "inconclusive", "positive", "negative"})
 CURVE_PX = (320, 90)
+CROP_PX = 150
 
 
 def document(title: str, *parts: str) -> str:
@@ -56,6 +58,29 @@ def figure(png: bytes, caption: str) -> str:
     return f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{data}"><figcaption>{text(caption)}</figcaption></figure>'
 
 
+def crop(picture: Mapping[str, Any], *, box: Sequence[float] | None = None, caption: str = "") -> str:
+    """A picture given as width, height and base64 PNG, with a frame about a box xyxy in its pixels."""
+    scale = CROP_PX / max(picture["width"], picture["height"])
+    frame = ""
+    if box is not None:
+        x0, y0, x1, y1 = (v * scale for v in box)
+        frame = f'<span class=box style="left:{x0:.0f}px;top:{y0:.0f}px;width:{x1 - x0:.0f}px;height:{y1 - y0:.0f}px"></span>'
+    size = f"width={picture['width'] * scale:.0f} height={picture['height'] * scale:.0f}"
+    image = f'<span class=crop><img alt="{text(caption)}" {size} src="data:image/png;base64,{picture["png"]}">{frame}</span>'
+    return f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
+
+
+def neighbours(sample: Mapping[str, Any]) -> str:
+    """A sample as GET /v1/batches/NAME/pictures gives it: what was there before, the mask, what was made, and the nearest real object."""
+    figures = sample["verdict"]["figures"]
+    row = (crop(sample["real"], caption="real") + crop(sample["mask"], caption="mask")) if "real" in sample else ""
+    row += crop(sample["made"], box=sample["box"], caption=", ".join(sample["verdict"]["reasons"]) or "accepted")
+    distance = f", {figures['nearest_distance']:.2f} away" if "nearest_distance" in figures else ""
+    if "nearest" in sample:
+        row += crop(sample["nearest"], caption=f"nearest real{distance}")
+    return f"<div>{row}<span class=note>{text(sample['id'])} · agreement {figures['agreement']:.2f}</span></div>"
+
+
 def curve(title: str, points: Sequence[tuple[float, float]], *, along: str) -> str:
     """A line through (x, y), both axes linear, with the least and greatest y; empty for fewer than two points."""
     if len(points) < 2:
@@ -68,3 +93,8 @@ def curve(title: str, points: Sequence[tuple[float, float]], *, along: str) -> s
     ends = f"<text x={width + 6} y=12>{max(ys):.3g}</text><text x={width + 6} y={height}>{min(ys):.3g}</text>"
     drawn = f'<polyline points="{line}" fill=none stroke="#3b6fd4" stroke-width=1.5 />'
     return f"<figure><svg width={width + 60} height={height + 18}>{axis}{drawn}{ends}</svg><figcaption>{text(title)}</figcaption></figure>"
+
+
+def shown_interval(interval: Sequence[float | None]) -> str:
+    """Ends with their signs; an end that could not be had may lie anywhere."""
+    return " to ".join("anything" if v is None else f"{v:+.3f}" for v in interval)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from longtail.jobs import TENANT
@@ -36,12 +36,30 @@ class Settings(BaseSettings):
     webhook_secret: str = ""
     executor_id: str = "worker-0"
     max_image_pixels: int = Field(default=50_000_000, description="larger images are refused before decoding")
-    trainers: dict[str, list[str]] = Field(default={}, description="a team's own trainers for evaluations: a command by name")
+    trainers: str = Field(default="", description='a team\'s own trainers for evaluations, JSON: {"NAME": ["COMMAND", "ARGUMENT", ...]}')
     poll_seconds: float = Field(default=5.0, gt=0, description="how often promotion is looked for in MLflow")
+
+    @field_validator("trainers")
+    @classmethod
+    def names_commands(cls, value: str) -> str:
+        found = json.loads(value or "{}")
+        if not isinstance(found, dict) or not all(isinstance(c, list) and c and all(isinstance(w, str) for w in c) for c in found.values()):
+            raise ValueError('expected {"NAME": ["COMMAND", "ARGUMENT", ...]}')
+        return value
+
+    @property
+    def trainer_commands(self) -> dict[str, list[str]]:
+        """The team's own trainers by name."""
+        found: dict[str, list[str]] = json.loads(self.trainers or "{}")
+        return found
 
     def place(self, dataset: str, *parts: str) -> str:
         """Where something of a dataset lies in our own bucket: s3://BUCKET/tenants/TENANT/DATASET/PARTS."""
         return "/".join((f"s3://{self.bucket}/tenants/{TENANT}", dataset, *parts))
+
+    def report_of(self, dataset: str, job: str) -> str:
+        """Where the page of a training job lies, beside its copy in MLflow."""
+        return self.place(dataset, "reports", f"{job}.html")
 
     @property
     def tables_root(self) -> str:
@@ -59,7 +77,7 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as variables for a child process."""
-        return {f"LONGTAIL_{k.upper()}": json.dumps(v) if isinstance(v, dict) else str(v) for k, v in self.model_dump(mode="json").items()}
+        return {f"LONGTAIL_{k.upper()}": str(v) for k, v in self.model_dump(mode="json").items()}
 
     @classmethod
     def of_running_stack(cls, state_dir: Path) -> Self:

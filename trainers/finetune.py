@@ -87,6 +87,7 @@ def run_finetune(
         f"{view.dataset}: a generator of {', '.join(classes)}", judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent
     )
     registry.log_file(run, "report.html", page.encode())
+    catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page.encode())
     registry.log_file(run, "report.json", twin.encode())
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
     registry.log_figures(run, measured, step=state.step)

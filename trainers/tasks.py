@@ -152,7 +152,7 @@ def uplift_run(*, job: str, request: dict[str, Any], arm: str, seed: int) -> dic
     """One run of an evaluation: a reference model, or the team's own, trained on an arm with a seed and measured on real images."""
     torch.set_num_threads(1)
     trainer = request.get("trainer")
-    command = [] if trainer is None else Settings().trainers[trainer]
+    command = [] if trainer is None else Settings().trainer_commands[trainer]
     return evaluation_of(job, json.dumps(request, sort_keys=True)).run(arm, seed, command=command)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS
 from infra.durable import step
+from infra.evaluation_page import page
 from longtail.errors import Conflict, InvalidRequest, NotReady
-from longtail.gates import DEFAULT_NOVELTY
+from longtail.gates import DEFAULT_NOVELTY, class_key
 from longtail.uplift import ARMS, LONGTAIL, REAL, arms_asked, proof_of, worst_class
 from workflows.generators import promote_now
 from workflows.stack import Stack
@@ -46,7 +48,9 @@ def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: 
     told = {"model": "plugged" if request["trainer"] else plan["model"], "names": plan["names"], "figure": request["figure"]}
     measured = step("compare arms", lambda: stack.cluster.run("trainers.tasks:uplift_tables", {"runs": runs, **told}))
     published = publish_part(stack, job, request, measured, runs)
-    return step("record", lambda: record(stack, job, request, measured, published, plan))
+    result = step("record", lambda: record(stack, job, request, measured, published, plan))
+    step("log", lambda: log(stack, job, request, result))
+    return result
 
 
 def run_wave(stack: Stack, job: str, request: dict[str, Any], runs: list[dict[str, Any]], start: int, span: list[float]) -> list[dict[str, Any]]:
@@ -123,6 +127,19 @@ def record(
     result = {**measured, "table": found, "worst": worst_class(found), "proof": proof, "latest_moved": moved, "published": published, "harness": harness}
     database.insert(EVALUATIONS, {"id": job, "dataset": dataset, "request": request, "result": result})
     return result
+
+
+def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any]) -> None:
+    """The evaluation as a run in MLflow, beside the generators' own: its figures, its page, and its twin for programs."""
+    dataset, name = request["dataset"], f"evaluation of {'version' if request['candidate'] else 'generator'} {request['candidate'] or request['generator']}"
+    asked = {k: str(request[k]) for k in ("base", "candidate", "generator", "steps", "seeds", "side_px", "weights", "trainer")}
+    tags = {"longtail.job": job, "longtail.dataset": dataset, "longtail.proof": result["proof"]}
+    run = stack.registry.start_run(experiment=f"longtail-{dataset}", name=name, params=asked, tags=tags)
+    differences = {f"difference/{class_key(r['figure'])}": r["difference"] for r in result["table"] if r["difference"] is not None}
+    stack.registry.log_figures(run, differences, step=0)
+    stack.registry.log_file(run, "evaluation.html", page({"dataset": dataset, "request": request, "result": result}).encode())
+    stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
+    stack.registry.finish_run(run)
 
 
 def deciding(rows: list[dict[str, Any]], figure: str) -> dict[str, Any]:

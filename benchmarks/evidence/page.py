@@ -1,14 +1,99 @@
-"""The table for people."""
+"""The evidence as people read it: the table of the README and docs/evidence.md, and the figures beside their targets."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
-from benchmarks.evidence.table import RowResult
+from benchmarks.evidence.rows import RANDOM, ROWS
+from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME
+from benchmarks.evidence.table import POLICY, RowResult
+from benchmarks.report import README, Figure, save, write_between
+from trainers.uplift.statistics import Difference, holm
+
+DOCS = Path(__file__).parents[2] / "docs" / "evidence.md"
+ARMS = {REAL: "real", CLASSICAL: "+ classical", PASTED: "+ copy-paste", LONGTAIL: "+ Longtail", BOTH: "+ both"}
+POINTS = 0.05
+SHARES = {SOME: "a part", LONGTAIL: "all", REAL: "none"}
 
 
 def write(results: Sequence[RowResult], *, quick: bool) -> None:
+    """Prints the table, writes the figures, and puts the table into README.md and docs/evidence.md."""
+    if not results:
+        print("no row has a draw with all of its arms yet")
+        return
+    lines = markdown(results)
+    print("\n".join(lines))
+    save("evidence", figures(results), quick=quick)
+    if not quick:
+        write_between(README, "evidence", "\n".join(lines))
+        write_between(DOCS, "evidence", "\n".join([*lines, "", *details(results)]))
+
+
+def markdown(results: Sequence[RowResult]) -> list[str]:
+    """One line a row: the mean of each arm, and the differences that the promise rests on."""
+    titles = ["data", "figure", *ARMS.values(), "Longtail − classical", "Longtail − copy-paste", "kept by the policy, − real", "runs"]
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for r in results:
-        print(r.row.name, r.figure, r.runs, {k: round(v, 3) for k, v in r.means.items()}, r.chosen)
-        for pair, d in r.differences.items():
-            print("   ", pair, f"{d.mean:+.3f} [{d.interval[0]:+.3f}, {d.interval[1]:+.3f}] p={d.p:.3f}")
+        means = [f"{100 * r.means[arm]:.1f}" if arm in r.means else "–" for arm in ARMS]
+        pairs = [shown(r.differences.get(pair)) for pair in ((LONGTAIL, CLASSICAL), (LONGTAIL, PASTED), (POLICY, REAL))]
+        lines.append("| " + " | ".join([r.row.title, r.figure, *means, *pairs, str(r.runs)]) + " |")
+    return lines
+
+
+def shown(d: Difference | None) -> str:
+    """Points, with the 95 % interval; bold where it excludes zero."""
+    if d is None:
+        return "–"
+    if not all(map(math.isfinite, d.interval)):
+        return f"{100 * d.mean:+.1f}"
+    told = f"{100 * d.mean:+.1f} ({100 * d.interval[0]:+.1f} to {100 * d.interval[1]:+.1f})"
+    return f"**{told}**" if d.interval[0] > 0 or d.interval[1] < 0 else told
+
+
+def details(results: Sequence[RowResult]) -> list[str]:
+    """A paragraph a row: what the policy kept, who was helped least, what the filters took, what it cost."""
+    lines = []
+    for r in results:
+        kept = ", ".join(f"draw {draw} {SHARES[arm]}" for draw, arm in sorted(r.chosen.items()))
+        worst = r.worst()
+        hurt = f"{worst['figure']} {100 * worst['difference']:+.1f} points ({worst['says']})"
+        added = "; ".join(f"{name}: {a['added']} of {a['made']} made" + (f", {a['rejected']}" if a["rejected"] else "") for name, a in r.additions.items())
+        lines += [
+            f"**{r.row.title}.** {r.runs} paired runs on {r.images} test images; kept on val: {kept}; least for {hurt} under the policy. {added}. "
+            f"A generator costs {r.core_minutes:.0f} core-minutes a draw, a run {r.run_seconds:.0f} core-seconds.",
+            "",
+        ]
+    return lines
+
+
+def figures(results: Sequence[RowResult]) -> list[Figure]:
+    found = []
+    for r in results:
+        name = r.row.name
+        found += [Figure(f"{name}/{arm}", value, r.figure, spread=r.spreads[arm]) for arm, value in r.means.items()]
+        found += [Figure(f"{name}/{a} - {b}", d.mean, r.figure, spread=finite(d.interval)) for (a, b), d in r.differences.items()]
+    return found + promises([r for r in results if r.row.name.removesuffix("-quick") not in RANDOM.values()])
+
+
+def finite(interval: tuple[float, float]) -> tuple[float, float] | None:
+    return interval if all(map(math.isfinite, interval)) else None
+
+
+def promises(results: Sequence[RowResult]) -> list[Figure]:
+    """What the product promises of the whole table, over the rows that are measured; Holm over the rows of each column."""
+    rows = len(ROWS) - len(RANDOM)
+    against = {column: [r.differences.get((LONGTAIL, column)) for r in results] for column in (CLASSICAL, PASTED)}
+    better = {column: sum(d is not None and d.interval[0] > 0 for d in found) for column, found in against.items()}
+    sure = sum(falls for falls in holm([d.p if d is not None and d.mean > 0 else math.nan for d in against[CLASSICAL]]))
+    points = sum(d is not None and d.mean >= POINTS for d in against[CLASSICAL])
+    harmful = sum(r.differences[POLICY, REAL].interval[1] < 0 for r in results)
+    return [
+        Figure("rows measured", len(results), "rows", f"= {rows}", len(results) == rows),
+        Figure("rows better than classical, interval above zero", better[CLASSICAL], "rows", f">= {rows // 2}", better[CLASSICAL] >= rows // 2),
+        Figure("of those, with Holm over the rows", sure, "rows"),
+        Figure("rows better than classical by 5 points", points, "rows", ">= 2", points >= 2),
+        Figure("rows better than copy-paste, interval above zero", better[PASTED], "rows", ">= 3", better[PASTED] >= 3),
+        Figure("rows that the policy harmed", harmful, "rows", "= 0", harmful == 0),
+    ]

@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -31,11 +32,11 @@ ROOT = Path(__file__).parents[2]
 REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste", "longtail_less", "longtail", "both"
 ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME)
 GENERATED = frozenset({LONGTAIL, BOTH, SOME})
-JUDGING = (
-    "trainers/uplift/backbone.py", "trainers/uplift/targets.py", "trainers/uplift/detector.py", "trainers/uplift/classifier.py", "trainers/classical.py",
-    "longtail/policies.py",
-)  # fmt: skip
-VARYING = ("trainers/additions.py",)
+JUDGES = {
+    "detector": ("trainers/uplift/backbone.py", "trainers/uplift/targets.py", "trainers/uplift/detector.py"),
+    "classifier": ("trainers/uplift/backbone.py", "trainers/uplift/classifier.py"),
+}
+VARYING = ("trainers/additions.py", "trainers/classical.py", "longtail/policies.py")
 MAKING = (
     "trainers/planning.py", "trainers/studio.py", "trainers/render.py", "trainers/compose.py", "trainers/filters.py", "trainers/judging.py",
     "trainers/additions.py", "trainers/cutout.py",
@@ -51,18 +52,17 @@ def arms_of(row: Row) -> list[str]:
 def key_of(row: Row, arm: str, generator: str) -> str:
     """What a run rests on, in twelve letters."""
     said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0}
-    parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGING)]
+    parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGES[row.setting.model])]
     if arm != REAL:
-        parts.append(code(VARYING if arm == CLASSICAL else MAKING))
+        parts.append(code(VARYING if arm == CLASSICAL else (*MAKING, *VARYING) if arm == BOTH else MAKING))
     if arm in GENERATED:
         parts.append(generator)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-@functools.cache
 def code(paths: Sequence[str]) -> str:
     """What the files say to the interpreter: the same whatever their comments, docstrings and layout."""
-    return hashlib.sha256("".join(ast.dump(bare(ast.parse((ROOT / p).read_text()))) for p in paths).encode()).hexdigest()
+    return hashlib.sha256("".join(CODE[p] for p in paths).encode()).hexdigest()
 
 
 def bare(tree: ast.AST) -> ast.AST:
@@ -71,6 +71,10 @@ def bare(tree: ast.AST) -> ast.AST:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))] or [ast.Pass()]
     return tree
+
+
+CODE = {p: ast.dump(bare(ast.parse((ROOT / p).read_text()))) for p in (*JUDGES["detector"], *JUDGES["classifier"], *VARYING, *MAKING)}
+"""As this process loaded them: what is edited while it runs is not what it runs."""
 
 
 def file_of(row: str, draw: int) -> Path:
@@ -137,7 +141,10 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
     added: dict[str, Callable[[], list[Any]]] = {
         REAL: list, CLASSICAL: classical, PASTED: pasted, LONGTAIL: longtail, BOTH: lambda: longtail() + classical(), SOME: lambda: longtail()[:less],
     }  # fmt: skip
+    parent = os.getppid()
     for arm, seed in missing:
+        if os.getppid() != parent:
+            raise SystemExit("what started this worker has ended")
         training = prepared + added[arm]()
         began = time.process_time()
         outcome = bench.run(training, measured, seed=seed)

@@ -31,6 +31,9 @@ class RowResult:
     chosen: dict[int, str]
     tables: dict[str, list[dict[str, Any]]]
     core_minutes: float
+    run_seconds: float
+    images: int
+    additions: dict[str, dict[str, Any]]
 
     def worst(self) -> dict[str, Any]:
         """The figure of one class that the policy's choice changed least for the better."""
@@ -71,7 +74,11 @@ def result_of(row: Row) -> RowResult | None:
             differences[arm, reference] = Difference(line["difference"], (low, high), line["p"], line["runs"], line["images"])
     each = {arm: [value(figures, primary, run) for run in runs] for arm, runs in test.items()}
     means, spreads = {a: float(np.mean(v)) for a, v in each.items()}, {a: (min(v), max(v)) for a, v in each.items()}
-    return RowResult(row, primary, len(pairs), means, spreads, differences, chosen, tables, row.budget_s / 60)
+    spent = [bodies[d]["runs"][f"{arm}-{s}"]["core_seconds"] for d, s in pairs for arm in arms]
+    return RowResult(
+        row, primary, len(pairs), means, spreads, differences, chosen, tables, row.budget_s / 60, float(np.mean(spent)), images_of(test[REAL][0]),
+        body.get("additions", {}),
+    )  # fmt: skip
 
 
 def value(figures: Any, name: str, run: Any) -> float:

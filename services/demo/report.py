@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.pages import document, listed, table, text
+from infra.pages import document, listed, neighbours, table, text
 
 WIDTH = 130
 
@@ -56,30 +55,10 @@ def counts(found: dict[str, Any]) -> str:
     return "<h2>Instances before and after</h2>" + table(titles, rows) + note
 
 
-def crop(picture: dict[str, Any], *, box: Sequence[float] | None = None, caption: str = "") -> str:
-    scale = WIDTH / max(picture["width"], picture["height"])
-    frame = ""
-    if box is not None:
-        x0, y0, x1, y1 = (v * scale for v in box)
-        frame = f'<span class=box style="left:{x0:.0f}px;top:{y0:.0f}px;width:{x1 - x0:.0f}px;height:{y1 - y0:.0f}px"></span>'
-    size = f"width={picture['width'] * scale:.0f} height={picture['height'] * scale:.0f}"
-    image = f'<span class=crop><img {size} src="data:image/png;base64,{picture["png"]}">{frame}</span>'
-    return f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
-
-
 def samples(found: dict[str, Any]) -> str:
     parts = ["<h2>Real, mask, inpainted, nearest real neighbour</h2>"]
     for batch, items in found["pictures"].items():
-        parts.append(f"<h3>{text(batch)}</h3>")
-        for item in items:
-            figures = item["verdict"]["figures"]
-            why = ", ".join(item["verdict"]["reasons"]) or "accepted"
-            row = (crop(item["real"], caption="real") + crop(item["mask"], caption="mask")) if "real" in item else ""
-            row += crop(item["made"], box=item["box"], caption=why)
-            distance = f", {figures['nearest_distance']:.2f} away" if "nearest_distance" in figures else ""
-            if "nearest" in item:
-                row += crop(item["nearest"], caption=f"nearest real{distance}")
-            parts.append(f"<div>{row}<span class=note>{text(item['id'])} · agreement {figures['agreement']:.2f}</span></div>")
+        parts += [f"<h3>{text(batch)}</h3>", *map(neighbours, items)]
     derived: dict[str, int] = {}
     for items in found["pictures"].values():
         for item in items:

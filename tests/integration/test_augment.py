@@ -108,14 +108,3 @@ def test_an_option_that_a_step_does_not_take_is_named(stack, spots):
     body = {"dataset": spots, "class_name": "class 1", "mode": "copy_paste", "augment": [{"name": "Affine", "options": {"rotation": 4}}]}
     with pytest.raises(ApiProblem, match=r"augment: Affine: .*rotation"):
         stack.client.post("/v1/previews", body)
-
-
-def test_an_uplift_arm_of_varied_copies_stands_beside_the_others(stack, cells):
-    job = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "WBC", "count": 2, "mode": "copy_paste", "seed": 3})
-    done(stack, job)
-    version = done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {}))["version"]
-    body = {"dataset": cells, "base": 1, "candidate": version, "steps": 5, "seeds": [0, 1], "augment": "standard", "copies": 1}
-    result = stack.client.wait(stack.client.post("/v1/evaluations", body)["job"], timeout_s=300)["result"]
-    assert {r["arm"] for r in result["runs"]} == {"real", "real + longtail", "real + classical"}
-    assert result["varied_images"] == 50
-    assert {"real", "real + classical", "interval", "says"} <= set(result["classical"][0])

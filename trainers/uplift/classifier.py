@@ -79,7 +79,7 @@ def train_classifier(
     model = Classifier(num_classes, weights=weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     heads = list(model.logits.parameters())
     rest = [p for p in model.parameters() if p.requires_grad and all(p is not h for h in heads)]
-    rates = [HEAD_RATE, RATE if model.pretrained else HEAD_RATE]
+    rates = [HEAD_RATE if model.pretrained else RATE, RATE]
     optimizer = torch.optim.AdamW([{"params": heads, "lr": rates[0]}, {"params": rest, "lr": rates[1]}], weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.15)
     groups = [torch.from_numpy(np.flatnonzero(labels_N == c)) for c in range(num_classes) if (labels_N == c).any()]

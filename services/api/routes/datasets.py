@@ -11,13 +11,15 @@ from infra.changes import diff, hanging_on, lineage
 from infra.collecting import drop_version
 from infra.database import DATASETS, INSPECTIONS, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
 from infra.formats.export import Format, check_fits, tar_of
+from infra.version_page import version_page
 from longtail.errors import Conflict, NotFound
 from longtail.names import check_name, split_uri
 from longtail.samples import Sample, is_source
 from longtail.seeds import derive_id
 from services.api.health_page import health_page
 from services.api.schemas import Collect, Export, MoveLatest, RegisterDataset, Rescan, Withdraw
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of, pictures_of
+from services.api.version_report import version_report
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -96,6 +98,19 @@ def page(name: str, number: int, served: Served) -> HTMLResponse:
     """The health of a version as a page with plots; it fetches nothing."""
     found = served.catalogue.database.version(name, number, to_see=True)
     return HTMLResponse(health_page(name, number, found["health"], copies(served, name, number)))
+
+
+@router.get("/{name}/versions/{number}/report")
+def report(name: str, number: int, served: Served) -> dict[str, Any]:
+    """What a version holds that was made, what it was measured to do, and what did not go well."""
+    return version_report(served, name, number)
+
+
+@router.get("/{name}/versions/{number}/report.html", response_class=HTMLResponse)
+def report_page(name: str, number: int, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> HTMLResponse:
+    """The same as one self-contained page, with `limit` samples of each batch beside their nearest real objects."""
+    found = version_report(served, name, number)
+    return HTMLResponse(version_page(found, {b["batch"]: pictures_of(served, b["batch"], limit) for b in found["batches"]}))
 
 
 @router.post("/{name}/versions/{number}/inspections", status_code=202)

@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, Database, Row
+from infra.evaluation_page import page
 from longtail.errors import InvalidRequest, NotFound
 from longtail.uplift import arms_asked
-from services.api.evaluation_page import page
 from services.api.schemas import Evaluate
 from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, job_id, page_of
 

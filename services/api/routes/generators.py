@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from infra.database import DATASETS, GENERATORS
@@ -34,6 +34,17 @@ def generators(dataset: str, served: Served) -> dict[str, Any]:
     serving = served.catalogue.database.get(DATASETS, dataset)["serving"]
     items = [{**g, "serving": g["version"] == serving} for g in served.catalogue.database.every(GENERATORS, dataset=dataset)]
     return {"dataset": dataset, "serving": serving, "items": items}
+
+
+@router.get("/generators/{dataset}/{version}/report.html", response_class=HTMLResponse, dependencies=[Depends(authorised)])
+def report(dataset: str, version: int, served: Served) -> HTMLResponse:
+    """A generator's gates with their pictures, its curves and latents, as one self-contained page; MLflow has the same."""
+    row = served.catalogue.database.find(GENERATORS, f"{dataset}:{version}")
+    if row is None:
+        raise NotFound(f"dataset {dataset!r} has no generator version {version}")
+    if row["source"] != "finetune":
+        raise NotFound(f"generator {version} of {dataset!r} is the shipped foundation, which was measured on nothing of this dataset: fine-tune one")
+    return HTMLResponse(served.catalogue.objects.read(served.settings.report_of(dataset, row["job"])).decode())
 
 
 @router.post("/generators/{dataset}/champion", status_code=202, dependencies=[Depends(authorised)])

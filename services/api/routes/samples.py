@@ -14,7 +14,7 @@ from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
 from services.api.schemas import Batch, Decide, Generate, Preview, Publish
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, job_id, page_of
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, job_id, page_of, pictures_of
 
 router = APIRouter(prefix="/v1", tags=["samples"])
 
@@ -146,14 +146,7 @@ def regenerate(sample: str, served: Served) -> dict[str, Any]:
 @router.get("/batches/{name}/pictures")
 def pictures(name: str, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> dict[str, Any]:
     """Crops for a report: before, after, and the nearest real neighbour of each sample."""
-    found = served.catalogue.database.get(BATCHES, name)
-    rows = [r for r in served.catalogue.database.select(SAMPLES, batch=name, limit=limit) if r["state"] != "withdrawn"]
-    samples = [{"id": r["id"], "uri": r["uri"], "provenance": r["provenance"], "annotations": r["annotations"], "verdict": r["verdict"]} for r in rows]
-    version = served.catalogue.database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
-    payload = {"dataset": found["dataset"], "version": version, "samples": samples}
-    made = served.cluster.run("trainers.tasks:nearest_pictures", payload) if rows else []
-    states = {r["id"]: (r["state"], r["verdict"]) for r in rows}
-    return {"items": [{**m, "state": states[m["id"]][0], "verdict": states[m["id"]][1]} for m in made]}
+    return {"items": pictures_of(served, name, limit)}
 
 
 @router.get("/jobs/{job}/result")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra.pages import document, listed, table, text
+from infra.pages import document, listed, shown_interval, table, text
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def hurt(result: Mapping[str, Any]) -> list[str]:
     lines = [f"proof is {result['proof']}"] if result["proof"] != "positive" else []
     rows = [r for r in result["table"] if (r["difference"] or 0) < 0]
     for r in sorted(rows, key=lambda r: (r["says"] != "harmed", r["difference"])):
-        lines.append(f"{r['figure']} {signed(r['difference'])} ({between(r['interval'])}): {r['says']}")
+        lines.append(f"{r['figure']} {signed(r['difference'])} ({shown_interval(r['interval'])}): {r['says']}")
     return lines
 
 
@@ -61,7 +61,7 @@ def arms(result: Mapping[str, Any]) -> list[list[object]]:
 def difference(name: str, rows: list[dict[str, Any]]) -> list[str]:
     titles = ["figure", "reference", "arm", "difference", "95 %", "p", "says (Holm over these rows)"]
     lines = [
-        [r["figure"], shown(r["reference"]), shown(r["arm"]), signed(r["difference"]), between(r["interval"]), shown(r["p"]), r["says"]] for r in rows
+        [r["figure"], shown(r["reference"]), shown(r["arm"]), signed(r["difference"]), shown_interval(r["interval"]), shown(r["p"]), r["says"]] for r in rows
     ]
     return [f"<h2>{text(name)}</h2>", table(titles, lines)]
 
@@ -73,6 +73,3 @@ def shown(value: float | None) -> object:
 def signed(value: float | None) -> str:
     return "not measured" if value is None else f"{value:+.3f}"
 
-
-def between(interval: list[float | None]) -> str:
-    return " to ".join(signed(v) if v is not None else "anything" for v in interval)

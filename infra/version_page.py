@@ -1,0 +1,45 @@
+"""What a version holds that was made, and what that did: one self-contained page, what did not go well first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.pages import document, listed, neighbours, table, text
+
+
+def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str, Any]]]) -> str:
+    """HTML of `GET .../report`, with pictures of each batch's samples."""
+    title = f"{report['dataset']}, version {report['version']}"
+    return document(
+        title,
+        f"<h1>{text(title)}</h1><p>Proof: <b class={report['proof']}>{report['proof']}</b>. {text(line(report))}</p>",
+        "<h2>What did not go well</h2>",
+        listed(report["failures"]),
+        "<h2>What it was measured to do</h2>",
+        table(
+            ["evaluation", "against", "figure", "without", "with", "difference", "95 %", "proof", "least for"],
+            [[e["id"], f"version {e['base']}", e["figure"], e["reference"], e["arm"], e["difference"], e["interval"], e["proof"], e["least_for"]]
+             for e in report["evaluations"]],
+        ) if report["evaluations"] else "<p>It has not been evaluated: POST /v1/evaluations.</p>",
+        "<h2>Batches</h2>",
+        table(
+            ["batch", "class", "mode", "novelty", "made", "in this version", "filtered out", "derived", "real instances behind them", "most from one"],
+            [[b["batch"], b["class_name"], b["mode"], b["novelty"], b["made"], b["samples"], b["filtered"], b["derived"], b["instances"], b["most_from_one"]]
+             for b in report["batches"]],
+        ),
+        "<h2>Generators</h2>",
+        table(["generator", "gate", "class", "figure", "verdict"],
+              [[g["generator"], g["name"], g["class_name"], shown(g["figure"]), g["verdict"]] for g in report["gates"]]),
+        "<h2>Before, mask, made, nearest real object</h2>",
+        *(part for name, items in pictures.items() for part in (f"<h3>{text(name)}</h3>", *map(neighbours, items))),
+    )  # fmt: skip
+
+
+def line(report: Mapping[str, Any]) -> str:
+    accepted = " It was made the latest unproven, on request." if report["accepted_unproven"] else ""
+    return f"{report['images']['train']} training images, {report['synthetic']} of them synthetic.{accepted}"
+
+
+def shown(value: float | None) -> object:
+    return "not measured" if value is None else float(value)

@@ -1,0 +1,127 @@
+"""What an addition is worth, through the API on the real stack: arms, proof, parts, generators, a team's trainer, expansions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infra.registry import Registry
+from longtail.client import ApiProblem, JobFailed
+from tests.integration.test_lifecycle import done
+from tests.integration.test_path import register_single_platelet
+
+LITTLE = {"steps": 5, "seeds": [0, 1], "side_px": 96}
+
+
+def evaluated(stack, body):
+    job = stack.client.post("/v1/evaluations", body)["job"]
+    return job, stack.client.wait(job, timeout_s=400)["result"]
+
+
+@pytest.fixture(scope="module")
+def grown(stack, cells):
+    """A version with four pasted white cells, whatever the filters say."""
+    job = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "WBC", "count": 4, "mode": "copy_paste", "seed": 3})
+    done(stack, job)
+    for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
+        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    return done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {}))["version"]
+
+
+@pytest.fixture(scope="module")
+def whole(stack, cells, grown):
+    """All five arms and half of the addition."""
+    return evaluated(stack, {"dataset": cells, "candidate": grown, "shares": [0.5], "publish_choice": True, **LITTLE})
+
+
+def test_every_arm_has_a_run_with_every_seed_and_as_many_images_as_the_others(whole):
+    _, result = whole
+    counts = {(r["arm"], r["seed"]): r["images"] for r in result["runs"]}
+    pasted = counts["copy_paste", 0]  # the filters may take some of those that are pasted for it
+    assert 51 <= pasted <= 54
+    assert counts == {
+        (arm, seed): images for seed in (0, 1)
+        for arm, images in (("real", 50), ("classical", 54), ("copy_paste", pasted), ("longtail", 54), ("both", 58), ("longtail 0.5", 52))
+    }  # fmt: skip
+
+
+def test_the_grown_class_decides_and_every_arm_is_compared(whole):
+    _, result = whole
+    assert result["rare"] == ["WBC"] and result["figure"] == "AP/rare"
+    assert set(result["tables"]) == {
+        "classical - real", "copy_paste - real", "longtail - real", "both - real", "longtail 0.5 - real", "longtail - classical",
+        "longtail - copy_paste", "both - classical",
+    }  # fmt: skip
+    assert {r["figure"] for r in result["table"]} == {"AP", "AP/rare", "AP50", "AP50/RBC", "AP50/WBC", "AP50/Platelets"}
+    assert all(r["images"] == 72 and r["runs"] == 2 for r in result["table"])
+    assert result["worst"]["figure"].startswith("AP50/") and result["policy"]["chosen"] in ("real", "longtail", "longtail 0.5")
+
+
+def test_the_proof_is_the_version_s_and_its_page_says_it(stack, cells, grown, whole):
+    key, result = whole
+    assert stack.client.get(f"/v1/datasets/{cells}/versions/{grown}")["proof"] == result["proof"]
+    page = b"".join(stack.client.download(f"/v1/evaluations/{key}/report.html")).decode()
+    assert result["proof"] in page and "longtail - copy_paste" in page and "http" not in page.replace("http-equiv", "")
+    assert key in [e["id"] for e in stack.client.get("/v1/evaluations")["items"]]
+    assert stack.client.get(f"/v1/evaluations/{key}")["result"] == result
+
+
+def test_a_part_that_did_best_on_val_is_a_version_of_its_own(stack, cells, whole):
+    _, result = whole
+    if result["policy"]["chosen"] != "longtail 0.5":
+        assert result["published"] is None
+        return
+    found = stack.client.get(f"/v1/datasets/{cells}/versions/{result['published']['version']}")
+    assert found["health"]["images"]["train"] == 52 and found["proof"] == result["published"]["proof"]
+
+
+def test_a_generator_is_measured_before_it_is_promoted_and_the_gate_of_use_is_kept(stack, cells):
+    body = {"version": 1, "why": "measured", "evaluate": {**{k: LITTLE[k] for k in ("steps", "seeds")}, "count": 4}}
+    result = done(stack, stack.client.post(f"/v1/generators/{cells}/champion", body))
+    assert result["added"] > 0 and result["promoted"]["serving"] == 1 and result["proof"] != "negative"
+    gate = next(g for g in stack.client.get(f"/v1/generators/{cells}")["items"][0]["gates"] if g["name"] == "utility")
+    assert gate["verdict"] in ("unknown", "passed") and gate["count"] == result["added"]
+    assert Registry(stack.settings.mlflow_url).tags(cells, 1)["gate.utility"].endswith(gate["verdict"])
+
+
+def test_a_team_s_own_trainer_is_the_judge(stack, cells, grown):
+    """It counts the images that it is given: four more in the arm with the addition, in every run."""
+    body = {"dataset": cells, "candidate": grown, "trainer": "counting", "arms": ["real", "longtail"], "shares": [], **LITTLE}
+    _, result = evaluated(stack, body)
+    assert result["figure"] == "images" and result["table"][0]["difference"] == 4.0
+    assert result["harness"] == "the team's own trainer 'counting'" and result["policy"]["chosen"] == "longtail"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [({"candidate": 1}, "does not add to version"), ({}, "name either"), ({"candidate": 2, "generator": 1}, "name either"),
+     ({"generator": 77}, "no generator version 77"), ({"generator": 1, "seeds": [1, 1]}, "each may be given once"),
+     ({"generator": 1, "trainer": "theirs"}, r"unknown 'theirs'; the server was set up with \['counting'\]"),
+     ({"generator": 1, "arms": ["magic"]}, "arms"), ({"generator": 1, "augment": "wild"}, "unknown policy 'wild'")],
+    ids=["adds_nothing", "names_nothing", "names_both", "no_generator", "twice_the_seed", "trainer", "arm", "policy"],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_refused_at_once(stack, cells, body, says):
+    with pytest.raises(ApiProblem, match=says) as error:
+        stack.client.post("/v1/evaluations", {"dataset": cells, "base": 1, **body})
+    assert error.value.status in (404, 422)
+
+
+def test_without_a_test_split_there_is_nothing_to_measure_on(stack):
+    name = stack.name("untested")
+    register_single_platelet(stack, name)
+    with pytest.raises(JobFailed, match="has no test split to measure on"):
+        stack.client.wait(stack.client.post("/v1/evaluations", {"dataset": name, "generator": 1, "classes": ["WBC"], **LITTLE})["job"], timeout_s=60)
+    with pytest.raises(ApiProblem, match="has no test split to measure on"):
+        stack.client.post("/v1/expansions", {"dataset": name, "targets": {"WBC": 60}, "evaluate": {}})
+
+
+def test_an_expansion_measures_what_it_made(stack, cells):
+    now = next(c["own"] for c in stack.client.get(f"/v1/datasets/{cells}/health")["classes"] if c["name"] == "WBC")
+    body = {"dataset": cells, "targets": {"WBC": now + 2}, "mode": "copy_paste", "evaluate": {"steps": 5, "seeds": [0, 1]}}
+    key = stack.client.post("/v1/expansions", body)["id"]
+    outcome = done(stack, stack.client.post(f"/v1/expansions/{key}/run", {}))
+    assert outcome["did"] == "expanded" and outcome["proof"] in ("positive", "inconclusive", "negative")
+    assert stack.client.get(f"/v1/datasets/{cells}/versions/{outcome['version']}")["proof"] == outcome["proof"]
+    assert stack.client.get(f"/v1/evaluations/{outcome['evaluation']}")["result"]["added"] == 2
+    assert json.loads(json.dumps(outcome)) == outcome
