@@ -90,7 +90,7 @@ def measure_demo(quick: bool) -> list[Figure]:
 
 
 def uplift(line: dict[str, Any]) -> Figure:
-    """What the addition did to one figure of the quick detector: the difference of means with its 95 % interval."""
+    """What the addition did to one figure of the reference detector: the difference of means with its 95 % interval."""
     real, grown = line["reference"], line["arm"]
     name = f"{UPLIFT} {line['figure']}: {real:.3f} without, {grown:.3f} with; **{line['says']}**"
     return Figure(name, grown - real, "", spread=(line["interval"][0], line["interval"][1]))

@@ -41,7 +41,7 @@ from trainers.windows import Instance
 
 OUT = Path("out") / "downstream"
 NOVELTIES = (0.0, 0.25, 0.35, 0.5, 0.75, 1.0)
-STEPS = 150
+STEPS = 900
 TRIES = 60
 COLUMNS = 12
 REAL, PASTED = "real", "copy_paste"

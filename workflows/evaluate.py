@@ -15,8 +15,9 @@ from workflows.generators import promote_now
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
+STEPS = {"detector": 900, "classifier": 300, "probe": 1}
 SETTINGS: dict[str, Any] = {
-    "candidate": None, "generator": None, "classes": None, "count": 100, "novelty": None, "arms": None, "shares": [], "model": None,
+    "steps": None, "candidate": None, "generator": None, "classes": None, "count": 100, "novelty": None, "arms": None, "shares": [], "model": None,
     "weights": "pretrained", "side_px": 256, "trainer": None, "figure": None, "publish_choice": False,
 }  # fmt: skip
 """What an evaluation that is a step of something else does not say."""
@@ -42,6 +43,7 @@ def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: 
     """Plans the runs, does them a few at a time, says what they say together, records it. Every step may be repeated; a killed one alone is."""
     request = SETTINGS | asked
     plan = step("plan runs", lambda: planned(stack, job, request))
+    request["steps"] = request["steps"] or STEPS[plan["model"]]
     whole, runs = {**request, "generator": plan["generator"]}, list[dict[str, Any]]()
     while len(runs) < len(plan["runs"]):
         runs += step(f"runs {len(runs)}", run_wave, stack, job, whole, plan["runs"], len(runs), [low, high])
@@ -149,8 +151,9 @@ def deciding(rows: list[dict[str, Any]], figure: str) -> dict[str, Any]:
 def prove(stack: Stack, dataset: str, base: int, number: int, proof: str) -> bool:
     """Writes the proof to the version; positive proof moves `latest` to it where it was still what the version was measured against."""
     database = stack.catalogue.database
-    database.update(VERSIONS, database.version(dataset, number)["id"], proof=proof)
-    moved = proof == "positive" and database.get(DATASETS, dataset)["latest"] == base
+    version, latest = database.version(dataset, number), database.get(DATASETS, dataset)["latest"]
+    database.update(VERSIONS, version["id"], proof=proof)
+    moved = proof == "positive" and (latest == base or (latest == number and not version["accepted_unproven"]))  # the latter: by this step, killed since
     if moved:
         database.update(DATASETS, dataset, latest=number)
     return moved

@@ -191,7 +191,7 @@ def zipped(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-DETECTOR = Setting("detector", steps=300)
+DETECTOR = Setting("detector", steps=900)
 FEW = ("WBC", "Platelets")
 ROWS: dict[str, Row] = {
     row.name: row

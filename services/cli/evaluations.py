@@ -21,7 +21,7 @@ def create(
     arm: Annotated[list[str], typer.Option("--arm", help="real, classical, copy_paste, longtail, both; all that fit by default")] = [],  # noqa: B006
     share: Annotated[list[float], typer.Option("--share", help="a part of the addition that may be kept instead, as 0.5")] = [],  # noqa: B006
     seeds: Annotated[int, typer.Option(help="paired runs of every arm")] = 6,
-    steps: int = 300,
+    steps: int | None = None,
     count: Annotated[int, typer.Option(help="with --generator: how many images it makes")] = 100,
     model: Annotated[str | None, typer.Option(help="detector, classifier or probe")] = None,
     trainer: Annotated[str | None, typer.Option(help="the team's own, by its name on the server")] = None,

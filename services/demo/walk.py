@@ -36,7 +36,7 @@ class Setting:
     budget_s: float = 130
     batch: dict[str, int] = field(default_factory=lambda: dict(RARE))
     novelty: float = 0.25
-    steps: int = 200
+    steps: int = 450
     seeds: tuple[int, ...] = (0, 1, 2)
     wait_for_clock_s: float = 70
 
@@ -224,7 +224,7 @@ def publish(walk: Walk, name: str) -> None:
 
 
 def measure(walk: Walk, name: str) -> None:
-    with walk.step("measure: the quick detector with and without the addition"):
+    with walk.step("measure: a detector with and without the addition"):
         body = {
             "dataset": name, "base": 1, "candidate": walk.found["published"]["version"], "steps": walk.setting.steps,
             "seeds": list(walk.setting.seeds), "arms": ["real", "longtail"], "shares": [],

@@ -26,7 +26,7 @@ def grown(stack, cells):
     done(stack, job)
     for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
         stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
-    return done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {}))["version"]
+    return done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": 1}))["version"]
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +118,11 @@ def test_without_a_test_split_there_is_nothing_to_measure_on(stack):
 
 def test_an_expansion_measures_what_it_made(stack, cells):
     now = next(c["own"] for c in stack.client.get(f"/v1/datasets/{cells}/health")["classes"] if c["name"] == "WBC")
-    body = {"dataset": cells, "targets": {"WBC": now + 2}, "mode": "copy_paste", "evaluate": {"steps": 5, "seeds": [0, 1]}}
+    body = {"dataset": cells, "targets": {"WBC": now + 8}, "mode": "copy_paste", "evaluate": {"steps": 5, "seeds": [0, 1]}}
     key = stack.client.post("/v1/expansions", body)["id"]
     outcome = done(stack, stack.client.post(f"/v1/expansions/{key}/run", {}))
-    assert outcome["did"] == "expanded" and outcome["proof"] in ("positive", "inconclusive", "negative")
+    assert outcome["did"] == "expanded", outcome
+    assert outcome["proof"] in ("positive", "inconclusive", "negative")
     assert stack.client.get(f"/v1/datasets/{cells}/versions/{outcome['version']}")["proof"] == outcome["proof"]
-    assert stack.client.get(f"/v1/evaluations/{outcome['evaluation']}")["result"]["added"] == 2
+    assert stack.client.get(f"/v1/evaluations/{outcome['evaluation']}")["result"]["added"] == outcome["added"] >= 1
     assert json.loads(json.dumps(outcome)) == outcome

@@ -184,6 +184,23 @@ def test_a_look_at_the_source_again(stack, mortal, spots):
     nothing_is_left(stack, spots)
 
 
+def test_an_evaluation(stack, mortal, spots):
+    """Every wave of runs is a step: none is done again once it is remembered, and the table has each run once."""
+    body = {"name": spots, "uri": f"s3://team-data/{spots}", "splits": {"val": 0.25, "test": 0.25, "grouped": False}}
+    stack.client.wait(stack.client.post("/v1/datasets", body)["job"], timeout_s=200)
+    asked = stack.client.post("/v1/batches", {"dataset": spots, "class_name": "class 1", "count": 2, "mode": "copy_paste", "seed": 1})
+    stack.client.wait(asked["job"], timeout_s=100)
+    for sample in stack.client.get(f"/v1/batches/{asked['batch']}/samples")["items"]:
+        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    stack.client.wait(stack.client.post(f"/v1/batches/{asked['batch']}/publish", {})["job"], timeout_s=100)
+    body = {"dataset": spots, "candidate": 2, "arms": ["real", "longtail"], "steps": 5, "seeds": [0, 1], "side_px": 64}
+    result = dying(stack, mortal, {**stack.client.post("/v1/evaluations", body), "dataset": spots}, at_least=7)
+    runs = [(r["arm"], r["seed"]) for r in result["runs"]]
+    assert sorted(runs) == [(arm, seed) for arm in ("longtail", "longtail 0.5", "real") for seed in (0, 1)]
+    assert len(stack.client.get("/v1/evaluations")["items"]) == len({e["id"] for e in stack.client.get("/v1/evaluations")["items"]})
+    assert stack.client.get(f"/v1/datasets/{spots}/versions/2")["proof"] == result["proof"]
+
+
 def test_a_collection(stack, mortal, spots):
     registered(stack, spots)
     stack.client.wait(stack.client.post(f"/v1/datasets/{spots}/rescans", {})["job"], timeout_s=100)

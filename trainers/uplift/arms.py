@@ -129,9 +129,10 @@ def table(reference: Sequence[Any], arm: Sequence[Any], figures: Figures, *, dra
     `draws` names the draw of training images of each run. "helped" and "harmed" hold over the whole table (Holm). What cannot be had is None.
     """
     images = images_of(reference[0])
+    once = np.ones((1, images))
     rows, found = [], []
     for name, figure in figures.items():
-        means = [float(np.mean([figure(run, np.ones((1, images)))[0] for run in runs])) for runs in (reference, arm)]
+        means = [float(np.mean([figure(run, once)[0] for run in runs])) for runs in (reference, arm)]
 
         def differences(weights_WI: NDArray[np.floating], figure: Callable[..., Floats] = figure) -> Floats:
             return np.stack([figure(b, weights_WI) - figure(a, weights_WI) for a, b in zip(reference, arm, strict=True)], 1)

@@ -26,8 +26,9 @@ CHANNELS = 64
 MAX_DETECTIONS = 100
 LEAST_SCORE = 0.05
 OVERLAP = 0.6
-BATCH = 8
-RATE = 6e-3
+BATCH = 2
+"""Small, so that a minute has many steps: 900 of two reach on twenty images what 900 of eight reach in nearly three times the time."""
+RATE = 4e-3
 BACKBONE_RATE_SHARE = 0.25
 CLIP = 5.0
 

@@ -54,8 +54,17 @@ def figures_of(names: Sequence[str], rare: Sequence[str] = ()) -> dict[str, Call
     AP and AP50 over the classes; AP over the rare ones, where they are named; AP50 of each.
     """
 
+    known: dict[tuple[int, int], tuple[Matches, NDArray[np.floating], Floats]] = {}
+
+    def taken(one: Matches, weights: NDArray[np.floating]) -> Floats:
+        """A class's average precision [W,T], taken once for the same weights; both are kept, so that their ids stay theirs."""
+        key = id(one), id(weights)
+        if key not in known:
+            known[key] = one, weights, one.average_precision(weights)
+        return known[key][2]
+
     def mean(run: Sequence[Matches], weights: NDArray[np.floating], labels: Sequence[int], thresholds: int) -> Floats:
-        values = np.stack([run[k].average_precision(weights, thresholds=thresholds).mean(1) for k in labels])
+        values = np.stack([taken(run[k], weights)[:, :thresholds].mean(1) for k in labels])
         seen = np.isfinite(values)
         found: Floats = np.where(seen.any(0), np.where(seen, values, 0).sum(0) / np.maximum(seen.sum(0), 1), np.nan)
         return found

@@ -9,6 +9,7 @@ Shape legend: R runs, I test images, W rounds.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -48,11 +49,9 @@ def paired_difference(
     cannot be had (no object of the class was drawn) is left out.
     """
     runs = len(draws)
-    rng = np.random.default_rng(seed)
     measured = figures(np.ones((1, images)))[0]
-    drawn_images = rng.multinomial(images, np.full(images, 1 / images), size=rounds).astype(np.float64)
-    drawn_runs = drawn_again(draws, rounds, rng)
-    drawn = (figures(drawn_images) * drawn_runs).sum(1) / drawn_runs.sum(1)
+    drawn_runs = drawn_again(draws, rounds, np.random.default_rng((seed, 1)))
+    drawn = (figures(resampled(images, rounds, seed)) * drawn_runs).sum(1) / drawn_runs.sum(1)
     drawn = drawn[np.isfinite(drawn)]
     t_low, t_high = paired_interval(measured)
     if not len(drawn):
@@ -61,6 +60,12 @@ def paired_difference(
     below = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
     p = max(paired_p(measured), min(1.0, 2 * max(below, 1 / len(drawn))))
     return Difference(float(measured.mean()), (min(float(low), t_low), max(float(high), t_high)), p, runs, images)
+
+
+@functools.lru_cache(maxsize=8)
+def resampled(images: int, rounds: int, seed: int) -> Floats:
+    """How often each test image counts [W,I], the same array for the same question: figures of a run on it need to be taken once."""
+    return np.random.default_rng((seed, 0)).multinomial(images, np.full(images, 1 / images), size=rounds).astype(np.float64)
 
 
 def drawn_again(draws: Sequence[object], rounds: int, rng: np.random.Generator) -> Floats:
