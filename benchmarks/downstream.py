@@ -31,9 +31,10 @@ from longtail.samples import Mode
 from trainers import device
 from trainers.networks import Generator
 from trainers.render import Order, Painter, render
-from trainers.uplift.arms import Bench, Setting, outcome_of
 from trainers.uplift.arms import figures_of as detection_figures
 from trainers.uplift.arms import measure as measured_by
+from trainers.uplift.arms import outcome_of
+from trainers.uplift.bench import Bench, Setting
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 from trainers.uplift.statistics import paired_interval

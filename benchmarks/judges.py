@@ -20,7 +20,8 @@ import torch
 from benchmarks.evidence.folder import FolderView
 from benchmarks.evidence.rows import ROWS, detection, in_list, listed
 from benchmarks.report import Figure, save
-from trainers.uplift.arms import Bench, Setting, figures_of, measure, outcome_of
+from trainers.uplift.arms import figures_of, measure, outcome_of
+from trainers.uplift.bench import Bench, Setting
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 

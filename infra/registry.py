@@ -68,6 +68,13 @@ class Registry:
         made = self.client.create_model_version(model, source=source, run_id=run, description=description, tags=dict(tags))
         return int(made.version)
 
+    def alias(self, model: str, alias: str) -> int | None:
+        """The version that an alias points at, if any."""
+        try:
+            return int(self.client.get_model_version_by_alias(model, alias).version)
+        except (RestException, MlflowException):
+            return None
+
     def champion(self, model: str) -> int | None:
         """Which version the champion alias points at, None where there is no alias or no model."""
         try:

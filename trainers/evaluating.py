@@ -6,11 +6,14 @@ import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from infra.catalogue import Catalogue
 from infra.settings import Settings
+from infra.tables import batched
 from longtail.errors import InvalidRequest
 from longtail.samples import Sample
 from longtail.seeds import derive_seed
@@ -18,8 +21,9 @@ from longtail.uplift import BOTH, CLASSICAL, COPY_PASTE, LONGTAIL, REAL, share_o
 from trainers.additions import Batch, labelled, made, varied
 from trainers.dataset import DatasetView
 from trainers.planning import Model
-from trainers.uplift.arms import Bench, Setting, figures_of, measure, outcome_of, primary_of, table
-from trainers.uplift.arms import Model as ModelName
+from trainers.uplift.arms import figures_of, measure, outcome_of, primary_of, table
+from trainers.uplift.bench import Bench, Setting
+from trainers.uplift.bench import Model as ModelName
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 from trainers.uplift.plugged import run_command
@@ -27,6 +31,10 @@ from trainers.uplift.policy import choose
 
 MOST_RATIO = 8
 """Of an addition to be made on the spot: images for each real one at most."""
+ROUNDS = 3
+CHUNK = 64
+"""Whole images in memory at once while they are prepared."""
+NOTHING = np.zeros((0, 0, 3), dtype=np.uint8)
 Run = dict[str, Any]
 
 
@@ -49,18 +57,20 @@ class Evaluation:
         number = request.get("candidate")
         self.candidate = None if number is None else DatasetView(catalogue, dataset, catalogue.database.version(dataset, number))
         self.bench = Bench(setting_of(request, self.base), self.base.names, self.canvas())
-        self._prepared: dict[str, list[Any]] = {}
+        self._prepared: dict[str, tuple[list[Labelled], list[Any]]] = {}
 
     def canvas(self) -> Canvas:
         return Canvas.of([(s.width, s.height) for s in self.real], long_side_px=self.request["side_px"])
 
     @functools.cached_property
     def addition(self) -> Addition:
-        """The candidate's own samples, or as many as asked for that the generator makes now."""
+        """The candidate's own synthetic samples, or as many as asked for that the generator makes now. Raises InvalidRequest where there is none."""
         if self.candidate is None:
             return self.asked_of_generator()
         known = set(self.base.by_id)
-        added = [s for s in self.candidate.samples if s.split == "train" and s.id not in known]
+        added = [s for s in self.candidate.samples if s.split == "train" and s.origin == "synthetic" and s.id not in known]
+        if not added:
+            raise InvalidRequest(f"version {self.request['candidate']} has no synthetic image that version {self.request['base']} has not; nothing to measure")
         added.sort(key=lambda s: derive_seed("share", s.id))
         images = [labelled(self.candidate, s) for s in added]
         return Addition(images, counted(added, self.base), [s.id for s in added])
@@ -70,23 +80,33 @@ class Evaluation:
         model, wanted = Model(asked["name"], asked["version"], asked["uri"]), asked["count"]
         if wanted > MOST_RATIO * len(self.real):
             raise InvalidRequest(f"count: {wanted} images for {len(self.real)} real ones; at most {MOST_RATIO} for each are measured")
-        whole, classes = Batch(), {}
-        for name in asked["classes"]:
-            request = {**asked["request"], "class_name": name, "count": -(-wanted // len(asked["classes"]))}
-            batch = made(self.base, request, key=asked["key"], model=model)
+        whole, classes = Batch(), dict[str, int]()
+        for name, novelty in asked["classes"].items():
+            request = {**asked["request"], "class_name": name, "novelty": novelty}
+            batch = self.accepted(request, -(-wanted // len(asked["classes"])), key=asked["key"], model=model)
             whole.add(batch)
-            classes[name] = len(batch.images)
+            classes |= {name: len(batch.images)} if batch.images else {}
         if not whole.images:
             raise InvalidRequest(f"none of {whole.made} images that the generator made passed the filters: {whole.rejected}; there is nothing to measure")
         order = sorted(range(len(whole.images)), key=lambda k: derive_seed("share", asked["key"], k))
         return Addition([whole.images[k] for k in order], classes, [])
 
+    def accepted(self, request: Mapping[str, Any], count: int, *, key: str, model: Model) -> Batch:
+        """So many images that pass the filters, or what a few rounds bring."""
+        found = Batch()
+        for attempt in range(ROUNDS):
+            wanted = -(-(count - len(found.images)) * 5 // 4)
+            found.add(made(self.base, {**request, "count": wanted}, key=f"{key}-{attempt}", model=model))
+            if len(found.images) >= count:
+                break
+        return Batch(found.images[:count], found.made, found.rejected)
+
     def pasted(self) -> list[Labelled]:
         """As many pasted instances as the addition has images, of its classes."""
         found = Batch()
         for name, count in self.addition.classes.items():
-            request = {"class_name": name, "mode": "copy_paste", "novelty": None, "count": count, "seed": derive_seed("pasted", name)}
-            found.add(made(self.base, request, key=f"pasted-{name}", model=Model()))
+            request = {"class_name": name, "mode": "copy_paste", "novelty": None}
+            found.add(self.accepted(request, count, key=f"pasted-{name}", model=Model()))
         return found.images
 
     def copies(self) -> list[Labelled]:
@@ -94,17 +114,25 @@ class Evaluation:
         originals = [s for s in self.real if s.origin == "real"]
         return varied(self.base, originals, len(self.addition.images), self.request["augment"], seed=("uplift", self.request["dataset"]))
 
+    def samples(self, part: str) -> list[Sample]:
+        """The base's own images of a part."""
+        return self.real if part == REAL else [s for s in self.base.samples if s.split == part and s.origin == "real"]
+
     def images(self, part: str) -> list[Labelled]:
-        if part == REAL:
-            return [labelled(self.base, s) for s in self.real]
-        if part in ("val", "test"):
-            return [labelled(self.base, s) for s in self.base.samples if s.split == part and s.origin == "real"]
+        if part in (REAL, "val", "test"):
+            return [labelled(self.base, s) for s in self.samples(part)]
         return {LONGTAIL: lambda: self.addition.images, COPY_PASTE: self.pasted, CLASSICAL: self.copies}[part]()
 
-    def prepared(self, part: str) -> list[Any]:
-        """The part as the reference model takes it, prepared once a process."""
+    def prepared(self, part: str) -> tuple[list[Labelled], list[Any]]:
+        """(labels of the part's images without their pixels, the images as the reference model takes them), prepared once a process."""
         if part not in self._prepared:
-            self._prepared[part] = self.bench.prepare(self.images(part))
+            labels, taken = list[Labelled](), list[Any]()
+            known = part in (REAL, "val", "test")
+            chunks = ([labelled(self.base, s) for s in chunk] for chunk in batched(self.samples(part), CHUNK)) if known else iter([self.images(part)])
+            for images in chunks:
+                taken += self.bench.prepare(images)
+                labels += [replace(i, pixels=NOTHING) for i in images]
+            self._prepared[part] = labels, taken
         return self._prepared[part]
 
     def parts(self, arm: str) -> list[tuple[str, int | None]]:
@@ -114,20 +142,23 @@ class Evaluation:
         more = {CLASSICAL: CLASSICAL, COPY_PASTE: COPY_PASTE, BOTH: CLASSICAL}.get(arm)
         return [(REAL, None), *added, *([(more, None)] if more else [])]
 
-    def run(self, arm: str, seed: int, *, command: Sequence[str] = ()) -> Run:
-        """One run, as plain JSON."""
+    def run(self, arm: str, seed: int, *, command: Sequence[str] = (), figure: str | None = None) -> Run:
+        """One run, as plain JSON. Raises InvalidRequest where a team's own trainer does not give the `figure` that decides."""
         began = time.process_time()
         parts = self.parts(arm)
         if command:
             training = [i for part, most in parts for i in self.images(part)[:most]]
             held = {split: self.images(split) for split in ("val", "test")}
             outcome: dict[str, Any] = run_command(command, training, held, self.base.names, task=self.base.task, seed=seed)
+            if figure is not None and any(figure not in found for found in outcome.values()):
+                raise InvalidRequest(f"figure {figure!r}: the trainer gives {sorted(outcome['test'])}")
+            count = len(training)
         else:
-            training = [i for part, most in parts for i in self.prepared(part)[:most]]
-            splits = [s for s in ("val", "test") if self.images(s)]
-            outcome = dict(self.bench.run(training, {s: (self.images(s), self.prepared(s)) for s in splits}, seed=seed))
+            taken = [i for part, most in parts for i in self.prepared(part)[1][:most]]
+            outcome = dict(self.bench.run(taken, {s: self.prepared(s) for s in ("val", "test") if self.samples(s)}, seed=seed))
+            count = len(taken)
         told = {"classes": self.addition.classes, "added": len(self.addition.images), "ids": self.addition.ids} if share_of(arm) else {}
-        return {"arm": arm, "seed": seed, "images": len(training), "core_seconds": round(time.process_time() - began, 1), **told, **outcome}
+        return {"arm": arm, "seed": seed, "images": count, "core_seconds": round(time.process_time() - began, 1), **told, **outcome}
 
 
 def counted(added: Sequence[Sample], view: DatasetView) -> dict[str, int]:

@@ -33,7 +33,7 @@ from trainers.planning import Model, plan
 from trainers.render import masked
 from trainers.state import TrainState
 from trainers.studio import Made, make
-from trainers.uplift.arms import Model as ModelName
+from trainers.uplift.bench import Model as ModelName
 
 DETERMINISTIC_THREADS = 1
 
@@ -153,7 +153,7 @@ def uplift_run(*, job: str, request: dict[str, Any], arm: str, seed: int) -> dic
     torch.set_num_threads(1)
     trainer = request.get("trainer")
     command = [] if trainer is None else Settings().trainer_commands[trainer]
-    return evaluation_of(job, json.dumps(request, sort_keys=True)).run(arm, seed, command=command)
+    return evaluation_of(job, json.dumps(request, sort_keys=True)).run(arm, seed, command=command, figure=request["figure"])
 
 
 def uplift_tables(*, runs: list[dict[str, Any]], model: ModelName, names: list[str], figure: str | None) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS
 from infra.durable import step
 from infra.evaluation_page import page
+from infra.registry import CHALLENGER
 from longtail.errors import Conflict, InvalidRequest, NotReady
-from longtail.gates import DEFAULT_NOVELTY, class_key
-from longtail.uplift import ARMS, LONGTAIL, REAL, arms_asked, proof_of, worst_class
-from workflows.generators import promote_now
+from longtail.gates import MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT, check_novelty, class_key
+from longtail.uplift import ARMS, LONGTAIL, REAL, arms_asked, check_sources, proof_of, worst_class
+from workflows.generators import promote_now, said
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
@@ -69,14 +70,28 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     task = database.get(DATASETS, dataset)["task"]
     if not any(c["instances"]["test"] for c in database.version(dataset, request["base"])["health"]["classes"]):
         raise InvalidRequest(f"dataset {dataset!r} has no test split to measure on; register it with splits, or give it images that judge")
+    generator = None if request["generator"] is None else asked_of(stack, job, request, task)
+    grown = list(generator["classes"]) if generator else grown_by(stack, dataset, request["base"], request["candidate"])
+    judged = {c["name"] for c in database.version(dataset, request["base"])["health"]["classes"] if c["instances"]["test"]}
+    if not request["trainer"] and grown and not judged & set(grown):
+        raise InvalidRequest(f"no test image of {dataset!r} shows what is grown ({', '.join(grown)}); nothing can be said of it")
     asked = request["arms"] or [a for a in ARMS if not (a == "copy_paste" and task == "classification")]
     names = stack.catalogue.classes(dataset)
     runs = [{"arm": arm, "seed": seed} for seed in request["seeds"] for arm in arms_asked(asked, request["shares"], task=task)]
     model = request["model"] or ("detector" if task == "detection" else "classifier")
     return {
         "runs": runs, "names": [names.names[c] for c in sorted(names.names)], "model": model,
-        "generator": None if request["generator"] is None else asked_of(stack, job, request, task),
+        "generator": generator,
     }  # fmt: skip
+
+
+def grown_by(stack: Stack, dataset: str, base: int, candidate: int) -> list[str]:
+    """The classes whose synthetic images a version has more of than another. Raises InvalidRequest where what lies at the source differs as well."""
+    database = stack.catalogue.database
+    versions = [database.version(dataset, number) for number in (base, candidate)]
+    check_sources(*(v["batches"] for v in versions), what=f"version {candidate}", base_number=base)
+    before, after = ({c["name"]: c["synthetic"] for c in v["health"]["classes"]} for v in versions)
+    return [name for name, count in after.items() if count > before.get(name, 0)]
 
 
 def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict[str, Any]:
@@ -85,13 +100,25 @@ def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict
     if row["withdrawn"]:
         raise NotReady(f"generator {row['version']} of {request['dataset']!r} learned from images that were withdrawn; fine-tune again")
     counts = {c["name"]: c["instances"]["train"] for c in stack.catalogue.database.version(request["dataset"], request["base"])["health"]["classes"]}
+    base = stack.catalogue.database.version(request["dataset"], request["base"])
+    learned = stack.catalogue.database.version(request["dataset"], row["dataset_version"], to_see=True)
+    check_sources(base["batches"], learned["batches"], what=f"what generator {row['version']} learned from", base_number=base["number"])
     classes = request["classes"] or [c for c in row["classes"] if counts.get(c)]
     for name in classes:
         if name not in counts:
             raise InvalidRequest(f"unknown class {name!r}; {request['dataset']!r} has {sorted(counts)}")
-    novelty = DEFAULT_NOVELTY if request["novelty"] is None else request["novelty"]
-    how = {"mode": "inpaint" if task == "detection" else "synthesis", "novelty": novelty, "seed": None}
-    return {"name": request["dataset"], "version": row["version"], "uri": row["uri"], "classes": classes, "count": request["count"], "request": how, "key": job}
+    mode = "inpaint" if task == "detection" else "synthesis"
+    novelties = {c: novelty_for(c, counts[c], request["novelty"], mode) for c in classes}
+    how = {"mode": mode, "seed": None}
+    model = {"name": request["dataset"], "version": row["version"], "uri": row["uri"]}
+    return {**model, "classes": novelties, "count": request["count"], "request": how, "key": job}
+
+
+def novelty_for(name: str, instances: int, asked: float | None, mode: str) -> float:
+    """The novelty asked for, checked; else the default, or the most that a class of few instances may have."""
+    if asked is None and 0 < instances < MIN_INSTANCES_TO_INVENT:
+        return MAX_NOVELTY_WHEN_FEW
+    return check_novelty(class_name=name, instances=instances, novelty=asked, mode=mode)
 
 
 def publish_part(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -169,5 +196,9 @@ def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, 
         "threshold": f"> 0 ({measured['figure']})", "verdict": verdict, "count": measured["added"],
         "note": f"{line['runs']} paired runs, {line['images']} test images", "pictures": "",
     }  # fmt: skip
-    stack.catalogue.database.update(GENERATORS, row["id"], gates=[g for g in row["gates"] if g["name"] != "utility"] + [gate])
-    stack.registry.tag(dataset, generator, {"gate.utility": f"{line['difference']:.4f} {verdict}"})
+    gates = [g for g in row["gates"] if g["name"] != "utility"] + [gate]
+    stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)
+    tags = {"gate.utility": said(gate), **({"longtail.gates": "failed"} if verdict == "failed" else {})}
+    stack.registry.tag(dataset, generator, tags)
+    if verdict == "failed" and stack.registry.alias(dataset, CHALLENGER) == generator:
+        stack.registry.drop_alias(dataset, CHALLENGER)

@@ -70,9 +70,12 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
     outcome = {"did": "expanded", "asked": plan, "batches": keys, **published}
     if not wanted.get("evaluate"):
         return outcome
-    settings = {k: v for k, v in wanted["evaluate"].items() if k != "count"}
+    settings = {k: v for k, v in wanted["evaluate"].items() if k not in ("count", "classes", "novelty")}
     asked = {"dataset": dataset, "base": counted["version"], "candidate": published["version"], "augment": resolve("standard"), **settings}
-    found = measure(stack, job, asked, low=0.35, high=1.0)
+    try:
+        found = measure(stack, job, asked, low=0.35, high=1.0)
+    except Exception as error:  # whatever it was, what was published is there, and is not to be made again at the next tick
+        return {**outcome, "evaluation": None, "why": f"it could not be measured: {error}"}
     return {**outcome, "evaluation": job, "proof": found["proof"], "latest": outcome["latest"] or found["latest_moved"]}
 
 

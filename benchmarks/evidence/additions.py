@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.evidence.folder import FolderView
@@ -53,7 +54,9 @@ def novelty_of(view: FolderView, classes: Sequence[str]) -> float:
 
 def generator_of(row: Row, view: FolderView, draw: int, say: Callable[[str], None]) -> tuple[Painter, str]:
     """(the draw's generator, the name of its weights), trained for the row's seconds or read back where that was done before."""
-    kept = OUT / "generators" / f"{row.name.removesuffix('_random')}-{draw}.safetensors"
+    rests = f"{view.fingerprint()} {row.budget_s} {grown_classes(row, view)} {hashlib.sha256(foundation_path(row).read_bytes()).hexdigest()}"
+    name = f"{row.name.removesuffix('_random')}-{draw}-{hashlib.sha256(rests.encode()).hexdigest()[:8]}"
+    kept = OUT / "generators" / f"{name}.safetensors"
     if not kept.exists():
         data = fine_tuned(row, view, say)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +111,7 @@ def vary(view: FolderView, count: int, *, draw: int) -> list[Labelled]:
 
 def picture(images: Sequence[Labelled], path: Path) -> None:
     """A strip of the added objects in twice their box, or of the images where each is the object."""
-    tiles = []
+    tiles: list[NDArray[np.uint8]] = []
     for image in images[:SHOWN]:
         shown = Image.fromarray(image.pixels)
         if image.boxes_xyxy:
@@ -116,6 +119,8 @@ def picture(images: Sequence[Labelled], path: Path) -> None:
             x, y, half = (x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0)
             shown = shown.crop((round(x - half), round(y - half), round(x + half), round(y + half)))
         tiles.append(np.asarray(shown.resize((PX, PX))))
+    if not tiles:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     half_row = math.ceil(len(tiles) / 2)
     tiles += [np.zeros_like(tiles[0])] * (2 * half_row - len(tiles))

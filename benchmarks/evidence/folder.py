@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -42,6 +44,11 @@ class FolderView(DatasetView):
         wanted = self.classes.id_of(name)
         kept = [s for s in self.samples if any(a.category_id == wanted for a in s.annotations)]
         return FolderView(kept, self.files, self.names, task=self.task, painted=self.painted)
+
+    def fingerprint(self) -> str:
+        """Which images are in which split with which labels, in twelve letters."""
+        said = [[s.id, s.path, s.split, [[a.category_id, a.bbox_xywh] for a in s.annotations]] for s in self.samples]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def labelled(self, split: str) -> list[Labelled]:
         return [labelled(self, s) for s in self.real(split)]

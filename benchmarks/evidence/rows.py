@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.evidence.folder import FolderView
 from infra.formats.segmentation import mask_of, run_lengths
 from longtail.samples import Annotation, Sample, Split, Task
-from trainers.uplift.arms import Setting
+from trainers.uplift.bench import Setting
 
 Files = dict[str, Callable[[], bytes]]
 

@@ -23,7 +23,7 @@ from benchmarks.evidence.additions import OUT, foundation_path, generator_of, gr
 from benchmarks.evidence.rows import Row
 from benchmarks.report import RESULTS
 from trainers.additions import Batch
-from trainers.uplift.arms import Bench
+from trainers.uplift.bench import Bench
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 
@@ -33,13 +33,15 @@ REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste
 ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME)
 GENERATED = frozenset({LONGTAIL, BOTH, SOME})
 JUDGES = {
-    "detector": ("trainers/uplift/backbone.py", "trainers/uplift/targets.py", "trainers/uplift/detector.py"),
-    "classifier": ("trainers/uplift/backbone.py", "trainers/uplift/classifier.py"),
+    "detector": ("trainers/uplift/backbone.py", "trainers/uplift/targets.py", "trainers/uplift/detector.py", "trainers/uplift/matches.py"),
+    "classifier": ("trainers/uplift/backbone.py", "trainers/uplift/classifier.py", "trainers/uplift/predictions.py"),
 }
 VARYING = ("trainers/additions.py", "trainers/classical.py", "longtail/policies.py")
 MAKING = (
     "trainers/planning.py", "trainers/studio.py", "trainers/render.py", "trainers/compose.py", "trainers/filters.py", "trainers/judging.py",
-    "trainers/additions.py", "trainers/cutout.py",
+    "trainers/additions.py", "trainers/cutout.py", "trainers/dataset.py", "trainers/windows.py", "trainers/sampling.py", "trainers/networks.py",
+    "trainers/quality/features.py", "trainers/quality/seams.py", "trainers/quality/copying.py", "trainers/quality/coverage.py",
+    "trainers/quality/consistency.py", "infra/images.py",
     "trainers/bank.py", "longtail/placement.py", "longtail/gates.py", "benchmarks/evidence/additions.py",
 )  # fmt: skip
 
@@ -49,10 +51,10 @@ def arms_of(row: Row) -> list[str]:
     return [a for a in ARMS if a != PASTED or row.setting.model == "detector"]
 
 
-def key_of(row: Row, arm: str, generator: str) -> str:
-    """What a run rests on, in twelve letters."""
+def key_of(row: Row, arm: str, images: str, generator: str) -> str:
+    """What a run rests on, in twelve letters: configuration, code, the draw's `images`, and the weights that made what was added."""
     said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0}
-    parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGES[row.setting.model])]
+    parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGES[row.setting.model]), images]
     if arm != REAL:
         parts.append(code(VARYING if arm == CLASSICAL else (*MAKING, *VARYING) if arm == BOTH else MAKING))
     if arm in GENERATED:
@@ -102,8 +104,9 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
     view = row.draw(data, draw)
     body = kept(row.name, draw)
     asked = [a for a in arms_of(row) if a in arms]
-    painter, generator = generator_of(row, view, draw, say) if GENERATED & set(asked) else (None, "")
-    keys = {arm: key_of(row, arm, generator) for arm in asked}
+    painter, generator = generator_of(row, view, draw, say) if GENERATED & set(asked) else (None, body.get("generator", ""))
+    body |= {"generator": generator, "images": view.fingerprint()}
+    keys = {arm: key_of(row, arm, body["images"], generator) for arm in asked}
     missing = [(arm, seed) for seed in range(row.seeds) for arm in keys if body["runs"].get(f"{arm}-{seed}", {}).get("key") != keys[arm]]
     if not missing:
         return
@@ -156,6 +159,9 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
 
 
 def seeds_done(row: Row, draw: int) -> list[int]:
-    """Seeds of which every arm has a run."""
-    runs = kept(row.name, draw)["runs"]
-    return [s for s in range(row.seeds) if all(f"{arm}-{s}" in runs for arm in arms_of(row))]
+    """Seeds of which every arm has a run that rests on today's code and configuration, and on the same images and generator as the others."""
+    body = kept(row.name, draw)
+    if not body["runs"]:
+        return []
+    keys = {arm: key_of(row, arm, body["images"], body["generator"]) for arm in arms_of(row)}
+    return [s for s in range(row.seeds) if all(body["runs"].get(f"{arm}-{s}", {}).get("key") == key for arm, key in keys.items())]

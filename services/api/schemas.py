@@ -220,6 +220,11 @@ class Export(Body):
     destination: str | None = Field(default=None, description="s3://bucket/prefix; a prefix of ours by default")
 
 
+def check_seeds(seeds: list[int]) -> None:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("seeds: each may be given once, since a run repeated is no other run")
+
+
 class Evidence(Body):
     """How much to measure as a step of something else; the other settings are those of POST /v1/evaluations."""
 
@@ -228,7 +233,14 @@ class Evidence(Body):
     arms: list[Arm] = Field(default=["real", "longtail"], min_length=1)
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[], max_length=4)
     count: int = Field(default=100, ge=1, le=MAX_BATCH, description="of a generator: how many images it makes")
+    classes: list[str] | None = Field(default=None, min_length=1, description="of a generator: the classes to make")
+    novelty: float | None = Field(default=None, ge=0, le=1, description="of a generator")
     trainer: str | None = None
+
+    @model_validator(mode="after")
+    def runs_differ(self) -> Evidence:
+        check_seeds(self.seeds)
+        return self
 
 
 class Expansion(Body):
@@ -277,8 +289,7 @@ class Evaluate(Body):
     def measures_one_thing(self) -> Evaluate:
         if (self.candidate is None) == (self.generator is None):
             raise ValueError("name either `candidate`, a version, or `generator`")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds: each may be given once, since a run repeated is no other run")
+        check_seeds(self.seeds)
         return self
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainers.uplift.arms import Bench, Setting, figures_of, measure, outcome_of, primary_of
+from trainers.uplift.arms import figures_of, measure, outcome_of, primary_of
+from trainers.uplift.bench import Bench, Setting, drawn_again
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 from trainers.uplift.predictions import Predictions, pack, unpack
@@ -60,3 +61,9 @@ def test_predictions_come_back_from_text_as_they_were():
     run = Predictions(np.array([0, 3, 2]), np.array([1, 3, 0]))
     again = unpack(pack(run))
     assert np.array_equal(again.truth, run.truth) and np.array_equal(again.said, run.said)
+
+
+def test_runs_of_a_probe_differ_by_their_images_drawn_again_each_class_as_often_as_it_is_there():
+    labels = np.array([0] * 5 + [1] * 3)
+    first, other = drawn_again(labels, 0), drawn_again(labels, 1)
+    assert sorted(labels[first]) == sorted(labels) and not np.array_equal(first, other)

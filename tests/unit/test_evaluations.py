@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from longtail.errors import InvalidRequest
-from longtail.uplift import arms_asked, proof_of, share_of, worst_class
+from longtail.uplift import arms_asked, check_sources, proof_of, share_of, worst_class
 from trainers.evaluating import tables_of
 from trainers.uplift.images import Labelled
 from trainers.uplift.plugged import run_command
@@ -28,6 +28,17 @@ def row(low, high, p, figure="AP"):
 )  # fmt: skip
 def test_a_proof_is_an_interval_that_excludes_zero(low, high, p, says):
     assert proof_of(row(low, high, p)) == says
+
+
+def test_fewer_than_six_runs_prove_nothing():
+    assert proof_of({**row(0.1, 0.2, 0.001), "runs": 5}) == "inconclusive"
+
+
+def test_versions_of_different_looks_at_the_source_are_not_compared():
+    """A rescan brings images, and may move one from test to train."""
+    check_sources(["source", "b1"], ["source", "b1", "b2"], what="version 3", base_number=2)
+    with pytest.raises(InvalidRequest, match="version 3 rests on other images at the source than version 1"):
+        check_sources(["source"], ["source", "source-job7", "b1"], what="version 3", base_number=1)
 
 
 def test_the_class_that_an_addition_did_least_for_is_named():
@@ -61,19 +72,22 @@ def pictures(count):
 
 
 COUNTS = """
-import argparse, json, pathlib
+import argparse, json, os, pathlib
 p = argparse.ArgumentParser()
 for name in ("--data", "--results", "--seed"): p.add_argument(name)
 a = p.parse_args()
 data = pathlib.Path(a.data)
 body = {s: json.loads((data / f"{s}.json").read_text()) for s in ("train", "val", "test")}
 assert all((data / i["file_name"]).stat().st_size for b in body.values() for i in b["images"])
+assert json.loads((data / "classes.json").read_text()) == ["a", "b"]
+assert not any(k.startswith("LONGTAIL_") for k in os.environ)
 assert body["test"]["annotations"][1]["bbox"] == [2, 3, 10, 10] and body["test"]["annotations"][1]["category_id"] == 2
 pathlib.Path(a.results).write_text(json.dumps({"figures": {"images": len(body["train"]["images"]), "seed": int(a.seed)}, "on_val": {"images": 1.5}}))
 """
 
 
-def test_a_team_s_trainer_gets_the_arm_as_a_folder_and_its_figures_come_back():
+def test_a_team_s_trainer_gets_the_arm_as_a_folder_and_its_figures_come_back(monkeypatch):
+    monkeypatch.setenv("LONGTAIL_S3_SECRET_KEY", "not for a trainer")
     held = {"val": pictures(1), "test": pictures(2)}
     found = run_command([sys.executable, "-c", COUNTS], pictures(3), held, ["a", "b"], task="detection", seed=7)
     assert found == {"test": {"images": 3.0, "seed": 7.0}, "val": {"images": 1.5}}

@@ -186,3 +186,8 @@ def test_average_precision_over_the_rare_classes_is_the_mean_of_theirs():
     asked = figures_of(["a", "b", "c"], ["b", "c"])
     wanted = np.mean([run[k].average_precision(one).mean() for k in (1, 2)])
     assert float(asked["AP/rare"](run, one)[0]) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("same", [0.1, 0.3, -0.05])
+def test_differences_that_are_all_alike_prove_nothing_whatever_their_rounding(same):
+    assert paired_p(np.full(6, same)) == 1.0

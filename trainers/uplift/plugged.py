@@ -3,15 +3,16 @@
     COMMAND... --data FOLDER --results FILE --seed N
 
 A folder of a detection dataset has `train.json`, `val.json`, `test.json` (COCO, class ids from 1 in the order of the classes) and `images/`; one
-of a classification dataset `train/CLASS/`, `val/CLASS/`, `test/CLASS/`. Every image is a PNG, real or made, so that no arm is told by
-its encoding. The file is to hold {"figures": {"AP50": 0.61, ...}}, measured on test, and may hold "on_val" beside it, the same
-figures on val, from which the share to keep is chosen.
+of a classification dataset `train/CLASS/`, `val/CLASS/`, `test/CLASS/`, a folder for every class in each; both have `classes.json`, the names.
+Every image is a PNG, real or made, so that no arm is told by its encoding. The file is to hold {"figures": {"AP50": 0.61, ...}}, measured
+on test, and may hold "on_val" beside it, the same figures on val, from which the share to keep is chosen.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -37,12 +38,19 @@ def run_command(
         write(root, {"train": training, **held}, names, task=task)
         line = [*command, "--data", str(root), "--results", str(results), "--seed", str(seed)]
         try:
-            done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT_S)
+            done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment())
         except OSError as error:
             raise InvalidRequest(f"trainer: {command[0]!r} cannot be started: {error}") from error
+        except subprocess.TimeoutExpired as error:
+            raise InvalidRequest(f"trainer: {' '.join(command)} was ended after {TIMEOUT_S / 3600:g} hours") from error
         if done.returncode:
             raise InvalidRequest(f"trainer: {' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-TOLD:].strip()}")
         return read(results)
+
+
+def environment() -> dict[str, str]:
+    """Ours without the stack's keys and addresses, which are no business of a trainer's."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("LONGTAIL_")}
 
 
 def read(results: Path) -> dict[str, dict[str, float]]:
@@ -65,13 +73,15 @@ def read(results: Path) -> dict[str, dict[str, float]]:
 
 
 def write(root: Path, parts: Mapping[str, Sequence[Labelled]], names: Sequence[str], *, task: str) -> None:
-    """The folder that a command reads."""
+    """The folder that a command reads; `classes.json` has the names in the order of their numbers, from 0."""
+    root.mkdir(parents=True)
+    (root / "classes.json").write_text(json.dumps(list(names)))
     for split, images in parts.items():
+        for name in names if task == "classification" else ():
+            (root / split / name).mkdir(parents=True)
         if task == "classification":
             for k, image in enumerate(images):
-                place = root / split / names[image.labels[0]]
-                place.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image.pixels).save(place / f"{k:06d}.png")
+                Image.fromarray(image.pixels).save(root / split / names[image.labels[0]] / f"{k:06d}.png")
             continue
         (root / "images").mkdir(parents=True, exist_ok=True)
         (root / f"{split}.json").write_text(json.dumps(coco(split, images, names)))

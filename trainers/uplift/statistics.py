@@ -57,8 +57,8 @@ def paired_difference(
     if not len(drawn):
         return Difference(float(measured.mean()), (-math.inf, math.inf), 1.0, runs, images)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    below = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
-    p = max(paired_p(measured), min(1.0, 2 * max(below, 1 / len(drawn))))
+    across = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    p = max(paired_p(measured), min(1.0, 2 * across))  # where no round crosses zero, Student's t alone says how sure that is
     return Difference(float(measured.mean()), (min(float(low), t_low), max(float(high), t_high)), p, runs, images)
 
 
@@ -98,7 +98,7 @@ def paired_p(difference: Floats) -> float:
     """Two-sided p-value of a mean difference of zero, Student's t; 1 where nothing can be told."""
     n = len(difference)
     spread = float(difference.std(ddof=1)) if n > 1 else 0.0
-    if spread == 0 or not math.isfinite(spread):
+    if not math.isfinite(spread) or spread <= 1e-12 * max(1.0, abs(float(difference.mean()))):
         return 1.0
     return float(2 * student.sf(abs(float(difference.mean())) * math.sqrt(n) / spread, n - 1))
 

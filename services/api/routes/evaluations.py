@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, Database, Row
 from infra.evaluation_page import page
 from longtail.errors import InvalidRequest, NotFound
-from longtail.uplift import arms_asked
+from longtail.uplift import arms_asked, check_sources
 from services.api.schemas import Evaluate
 from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, job_id, page_of
 
@@ -22,8 +22,11 @@ def evaluate(body: Evaluate, served: Served, key: IdempotencyKey = None) -> JSON
     """Trains a reference model, or the team's own, on every arm with every seed, and measures each on the real test split."""
     database = served.catalogue.database
     base = base_of(body, database)
-    if body.candidate is not None and not set(base["batches"]) < set(database.version(body.dataset, body.candidate)["batches"]):
-        raise InvalidRequest(f"version {body.candidate} does not add to version {base['number']}; there is nothing to measure")
+    if body.candidate is not None:
+        candidate = database.version(body.dataset, body.candidate)["batches"]
+        if not set(base["batches"]) < set(candidate):
+            raise InvalidRequest(f"version {body.candidate} does not add to version {base['number']}; there is nothing to measure")
+        check_sources(base["batches"], candidate, what=f"version {body.candidate}", base_number=base["number"])
     if body.generator is not None and database.find(GENERATORS, f"{body.dataset}:{body.generator}") is None:
         raise NotFound(f"dataset {body.dataset!r} has no generator version {body.generator}")
     check_trainer(body.trainer, served)

@@ -9,10 +9,11 @@ from croniter import croniter
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from infra.database import EXPANSIONS, RUNS
+from infra.database import DATASETS, EXPANSIONS, RUNS
 from longtail.errors import InvalidRequest
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
+from longtail.uplift import arms_asked
 from services.api.schemas import Expansion
 from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, job_id, page_of
 
@@ -30,6 +31,7 @@ def create(body: Expansion, served: Served) -> JSONResponse:
         raise InvalidRequest(f"targets: unknown class {unknown[0]!r}; {body.dataset!r} has {sorted(known)}")
     if body.evaluate is not None:
         check_trainer(body.evaluate.trainer, served)
+        arms_asked(body.evaluate.arms, body.evaluate.shares, task=served.catalogue.database.get(DATASETS, body.dataset)["task"])
         if not any(c["instances"]["test"] for c in version["health"]["classes"]):
             raise InvalidRequest(f"evaluate: dataset {body.dataset!r} has no test split to measure on")
     key = derive_id("expansion", TENANT, uuid.uuid4())

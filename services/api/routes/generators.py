@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from infra.database import DATASETS, GENERATORS
 from infra.signatures import signature
 from longtail.errors import NotFound
+from longtail.uplift import arms_asked
 from services.api.schemas import Evaluate, Finetune, Promote
 from services.api.service import IdempotencyKey, Served, accepted, authorised, check_trainer, job_id
 
@@ -59,6 +60,7 @@ def promote(dataset: str, body: Promote, served: Served, key: IdempotencyKey = N
     base = served.catalogue.database.version(dataset)["number"]
     measured = Evaluate(dataset=dataset, base=base, generator=body.version, **body.evaluate.model_dump()).model_dump() | {"promote": request}
     check_trainer(measured["trainer"], served)
+    arms_asked(measured["arms"], measured["shares"], task=served.catalogue.database.get(DATASETS, dataset)["task"])
     job = job_id("evaluate", key, f"champion/{dataset}", measured, served)
     return accepted(served.asking.ask("evaluate", measured, job=job))
 
