@@ -22,6 +22,12 @@ PRESETS: dict[str, tuple[Step, ...]] = {
         {"name": "RandomBrightnessContrast", "p": 0.8, "options": {"brightness_limit": 0.15, "contrast_limit": 0.15}},
         {"name": "HueSaturationValue", "p": 0.5, "options": {"hue_shift_limit": 5, "sat_shift_limit": 15, "val_shift_limit": 10}},
     ),
+    "upright": (
+        {"name": "HorizontalFlip", "p": 0.5, "options": {}},
+        {"name": "Affine", "p": 0.7, "options": {"scale": [0.9, 1.1], "translate_percent": [-0.05, 0.05], "border_mode": 1}},
+        {"name": "RandomBrightnessContrast", "p": 0.5, "options": {"brightness_limit": 0.15, "contrast_limit": 0.15}},
+        {"name": "HueSaturationValue", "p": 0.3, "options": {"hue_shift_limit": 5, "sat_shift_limit": 15, "val_shift_limit": 10}},
+    ),
     "standard": (
         {"name": "HorizontalFlip", "p": 0.5, "options": {}},
         {"name": "Affine", "p": 0.7, "options": {"scale": [0.9, 1.1], "translate_percent": [-0.05, 0.05], "rotate": [-10, 10], "border_mode": 1}},
@@ -29,6 +35,8 @@ PRESETS: dict[str, tuple[Step, ...]] = {
         {"name": "HueSaturationValue", "p": 0.3, "options": {"hue_shift_limit": 5, "sat_shift_limit": 15, "val_shift_limit": 10}},
     ),
 }
+BY_TASK = {"detection": "upright", "classification": "standard"}
+"""The preset that an evaluation's classical arm takes: a turned box is wider than its object, which costs a detector strict AP."""
 MAX_STEPS = 20
 
 

@@ -11,6 +11,7 @@ from infra.evaluation_page import page
 from infra.registry import CHALLENGER
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.gates import MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT, check_novelty, class_key
+from longtail.policies import BY_TASK, resolve
 from longtail.uplift import ARMS, LONGTAIL, REAL, arms_asked, check_sources, proof_of, worst_class
 from workflows.generators import promote_now, said
 from workflows.stack import Stack
@@ -18,7 +19,8 @@ from workflows.versions import publish_version
 
 STEPS = {"detector": 900, "classifier": 300, "probe": 1}
 SETTINGS: dict[str, Any] = {
-    "steps": None, "candidate": None, "generator": None, "classes": None, "count": 100, "novelty": None, "arms": None, "shares": [], "model": None,
+    "steps": None, "augment": None,
+    "candidate": None, "generator": None, "classes": None, "count": 100, "novelty": None, "arms": None, "shares": [], "model": None,
     "weights": "pretrained", "side_px": 256, "trainer": None, "figure": None, "publish_choice": False,
 }  # fmt: skip
 """What an evaluation that is a step of something else does not say."""
@@ -44,7 +46,7 @@ def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: 
     """Plans the runs, does them a few at a time, says what they say together, records it. Every step may be repeated; a killed one alone is."""
     request = SETTINGS | asked
     plan = step("plan runs", lambda: planned(stack, job, request))
-    request["steps"] = request["steps"] or STEPS[plan["model"]]
+    request |= {"steps": request["steps"] or STEPS[plan["model"]], "augment": request["augment"] or plan["augment"]}
     whole, runs = {**request, "generator": plan["generator"]}, list[dict[str, Any]]()
     while len(runs) < len(plan["runs"]):
         runs += step(f"runs {len(runs)}", run_wave, stack, job, whole, plan["runs"], len(runs), [low, high])
@@ -81,7 +83,7 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     model = request["model"] or ("detector" if task == "detection" else "classifier")
     return {
         "runs": runs, "names": [names.names[c] for c in sorted(names.names)], "model": model,
-        "generator": generator,
+        "generator": generator, "augment": resolve(BY_TASK[task]),
     }  # fmt: skip
 
 

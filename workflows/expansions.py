@@ -8,7 +8,6 @@ from infra.database import BATCHES, EXPANSIONS, RUNS, VERSIONS
 from infra.durable import step
 from longtail.expansion import missing
 from longtail.jobs import TENANT
-from longtail.policies import resolve
 from longtail.seeds import derive_id
 from workflows.batches import publish_batches, run_batch
 from workflows.evaluate import measure
@@ -71,7 +70,7 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
     if not wanted.get("evaluate"):
         return outcome
     settings = {k: v for k, v in wanted["evaluate"].items() if k not in ("count", "classes", "novelty")}
-    asked = {"dataset": dataset, "base": counted["version"], "candidate": published["version"], "augment": resolve("standard"), **settings}
+    asked = {"dataset": dataset, "base": counted["version"], "candidate": published["version"], **settings}
     try:
         found = measure(stack, job, asked, low=0.35, high=1.0)
     except Exception as error:  # whatever it was, what was published is there, and is not to be made again at the next tick

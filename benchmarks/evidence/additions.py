@@ -104,9 +104,9 @@ def grow(row: Row, view: FolderView, count: int, *, mode: Mode, draw: int, paint
     return whole
 
 
-def vary(view: FolderView, count: int, *, draw: int) -> list[Labelled]:
-    """Copies of the training images after the standard classical policy."""
-    return varied(view, view.real("train"), count, PRESETS["standard"], seed=("classical", draw))
+def vary(row: Row, view: FolderView, count: int, *, draw: int) -> list[Labelled]:
+    """Copies of the training images after the row's classical policy."""
+    return varied(view, view.real("train"), count, PRESETS[row.policy], seed=("classical", draw))
 
 
 def picture(images: Sequence[Labelled], path: Path) -> None:

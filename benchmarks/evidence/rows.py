@@ -41,6 +41,8 @@ class Row:
     budget_s: float = 300.0
     own_grounds: bool = False
     foundation: Literal["shipped", "without_nuclei"] = "shipped"
+    policy: str = "upright"
+    """The classical arm's."""
     rare: tuple[str, ...] | None = None
     """The classes whose figure decides; those grown, unless said otherwise, and all of them where every class is grown."""
 
@@ -196,10 +198,11 @@ FEW = ("WBC", "Platelets")
 ROWS: dict[str, Row] = {
     row.name: row
     for row in (
-        Row("noto", "Noto emoji, 20 a class", Setting("classifier", 200, side_px=128), (), noto, (1, 4)),
+        Row("noto", "Noto emoji, 20 a class", Setting("classifier", 200, side_px=128), (), noto, (1, 4), policy="standard"),
         Row("bccd20", "BCCD, 20 images", DETECTOR, FEW, functools.partial(bccd, images=20), (1, 4)),
         Row("bccd5", "BCCD, 5 images", DETECTOR, FEW, functools.partial(bccd, images=5), (4, 12)),
-        Row("cifar_longtail", "CIFAR-10, long tail 100", Setting("classifier", 600, side_px=64, batch=48), ("horse", "ship", "truck"), cifar, (0.03, 0.1)),
+        Row("cifar_longtail", "CIFAR-10, long tail 100", Setting("classifier", 600, side_px=64, batch=48), ("horse", "ship", "truck"), cifar,
+             (0.03, 0.1), policy="standard"),
         Row("bccd10", "BCCD, 10 images", DETECTOR, FEW, functools.partial(bccd, images=10), (2, 6)),
         Row("magnetic_tile", "Magnetic tile, 12 a defect", DETECTOR, (), magnetic_tile, (1, 4)),
         Row("nuclei", "Nuclei, 5 histology beside 30 fluorescence", replace(DETECTOR, side_px=384), ("histology",), nuclei, (0.3, 1),

@@ -139,7 +139,7 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
         return of(PASTED, lambda: counted(PASTED, grow(row, view, most, mode="copy_paste", draw=draw, painter=None)))
 
     def classical() -> list[Any]:
-        return of(CLASSICAL, lambda: vary(view, most, draw=draw))
+        return of(CLASSICAL, lambda: vary(row, view, most, draw=draw))
 
     added: dict[str, Callable[[], list[Any]]] = {
         REAL: list, CLASSICAL: classical, PASTED: pasted, LONGTAIL: longtail, BOTH: lambda: longtail() + classical(), SOME: lambda: longtail()[:less],

@@ -278,9 +278,9 @@ class Evaluate(Body):
     steps: int | None = Field(default=None, ge=5, le=50_000, description="of every run; 900 of a detector, 300 of a classifier by default")
     side_px: int = Field(default=256, ge=32, le=1024, description="the longer side that the model sees, in pixels")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4, 5], min_length=2, max_length=20, description="one paired run of every arm each")
-    augment: Annotated[list[AugmentStep], BeforeValidator(policy_of)] = Field(
-        default="standard", validate_default=True, description="the classical arm's policy"
-    )
+    augment: Annotated[
+        list[AugmentStep] | None, BeforeValidator(policy_of), Field(description="the classical arm's policy; 'upright' for detection, else 'standard'")
+    ] = None
     trainer: str | None = Field(default=None, description="the team's own, by its name on the server")
     figure: str | None = Field(default=None, description="the figure that decides: AP or macro-F1 of the grown classes by default, a trainer's first")
     publish_choice: bool = Field(default=False, description="where a part of the addition does best on val, publish that part as a version of its own")

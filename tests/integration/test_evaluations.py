@@ -67,6 +67,22 @@ def test_the_proof_is_the_version_s_and_its_page_says_it(stack, cells, grown, wh
     assert stack.client.get(f"/v1/evaluations/{key}")["result"] == result
 
 
+def test_a_version_s_report_tells_what_did_not_go_well_first_and_shows_its_samples(stack, cells, grown, whole):
+    key, result = whole
+    found = stack.client.get(f"/v1/datasets/{cells}/versions/{grown}/report")
+    assert found["proof"] == result["proof"] and found["synthetic"] == 4 and [e["id"] for e in found["evaluations"]] == [key]
+    assert found["batches"][0]["class_name"] == "WBC" and found["batches"][0]["samples"] == 4 and found["batches"][0]["derived"] > 0
+    assert any("nothing proves" in line for line in found["failures"])
+    page = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/{grown}/report.html", limit=2)).decode()
+    assert page.index("What did not go well") < page.index("What it was measured to do") and "nearest real" in page and "data:image/png;base64," in page
+
+
+def test_the_foundation_has_no_report_of_its_own(stack, cells):
+    with pytest.raises(ApiProblem, match="fine-tune one") as error:
+        stack.client.get(f"/v1/generators/{cells}/1/report.html")
+    assert error.value.status == 404
+
+
 def test_a_part_that_did_best_on_val_is_a_version_of_its_own(stack, cells, whole):
     _, result = whole
     if result["policy"]["chosen"] != "longtail 0.5":

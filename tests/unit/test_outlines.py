@@ -236,7 +236,7 @@ def outlined_view(tmp_path):
     objects = [SimpleNamespace(sample=sample, position=k, box_xyxy=found.box_xyxy, key=f"a#{k}", label=0, cut_off=False) for k in range(12)]
     return SimpleNamespace(
         objects=lambda split, classes: objects, real=lambda split: [sample], by_id={"a": sample}, samples=[sample], task="detection",
-        pixels=lambda s: (found.image, None), classes=ClassMap({7: "bar"}),
+        pixels=lambda s: (found.image, None), classes=ClassMap({7: "bar"}), instance=lambda o: found,
     ), mask  # fmt: skip
 
 
