@@ -26,7 +26,7 @@ def drawn(width, height, box):
 def test_a_found_box_lies_where_it_was_drawn_whatever_the_image_s_shape(width, height):
     box = (width * 0.55, height * 0.6, width * 0.8, height * 0.9)
     scene = scenes([(drawn(width, height, box), [box], [0])], Canvas.of([(width, height)], long_side_px=128))
-    boxes, scores, _ = detect(train_detector(scene, num_classes=1, steps=100, seed=0), scene[0])
+    boxes, scores, _ = detect(train_detector(scene, num_classes=1, steps=300, seed=0), scene[0])
     assert iou(tuple(boxes[scores.argmax()]), box) > 0.9
 
 
@@ -50,7 +50,7 @@ def test_a_detector_from_random_weights_borrows_nothing_and_learns():
     box = (20.0, 30.0, 60.0, 70.0)
     scene = scenes([(drawn(128, 96, box), [box], [0])], Canvas.of([(128, 96)], long_side_px=128), weights="random")
     assert scene[0].maps.dtype == torch.uint8
-    boxes, scores, _ = detect(train_detector(scene, num_classes=1, steps=120, seed=0, weights="random"), scene[0])
+    boxes, scores, _ = detect(train_detector(scene, num_classes=1, steps=300, seed=0, weights="random"), scene[0])
     assert iou(tuple(boxes[scores.argmax()]), box) > 0.7
 
 
