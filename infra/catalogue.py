@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -17,7 +19,9 @@ from longtail.jobs import TENANT
 from longtail.samples import Sample, is_source
 from longtail.seeds import derive_id
 
-ATTEMPTS = 100
+PATIENCE_S = 300.0
+"""How long a publication may be overtaken by others before it is given up."""
+LONGEST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,17 @@ class Catalogue:
         """The version that holds the parent's batches and these, without what is `removed` from it, counted: made now, or found if made already.
 
         Readers see it whole or not at all: one row in the database names all of its batches, and `latest` moves with that row or not.
-        With `follow` the parent is whatever is the latest when the row is entered, so that of two publications at once none is lost.
+        With `follow` the parent is whatever is the latest when the row is entered, so that of two publications at once none is lost:
+        the one that is overtaken tries again. What it brings is counted once, so that a try takes no longer the larger the table is,
+        and pauses grow at random, so that a slow one among many comes through.
+
+        Raises `Conflict` when others have come first for five minutes on end.
         """
         key, table = derive_id("version", TENANT, dataset, job), self._table(dataset)
-        batches = list(dict.fromkeys(batches))
-        for _ in range(ATTEMPTS):
+        batches, until, pause_s = list(dict.fromkeys(batches)), time.monotonic() + PATIENCE_S, 0.02
+        brought: dict[tuple[tuple[str, ...], frozenset[str]], Tally] = {}
+        pinned = None
+        while True:
             made = self.database.find(VERSIONS, key)
             if made is not None and made["state"] != CHECKING:
                 return made
@@ -141,7 +151,9 @@ class Catalogue:
             fresh = [b for b in batches if parent is None or b not in parent["batches"]]
             gone = removed(parent) | self.withdrawn(dataset)
             at = max(lance_version, parent["lance_version"] if parent else 0)  # the table has but one history: the later holds both
-            tally = Tally.of(s for s in self.tables.read(table, version=at, batches=fresh) if s.id not in gone)
+            if (tuple(fresh), gone) not in brought:
+                brought[tuple(fresh), gone] = Tally.of(s for s in self.tables.read(table, version=at, batches=fresh) if s.id not in gone)
+            tally = brought[tuple(fresh), gone]
             if parent is not None:
                 left = self.samples(dataset, parent, ids=sorted(gone)) if gone else ()
                 tally = Tally.from_json(parent["tally"]) + tally - Tally.of(left)
@@ -150,12 +162,17 @@ class Catalogue:
                 "removed": self.without(dataset, (self.removed(parent) if parent else frozenset()) | gone),
                 "health": asdict(health(tally, self.classes(dataset))), "state": READY, "note": note, "accepted_unproven": accepted_unproven,
             }  # fmt: skip
-            self.tables.tag(table, key, at)  # before any reader can see the version, so that no collection takes what it needs
+            if at != pinned:  # before any reader can see the version, so that no collection takes what it needs
+                self.tables.tag(table, key, at)
+                pinned = at
             before = parent["number"] if parent else None
             if made is not None:
                 self.database.finish_version(made, counted, make_latest=make_latest)
-            else:
-                number = self.database.last_number(dataset) + 1
-                row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
-                self.database.add_version(row, make_latest=make_latest, instead_of=before if follow else None)
-        raise Conflict(f"dataset {dataset!r}: {ATTEMPTS} other publications came first; try again")
+                continue
+            number = self.database.last_number(dataset) + 1
+            row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
+            if not self.database.add_version(row, make_latest=make_latest, instead_of=before if follow else None):
+                if time.monotonic() > until:
+                    raise Conflict(f"dataset {dataset!r}: others have published without a break for {PATIENCE_S:.0f} s; try again")
+                time.sleep(random.uniform(0, pause_s))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence, Set
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from threading import Lock
 from typing import Any, TypeVar
@@ -23,6 +23,8 @@ from longtail.samples import Annotation, Provenance, Sample
 T = TypeVar("T")
 PART_ROWS = 20_000
 """Rows that are in memory at a time while a large dataset is staged."""
+PATIENCE = timedelta(minutes=5)
+"""How long others may write to a table first before a writer gives up; Lance's own half minute is short where eight share two cores."""
 INDEX_FROM_ROWS = 10_000
 INDICES = {"id": "BTREE", "batch": "BITMAP", "class_ids": "LABEL_LIST"}
 KEPT_OPEN = 16
@@ -85,7 +87,7 @@ class Tables:
                 return int(lance.write_dataset(rows, uri, mode="create", storage_options=self.options).version)
             except OSError:  # another process created it meanwhile
                 table = lance.dataset(uri, storage_options=self.options)
-        table.merge_insert("id").when_not_matched_insert_all().conflict_retries(50).execute(rows)
+        table.merge_insert("id").when_not_matched_insert_all().conflict_retries(1000).retry_timeout(PATIENCE).execute(rows)
         return int(lance.dataset(uri, storage_options=self.options).version)
 
     def index(self, uri: str) -> int:

@@ -52,6 +52,40 @@ def test_counts_that_add_up_are_the_counts_of_what_is_there(made):
     assert not gone & {s.id for s in catalogue.samples(name, third)}
 
 
+def test_a_publication_that_is_overtaken_comes_through_and_counts_what_it_brings_once(made, stack, monkeypatch):
+    catalogue, name, first = made
+    other, left, read = Catalogue.of(stack.settings), iter(range(12)), []
+
+    def publish(who, job, batches):
+        return who.publish(name, job=job, parent=None, follow=True, batches=batches, lance_version=first["lance_version"], note="", make_latest=True)
+
+    def overtaken(*args, add=catalogue.database.add_version, **options):
+        for n in left:
+            publish(other, f"other-{n}", [])
+            break
+        return add(*args, **options)
+
+    def counted(*args, rows=catalogue.tables.read, **options):
+        read.append(options["batches"])
+        return rows(*args, **options)
+
+    catalogue.database.update(DATASETS, name, latest=first["number"])
+    monkeypatch.setattr(catalogue.database, "add_version", overtaken)
+    monkeypatch.setattr(catalogue.tables, "read", counted)
+    version = publish(catalogue, "mine", ["more"])
+    assert (version["number"], version["parent"], version["batches"]) == (14, 13, ["source", "more"])
+    assert len(list(catalogue.samples(name, version))) == 35 == catalogue.count(version)
+    assert read[0] == ["more"] and read.count(["more"]) == 1
+
+
+def test_a_publication_that_is_overtaken_for_too_long_says_so(made, stack, monkeypatch):
+    catalogue, name, first = made
+    monkeypatch.setattr("infra.catalogue.PATIENCE_S", 0.0)
+    monkeypatch.setattr(catalogue.database, "add_version", lambda *_, **__: False)
+    with pytest.raises(Conflict, match="others have published"):
+        catalogue.publish(name, job="two", parent=first, batches=["more"], lance_version=first["lance_version"], note="")
+
+
 def test_publishing_again_gives_the_same_version(made):
     catalogue, name, first = made
     again = catalogue.publish(name, job="one", parent=None, batches=["source"], lance_version=first["lance_version"], note="")
