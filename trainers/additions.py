@@ -48,22 +48,30 @@ def with_labels(view: DatasetView, pixels: Pixels, annotations: Sequence[Annotat
     return Labelled(pixels, [box for box, _ in boxed], [view.classes.index_of(category) for _, category in boxed])
 
 
-def varied(view: DatasetView, samples: Sequence[Sample], count: int, policy: Sequence[Step], *, seed: tuple[object, ...]) -> list[Labelled]:
-    """`count` copies after the policy, each image as often as the others, encoded as it was; the same for the same parts of a seed."""
+def varied(view: DatasetView, samples: Sequence[Sample], classes: Mapping[str, int], policy: Sequence[Step], *, seed: tuple[object, ...]) -> list[Labelled]:
+    """So many copies for each class after the policy, of the images that hold it, each as often as the others, encoded as it was.
+
+    What is added to a class is so shared out as it is in a batch that is made: no arm gains by another balance of classes.
+    The same for the same parts of a seed.
+    """
     found = []
-    order = np.random.default_rng(derive_seed(*seed)).permutation(len(samples))
-    for k in range(count):
-        sample = samples[order[k % len(samples)]]
-        real, codec = labelled(view, sample), view.pixels(sample)[1]
-        boxes: list[BoxXyxy] = [(b[0], b[1], b[2], b[3]) for b in real.boxes_xyxy]
-        moved = vary(real.pixels, boxes, list(policy), seed=derive_seed(*seed, k))
-        pixels, _ = decode(encode(moved.pixels, codec, provenance=None, sample_id=""), what=sample.path, max_pixels=view.max_pixels)
-        if view.task == "classification":
-            found.append(Labelled(pixels, [], real.labels))
-            continue
-        left = [(b, label) for b, label in zip(moved.boxes_xyxy, real.labels, strict=True) if b is not None]
-        found.append(Labelled(pixels, [b for b, _ in left], [label for _, label in left]))
+    for name, count in classes.items():
+        wanted = view.classes.id_of(name)
+        holding = [s for s in samples if any(a.category_id == wanted for a in s.annotations)]
+        order = np.random.default_rng(derive_seed(*seed, name)).permutation(len(holding))
+        found += [vary_one(view, holding[order[k % len(holding)]], policy, seed=derive_seed(*seed, name, k)) for k in range(count if holding else 0)]
     return found
+
+
+def vary_one(view: DatasetView, sample: Sample, policy: Sequence[Step], *, seed: int) -> Labelled:
+    real, codec = labelled(view, sample), view.pixels(sample)[1]
+    boxes: list[BoxXyxy] = [(b[0], b[1], b[2], b[3]) for b in real.boxes_xyxy]
+    moved = vary(real.pixels, boxes, list(policy), seed=seed)
+    pixels, _ = decode(encode(moved.pixels, codec, provenance=None, sample_id=""), what=sample.path, max_pixels=view.max_pixels)
+    if view.task == "classification":
+        return Labelled(pixels, [], real.labels)
+    left = [(b, label) for b, label in zip(moved.boxes_xyxy, real.labels, strict=True) if b is not None]
+    return Labelled(pixels, [b for b, _ in left], [label for _, label in left])
 
 
 def made(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Model) -> Batch:

@@ -110,9 +110,9 @@ class Evaluation:
         return found.images
 
     def copies(self) -> list[Labelled]:
-        """As many varied copies as the addition has images."""
+        """As many varied copies as the addition has images of each class, of the images that hold the class."""
         originals = [s for s in self.real if s.origin == "real"]
-        return varied(self.base, originals, len(self.addition.images), self.request["augment"], seed=("uplift", self.request["dataset"]))
+        return varied(self.base, originals, self.addition.classes, self.request["augment"], seed=("uplift", self.request["dataset"]))
 
     def samples(self, part: str) -> list[Sample]:
         """The base's own images of a part."""

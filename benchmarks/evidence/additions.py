@@ -105,8 +105,10 @@ def grow(row: Row, view: FolderView, count: int, *, mode: Mode, draw: int, paint
 
 
 def vary(row: Row, view: FolderView, count: int, *, draw: int) -> list[Labelled]:
-    """Copies of the training images after the row's classical policy."""
-    return varied(view, view.real("train"), count, PRESETS[row.policy], seed=("classical", draw))
+    """Copies after the row's classical policy, as many of images that hold each grown class."""
+    classes = grown_classes(row, view)
+    shares = {name: count // len(classes) + (k < count % len(classes)) for k, name in enumerate(classes)}
+    return varied(view, view.real("train"), shares, PRESETS[row.policy], seed=("classical", draw))
 
 
 def picture(images: Sequence[Labelled], path: Path) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from benchmarks.evidence.folder import FolderView
 from infra.formats.segmentation import mask_of, run_lengths
 from longtail.errors import InvalidRequest
 from longtail.policies import PIXELS, PRESETS, SHAPES, moves, resolve
+from longtail.samples import Annotation, Sample
+from trainers.additions import varied
 from trainers.classical import bounds, build, check_policy, vary
 
 OPTIONS = {
@@ -127,3 +134,23 @@ def test_a_polygon_is_drawn_where_it_lies():
     mask = mask_of([[10, 5, 20, 5, 20, 15, 10, 15]], 40, 30)
     assert np.allclose(bounds(mask), (10, 5, 20, 15), atol=1)
     assert 90 <= mask.sum() <= 121
+
+
+def test_varied_copies_are_shared_out_by_class():
+    """A class of one image gets as many copies as one of five, so that no arm gains by another balance of classes."""
+
+    def png(value):
+        out = io.BytesIO()
+        Image.fromarray(np.full((16, 16, 3), value, np.uint8)).save(out, "PNG")
+        return out.getvalue()
+
+    labels = [1] * 5 + [2] + [3]
+    samples = [
+        Sample(id=str(k), path=f"{k}.png", uri="", etag="", size_bytes=0, width=16, height=16, split="train", annotations=(Annotation(category_id=label),))
+        for k, label in enumerate(labels)
+    ]
+    files = {str(k): functools.partial(png, 30 * k) for k in range(len(labels))}
+    view = FolderView(samples, files, ["many", "one", "other"], task="classification")
+    found = varied(view, samples, {"many": 10, "one": 10}, PRESETS["flips"], seed=("copies",))
+    assert [image.labels for image in found] == [[0]] * 10 + [[1]] * 10
+    assert Counter(int(image.pixels[0, 0, 0]) for image in found) == Counter({0: 2, 30: 2, 60: 2, 90: 2, 120: 2, 150: 10})
