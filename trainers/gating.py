@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from trainers.quality.consistency import cross_fitted_agreement, fit
 from trainers.quality.copying import looks
 from trainers.quality.features import features
 from trainers.quality.gates import Evidence, gates_of, worst
+from trainers.quality.inception import Fid, fid_of
 from trainers.quality.kid import kid
 from trainers.render import visibility
 from trainers.sampling import Scene, complete
@@ -86,16 +87,26 @@ def object_crops(images: torch.Tensor, boxes: torch.Tensor) -> Crops:
 
 def window_features(windows: Windows, label: int, *, most: int) -> tuple[Floats, torch.Tensor]:
     """(features of the objects of a class, which instance each is): one window an instance."""
-    index = windows.by_class().get(label, torch.zeros(0, dtype=torch.long))[:most]
+    index = first_of(windows, label, most=most)
     return features(object_crops(windows.floats(index), windows.boxes[index])), windows.instances[index]
+
+
+def window_crops(windows: Windows, label: int) -> Crops:
+    index = first_of(windows, label, most=MOST)
+    return object_crops(windows.floats(index), windows.boxes[index])
+
+
+def first_of(windows: Windows, label: int, *, most: int) -> torch.Tensor:
+    return windows.by_class().get(label, torch.zeros(0, dtype=torch.long))[:most]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The gates of every class, and the pictures that they name."""
+    """The gates of every class, the pictures that they name, and FID where its features are installed."""
 
     gates: list[Gate]
     pictures: dict[str, NDArray[np.uint8]]
+    fids: list[Fid] = field(default_factory=list)
 
 
 class Judge:
@@ -135,6 +146,8 @@ class Judge:
                 seen = replace(seen, agreed=classifier.probabilities(fake)[:, i], real_agreed=agreed[labels == i])
             on_ground, overlaps = self.on_ground(generator, c)
             self._add(judged, replace(seen, overlaps=overlaps), c, made, on_ground)
+            fid = fid_of(name, made=object_crops(made.images, made.boxes), train=window_crops(self.train, c), held=window_crops(self.val, c))
+            judged.fids.extend([fid] if fid else [])
         return judged
 
     def known(self) -> tuple[Floats, NDArray[np.int64]]:

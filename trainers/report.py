@@ -18,6 +18,7 @@ from trainers.gating import Judged
 from trainers.grids import tile
 from trainers.loop import Progress
 from trainers.networks import Generator
+from trainers.quality.inception import MISSING, Fid
 from trainers.sampling import Scene, complete, interpolate
 from trainers.scenes import served_scene
 from trainers.windows import Windows
@@ -79,6 +80,7 @@ def training_report(
             ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "note"],
             [[g.name, g.class_name, shown(g.figure), " to ".join(map(shown, g.interval)), g.threshold, g.verdict, g.count, g.note] for g in ordered],
         ),
+        *fid_table(judged.fids),
         "<p class=note>Utility is no gate of training: it is measured on versions (POST /v1/evaluations).</p>",
         *(figure(to_png(judged.pictures[g.pictures]), f"{g.class_name}, {g.name}, {g.verdict}: {SHOWN[g.name]}") for g in ordered if g.pictures),
         "<h2>The dial</h2>",
@@ -91,9 +93,23 @@ def training_report(
         f"<pre>{text(json.dumps(recipe.to_json(), indent=1))}</pre>",
     )  # fmt: skip
     twin = {
-        "title": title, "gates": [g.to_json() for g in judged.gates], "watchdogs": watchdogs, "recipe": recipe.to_json(), "curves": curves.points
+        "title": title, "gates": [g.to_json() for g in judged.gates], "fid": [f.to_json() for f in judged.fids],
+        "watchdogs": watchdogs, "recipe": recipe.to_json(), "curves": curves.points,
     }  # fmt: skip
     return page, json.dumps(twin, indent=1)
+
+
+def fid_table(fids: list[Fid]) -> list[str]:
+    if not fids:
+        return [f"<p class=note>FID: {text(MISSING)}, or of too few images. It is never a gate.</p>"]
+    return [
+        "<p class=note>FID to held-out objects with Inception's features, and that of real training objects. "
+        "At these counts most of both is bias; it is no gate.</p>",
+        table(
+            ["class", "FID", "of real training objects", "samples", "training", "held out"],
+            [[f.class_name, f"{f.figure:.1f}", f"{f.real:.1f}", f.samples, f.training, f.held] for f in fids],
+        ),
+    ]
 
 
 def shown(value: float) -> str:
