@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from infra.catalogue import Catalogue
-from infra.database import BATCHES, DATASETS, GENERATORS, JOBS, SAMPLES, VERSIONS, Row
+from infra.database import BATCHES, DATASETS, EXPANSIONS, GENERATORS, JOBS, SAMPLES, VERSIONS, Row
 from infra.objects import ObjectInfo
 from longtail.errors import Conflict
 from longtail.jobs import BUSY_BATCHES, TENANT, UNFINISHED_STATES
@@ -31,17 +31,26 @@ def unfinished(catalogue: Catalogue, name: str) -> Iterator[Row]:
     """Jobs that may yet need something of the dataset; an inspection, which nobody asked for, does not hold others up."""
     for state in UNFINISHED_STATES:
         for row in catalogue.database.every(JOBS, state=state):
-            mine = name in (row["request"].get("dataset"), row["request"].get("name")) and row["kind"] != "inspect"
-            if mine or row["kind"] == "expand":
+            if row["kind"] != "inspect" and name in (row["request"].get("dataset"), row["request"].get("name"), expanded_by(catalogue, row, name)):
                 yield row
+
+
+def expanded_by(catalogue: Catalogue, job: Row, name: str) -> str | None:
+    """The dataset that an expansion's job grows; `name`, to be safe, where the expansion is gone; None for other jobs."""
+    if job["kind"] != "expand":
+        return None
+    expansion = catalogue.database.find(EXPANSIONS, job["request"]["expansion"])
+    return str(expansion["dataset"]) if expansion else name
 
 
 def needed_by(catalogue: Catalogue, name: str, number: int) -> list[str]:
     """Who needs a version of a dataset, in words; nobody if empty."""
     database = catalogue.database
     who = ["it is the latest"] if database.get(DATASETS, name)["latest"] == number else []
+    begun = min((v["created"] for v in database.every(VERSIONS, dataset=name) if v["number"] > number), default="9999")
     for row in unfinished(catalogue, name):
-        if number in (row["request"].get(k) for k in ("version", "base", "candidate", "onto")):
+        seen_by_expansion = row["kind"] == "expand" and row["created"] <= begun  # it was the newest when the job began, or came since
+        if seen_by_expansion or number in (row["request"].get(k) for k in ("version", "base", "candidate", "onto")):
             who.append(f"job {row['id']} ({row['kind']}) is {row['state']}")
     for row in database.every(BATCHES, dataset=name):
         if row["state"] in BUSY_BATCHES and row["request"].get("version") == number:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from longtail.errors import InvalidRequest
@@ -129,3 +132,28 @@ def test_tables_of_a_trainer_s_figures_rest_on_its_runs():
 def test_a_figure_that_no_run_gives_is_refused():
     with pytest.raises(InvalidRequest, match="figure 'mAP' was not measured; there are"):
         tables_of(runs(real=[0.2, 0.3], longtail=[0.4, 0.5]), model="plugged", names=["a", "b"], figure="mAP")
+
+
+WORKER = """
+import sys
+from trainers.uplift.plugged import run_command
+run_command([sys.executable, "-c", sys.argv[1]], [], {"val": [], "test": []}, ["a"], task="detection", seed=0)
+"""
+WAITS = "import os, sys, time; print(os.getpid(), file=open({path!r}, 'w'), flush=True); time.sleep(60)"
+
+
+def test_a_trainer_ends_with_the_worker_that_started_it(tmp_path):
+    said = tmp_path / "pid"
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, WAITS.format(path=str(said))])
+    until(lambda: said.exists() and said.read_text().endswith("\n"))
+    trainer = psutil.Process(int(said.read_text()))
+    worker.kill()
+    worker.wait()
+    trainer.wait(timeout=10)
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,9 @@ def run_command(
     with tempfile.TemporaryDirectory(prefix="longtail-trainer-") as folder:
         root, results = Path(folder) / "data", Path(folder) / "results.json"
         write(root, {"train": training, **held}, names, task=task)
-        line = [*command, "--data", str(root), "--results", str(results), "--seed", str(seed)]
+        line = [*leash(), *command, "--data", str(root), "--results", str(results), "--seed", str(seed)]
+        if shutil.which(command[0]) is None:
+            raise InvalidRequest(f"trainer: {command[0]!r} cannot be started: no such program")
         try:
             done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment())
         except OSError as error:
@@ -46,6 +49,11 @@ def run_command(
         if done.returncode:
             raise InvalidRequest(f"trainer: {' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-TOLD:].strip()}")
         return read(results)
+
+
+def leash() -> list[str]:
+    """What ends a command with the worker that started it, killed or cancelled, where the machine has it (util-linux)."""
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 def environment() -> dict[str, str]:
