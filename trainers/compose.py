@@ -219,18 +219,42 @@ def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) 
     return exemplar_B3HW * validity_B1HW + fill_B311 * (1 - validity_B1HW)
 
 
-def fitted(outline_B1HW: Tensor, outline_box_B4: Tensor, box_B4: Tensor, warp: Warp, side: int) -> Tensor:
-    """The target box [1, 4] into which to lay an exemplar so that its warped outline, not the box it came with, just fills `box_B4`."""
-    target = box_B4
+def fitted(outline_B1HW: Tensor, outline_box_B4: Tensor, box_B4: Tensor, warp: Warp, side: int, *, goal_B4: Tensor | None = None) -> Tensor:
+    """The target box [1, 4] into which to lay an exemplar so that its warped outline, not the box it came with, just fills `goal_B4`.
+
+    That is `box_B4` unless said otherwise, and the answer where nothing of the outline is seen.
+    """
+    target, goal = box_B4, box_B4 if goal_B4 is None else goal_B4
     for _ in range(FITTINGS):
         laid = warp_outline(outline_B1HW, outline_box_B4, target, warp, side, side)[0, 0] > 0.5
-        rows, columns = torch.nonzero(laid.any(1))[:, 0], torch.nonzero(laid.any(0))[:, 0]
-        if not len(rows):
+        if not laid.any():
             return box_B4
-        tight = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])[None].float() / side
-        ratio = (box_B4[:, 2:] - box_B4[:, :2]) / (tight[:, 2:] - tight[:, :2])
-        target = (target - tight[:, :2].repeat(1, 2)) * ratio.repeat(1, 2) + box_B4[:, :2].repeat(1, 2)
+        tight = extents(laid)
+        ratio = (goal[:, 2:] - goal[:, :2]) / (tight[:, 2:] - tight[:, :2])
+        target = (target - tight[:, :2].repeat(1, 2)) * ratio.repeat(1, 2) + goal[:, :2].repeat(1, 2)
     return target
+
+
+def extents(map_HW: Tensor) -> Tensor:
+    """The box [1, 4] about what is set, as fractions."""
+    rows, columns = torch.nonzero(map_HW.any(1))[:, 0], torch.nonzero(map_HW.any(0))[:, 0]
+    height, width = map_HW.shape
+    return torch.stack([columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height])[None]
+
+
+def kept_place(outline_B1HW: Tensor, outline_box_B4: Tensor, box_B4: Tensor, warp: Warp) -> Tensor:
+    """Where in `box_B4` an outline should lie [1, 4] if it is to lie there as it does in the box it came with, mirrored where it is.
+
+    An annotator's box is drawn with a margin of its own about its object; a warped object keeps that margin, and its label stays true.
+    """
+    drawn = outline_B1HW[0, 0] > 0.5
+    if not drawn.any():
+        return box_B4
+    size = (outline_box_B4[:, 2:] - outline_box_B4[:, :2]).repeat(1, 2)
+    share = (extents(drawn) - outline_box_B4[:, :2].repeat(1, 2)) / size
+    if bool(warp.flip[0]):
+        share = torch.stack([1 - share[:, 2], share[:, 1], 1 - share[:, 0], share[:, 3]], 1)
+    return box_B4[:, :2].repeat(1, 2) + share * (box_B4[:, 2:] - box_B4[:, :2]).repeat(1, 2)
 
 
 def generator_input(image_B3RR: Tensor, mask_B1RR: Tensor, box_B1RR: Tensor, base_B3RR: Tensor, validity_B1RR: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from trainers.compose import (
     degrade,
     fill_color,
     fitted,
+    kept_place,
     mask_map,
     match_context,
     mix,
@@ -267,7 +268,8 @@ def lay(instance: Instance, box: Tensor, warp: Warp, fill: Tensor, whole: bool, 
     place, drawn = box, None
     if outline is not None:
         flat = as_tensor(outline)[None, None].float().div_(255)
-        place = box if whole or instance.estimated else fitted(flat, source_box, box, warp, side)
+        goal = kept_place(flat, source_box, box, warp) if instance.estimated else box
+        place = box if whole else fitted(flat, source_box, box, warp, side, goal_B4=goal)
         drawn = warp_outline(flat, source_box, place, warp, side, side)
     laid = warp_exemplar(to_float(source), source_box, place, warp, side, side)
     return (laid if whole else match_context(laid, to_float(source), source_box, fill, torch.ones(1))), drawn

@@ -18,7 +18,7 @@ from longtail.samples import Annotation, Provenance, Sample
 from trainers import weights
 from trainers.architectures import build_generator
 from trainers.augment import recolor
-from trainers.compose import OUTLINE_REACH, Warp, fitted, mask_map, outlined_mask, solid, warp_outline
+from trainers.compose import OUTLINE_REACH, Warp, extents, fitted, kept_place, mask_map, outlined_mask, solid, warp_outline
 from trainers.device import random_stream
 from trainers.planning import Model, plan
 from trainers.render import Order, Painter, render
@@ -267,3 +267,27 @@ def test_the_new_object_gets_a_mask_and_cuts_those_that_it_covers(tmp_path):
     assert covered(behind[0], np.ones_like(mask)) is None
     untouched = view.samples[0].annotations[0]
     assert covered(untouched, np.zeros_like(mask)) is untouched
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_object_in_a_wide_box_keeps_its_margins_however_it_is_warped(seed):
+    """An ellipse whose annotator left a tenth of the box free on the left, a fifth above, nothing on the other sides."""
+    y, x = (torch.arange(96) + 0.5) / 96, (torch.arange(96) + 0.5) / 96
+    outline = ((((x[None] - 0.55) / 0.20) ** 2 + ((y[:, None] - 0.60) / 0.15) ** 2) < 1).float()[None, None]
+    wide = torch.tensor([[0.30556, 0.375, 0.75, 0.75]])
+    warp = Warp.draw(1, torch.Generator().manual_seed(seed))
+    box = torch.tensor([[0.2, 0.3, 0.8, 0.7]])
+    goal = kept_place(outline, wide, box, warp)
+    left, right = (0.0, 0.1) if bool(warp.flip) else (0.1, 0.0)
+    assert torch.allclose(goal, torch.tensor([[0.2 + 0.6 * left, 0.3 + 0.4 * 0.2, 0.8 - 0.6 * right, 0.7]]), atol=0.01)
+    place = fitted(outline, wide, box, warp, 96, goal_B4=goal)
+    laid = extents(warp_outline(outline, wide, place, warp, 96, 96)[0, 0] > 0.5)
+    assert torch.allclose(laid, goal, atol=0.02)
+    unfitted = extents(warp_outline(outline, wide, box, warp, 96, 96)[0, 0] > 0.5)
+    assert (unfitted - goal).abs().max() > (laid - goal).abs().max()
+
+
+def test_where_nothing_is_seen_of_an_outline_the_box_stays_as_it_was():
+    box, nothing = torch.tensor([[0.2, 0.3, 0.8, 0.7]]), torch.zeros(1, 1, 32, 32)
+    assert torch.equal(kept_place(nothing, box, box, Warp.identity(1)), box)
+    assert torch.equal(fitted(nothing, box, box, Warp.identity(1), 32), box)
