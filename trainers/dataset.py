@@ -95,7 +95,8 @@ class DatasetView:
         if outline is not None or found.sample.annotations[found.position].bbox_xywh is None:
             return Instance(pixels, found.box_xyxy, found.label, outline=outline)
         if found.key not in self._estimates:
-            self._estimates[found.key] = estimated_outline(pixels, found.box_xyxy)
+            others = [a.bbox_xywh for i, a in enumerate(found.sample.annotations) if i != found.position]
+            self._estimates[found.key] = estimated_outline(pixels, found.box_xyxy, [xywh_to_xyxy(b) for b in others if b is not None])
         return Instance(pixels, found.box_xyxy, found.label, outline=self._estimates[found.key], estimated=True)
 
     def real(self, split: str) -> list[Sample]:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from longtail.boxes import BoxXyxy
-from trainers.cutout import estimated_outline
+from longtail.gates import OVERLAP_IOU
+from trainers.cutout import covered, estimated_outline
 from trainers.quality.seams import real_step, seam
 from trainers.render import Order, render
 from trainers.windows import Instance
@@ -30,6 +31,36 @@ def test_the_outline_of_a_disc_is_the_disc(slack):
     wanted = inside[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])]
     assert (found & wanted).sum() / (found | wanted).sum() > 0.9
     assert np.array_equal(found, estimated_outline(pixels, box))
+
+
+def cell(*, neighbour=None, size=160, seed=0):
+    """A dark nucleus in a pale body on light ground, a neighbour of the body's own colour; (pixels, body)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    body, nucleus = (x - 80) ** 2 + (y - 80) ** 2 < 30**2, (x - 74) ** 2 + (y - 76) ** 2 < 14**2
+    pixels = np.full((size, size, 3), (205, 205, 200), dtype=np.float64)
+    if neighbour:
+        pixels[covered([neighbour], (size, size))] = (190, 160, 180)
+    pixels[body], pixels[nucleus] = (190, 160, 180), (70, 40, 130)
+    return (pixels + rng.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8), body
+
+
+@pytest.mark.parametrize("neighbour", [None, (112, 20, 160, 150)], ids=["alone", "beside_one_of_the_same_colour"])
+def test_a_pale_body_about_a_dark_core_is_part_of_the_object(neighbour):
+    pixels, body = cell(neighbour=neighbour)
+    box: BoxXyxy = (48, 48, 112, 112)
+    found = estimated_outline(pixels, box, [neighbour] if neighbour else [])
+    wanted = body[48:112, 48:112]
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.9
+
+
+def test_ground_of_two_colours_is_ground_on_both_sides():
+    pixels, inside = disc()
+    pixels[:, :80] = pixels[:, :80] // 2 + 20
+    box: BoxXyxy = (80 - 25, 70 - 25, 80 + 25, 70 + 25)
+    found = estimated_outline(pixels, box)
+    wanted = inside[45:95, 55:105]
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.8
 
 
 def test_no_outline_where_nothing_stands_out():
@@ -57,7 +88,7 @@ def test_an_estimated_outline_cuts_the_exemplar_free_lies_as_the_object_did_and_
     changed = (made.pixels != ground).any(2)
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert 40 <= columns[-1] - columns[0] <= 60 and 40 <= rows[-1] - rows[0] <= 60
-    assert made.outline is None and made.overlap > 0.6 and made.change > 4
+    assert made.outline is None and made.overlap > OVERLAP_IOU and made.change > 4
 
 
 def test_a_drawn_outline_fills_its_box_and_masks_its_label():
