@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from longtail.boxes import BoxXyxy
+from longtail.boxes import BoxXyxy, area, intersection
 
 CLEARANCE = 1.15
 """The dilated box that must be free, as a multiple of the box; in a crowded image 1 is tried as well."""
+MOST_HIDDEN, OFTEN = 0.5, 0.75
+"""Share of an annotated object's box that a new one may hide: its label stays, so it must be seen. Three in four real ones hide no more than may be."""
 CELLS = 96
 """Candidate positions along the longer side of the image."""
 CHOICE_SHARE = 0.1
@@ -18,23 +20,25 @@ CHOICE_SHARE = 0.1
 
 
 def place(
-    size_wh: tuple[float, float], occupied: Sequence[BoxXyxy], image: NDArray[np.uint8], rng: np.random.Generator
+    size_wh: tuple[float, float], occupied: Sequence[BoxXyxy], image: NDArray[np.uint8], rng: np.random.Generator, *, hidden: Sequence[float] = ()
 ) -> BoxXyxy | None:
-    """A box of that size inside the image whose surroundings overlap no occupied box, or None if there is none.
+    """A box of that size inside the image that hides no more of each occupied box than its share `hidden` says, or None if there is none.
 
     Every position of a grid is looked at. One of the emptiest is drawn: those whose pixels differ least from the image's
-    commonest colour, so that an object nobody annotated is not covered either. `image` is HxWx3; all in pixels.
+    commonest colour, so that an object nobody annotated is not covered either. Where nothing may be hidden its surroundings are clear
+    too, if there is room. `image` is HxWx3; all in pixels.
     """
     height, width = image.shape[:2]
     w, h = (round(min(s, limit - 2.0)) for s, limit in zip(size_wh, (width, height), strict=True))
     stride = max(1, max(width, height) // CELLS)
     columns, rows = np.meshgrid(np.arange(1, max(2, width - w - 1), stride), np.arange(1, max(2, height - h - 1), stride))
     x0, y0 = columns.ravel().astype(np.float64), rows.ravel().astype(np.float64)
-    for clearance in (CLEARANCE, 1.0):
+    for clearance in (1.0,) if any(hidden) else (CLEARANCE, 1.0):
         grow_x, grow_y = w * (clearance - 1) / 2, h * (clearance - 1) / 2
+        boxes = np.stack([x0 - grow_x, y0 - grow_y, x0 + w + grow_x, y0 + h + grow_y], 1)
         free = np.ones(len(x0), dtype=bool)
-        for ox0, oy0, ox1, oy1 in occupied:
-            free &= ~((x0 - grow_x < ox1) & (x0 + w + grow_x > ox0) & (y0 - grow_y < oy1) & (y0 + h + grow_y > oy0))
+        for other, share in zip(occupied, hidden or [0.0] * len(occupied), strict=True):
+            free &= shared(boxes, other) <= share * area(other)
         if free.any():
             break
     else:
@@ -45,6 +49,27 @@ def place(
     emptiest = index[np.argsort(scores, kind="stable")[: max(1, round(len(index) * CHOICE_SHARE))]]
     chosen = int(rng.choice(emptiest))
     return float(x0[chosen]), float(y0[chosen]), float(x0[chosen] + w), float(y0[chosen] + h)
+
+
+def shared(boxes_N4: NDArray[np.float64], other: BoxXyxy) -> NDArray[np.float64]:
+    """Area [N] that each box shares with the other."""
+    across = np.minimum(boxes_N4[:, 2], other[2]) - np.maximum(boxes_N4[:, 0], other[0])
+    down = np.minimum(boxes_N4[:, 3], other[3]) - np.maximum(boxes_N4[:, 1], other[1])
+    return np.asarray(np.maximum(across, 0) * np.maximum(down, 0))
+
+
+def usually_hidden(found: Sequence[tuple[BoxXyxy, Sequence[tuple[BoxXyxy, int]]]]) -> dict[int, float]:
+    """How much of a neighbour's box an object of a class may hide, by the neighbour's class: what its real instances do.
+
+    Of each (box, the other boxes of its image with their classes) the most that it hides of any of a class; of these what three
+    instances in four stay under, `MOST_HIDDEN` at most.
+    """
+    shares: dict[int, list[float]] = {}
+    for k, (box, others) in enumerate(found):
+        for other, label in others:
+            mine = shares.setdefault(label, [0.0] * len(found))
+            mine[k] = max(mine[k], intersection(box, other) / max(1e-6, area(other)))
+    return {label: min(MOST_HIDDEN, float(np.quantile(each, OFTEN))) for label, each in shares.items()}
 
 
 def busyness(image: NDArray[np.uint8]) -> NDArray[np.float64]:

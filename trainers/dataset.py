@@ -15,7 +15,7 @@ from infra.formats.segmentation import mask_in
 from infra.images import Codec, decode
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.datasets import ClassMap
-from longtail.samples import Sample, Task
+from longtail.samples import Annotation, Sample, Task
 from trainers.cutout import estimated_outline
 from trainers.render import Painter
 from trainers.weights import served
@@ -39,12 +39,22 @@ class ObjectRef:
         return f"{self.sample.id}#{self.position}"
 
     @property
+    def beside(self) -> list[tuple[BoxXyxy, int]]:
+        """The boxes of the other objects of its image, with their categories."""
+        return boxed([a for i, a in enumerate(self.sample.annotations) if i != self.position])
+
+    @property
     def cut_off(self) -> bool:
         """Whether the image's border cuts through it, as far as its box tells: laid elsewhere it would end in a straight edge."""
         if self.sample.annotations[self.position].bbox_xywh is None:
             return False
         x0, y0, x1, y1 = self.box_xyxy
         return min(x0, y0, self.sample.width - x1, self.sample.height - y1) < BORDER_PX
+
+
+def boxed(annotations: Sequence[Annotation]) -> list[tuple[BoxXyxy, int]]:
+    """(box, category) of each that has a box."""
+    return [(xywh_to_xyxy(a.bbox_xywh), a.category_id) for a in annotations if a.bbox_xywh is not None]
 
 
 def outline_of(found: ObjectRef) -> NDArray[np.bool_] | None:
@@ -95,8 +105,7 @@ class DatasetView:
         if outline is not None or found.sample.annotations[found.position].bbox_xywh is None:
             return Instance(pixels, found.box_xyxy, found.label, outline=outline)
         if found.key not in self._estimates:
-            others = [a.bbox_xywh for i, a in enumerate(found.sample.annotations) if i != found.position]
-            self._estimates[found.key] = estimated_outline(pixels, found.box_xyxy, [xywh_to_xyxy(b) for b in others if b is not None])
+            self._estimates[found.key] = estimated_outline(pixels, found.box_xyxy, [b for b, _ in found.beside])
         return Instance(pixels, found.box_xyxy, found.label, outline=self._estimates[found.key], estimated=True)
 
     def real(self, split: str) -> list[Sample]:

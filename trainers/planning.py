@@ -11,12 +11,12 @@ import numpy as np
 from longtail.boxes import BoxXyxy, area, check_inside, dilate, intersection, xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
-from longtail.placement import place
+from longtail.placement import MOST_HIDDEN, place, usually_hidden
 from longtail.samples import Mode, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed
 from trainers.classical import check_policy
 from trainers.compose import MASK_DILATION
-from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
+from trainers.dataset import DatasetView, ObjectRef, boxed, to_lay_elsewhere
 from trainers.render import SYNTHESIS_MARGIN
 from trainers.upscale import FACTORS
 
@@ -24,8 +24,6 @@ TRIES = 12
 EXEMPLARS = 8
 MIXED_FROM, MIXED_SHARE = 0.3, 0.5
 """From this novelty on, this share of samples takes parts from a second real instance."""
-MOST_HIDDEN = 0.5
-"""Share of an annotated object that a caller's box may cover; its label stays, so it must still be seen."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,13 @@ def plan(
     used_model = Model() if mode == "copy_paste" else model
     if mode == "enlarge":
         return enlargements(instances, request, key=key, model=model, start=start, end=end)
+    hidden = usually_hidden([(o.box_xyxy, o.beside) for o in instances])
     instances = to_lay_elsewhere(instances)
     orders: list[tuple[str, Provenance]] = []
     for position in range(start, end):
         seed = derive_seed(key if request.get("seed") is None else request["seed"], name, position)
         rng = np.random.default_rng(seed)
-        chosen, background, box = choose(view, mode, boxes[position] if boxes else None, instances, rng)
+        chosen, background, box = choose(view, mode, boxes[position] if boxes else None, instances, rng, hidden=hidden)
         exemplar = None if novelty >= 1 else chosen
         second = another(chosen, instances, rng) if MIXED_FROM <= novelty < 1 and mode != "copy_paste" else None
         record = Provenance(
@@ -133,12 +132,12 @@ def another(chosen: ObjectRef, instances: list[ObjectRef], rng: np.random.Genera
 
 
 def choose(
-    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, instances: list[ObjectRef], rng: np.random.Generator
+    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, instances: list[ObjectRef], rng: np.random.Generator, *, hidden: Mapping[int, float]
 ) -> tuple[ObjectRef, Sample | None, BoxXyxy]:
     """(exemplar, background, box): instances that fit nowhere give way to others, the smallest last of all."""
     order = [instances[i] for i in rng.permutation(len(instances))[:EXEMPLARS]]
     for chosen in [*order, min(instances, key=lambda o: area(o.box_xyxy))]:
-        found = where(view, mode, asked, chosen, rng)
+        found = where(view, mode, asked, chosen, rng, hidden=hidden)
         if found is not None:
             return chosen, *found
     raise InvalidRequest(
@@ -148,9 +147,12 @@ def choose(
 
 
 def where(
-    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, chosen: ObjectRef, rng: np.random.Generator
+    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, chosen: ObjectRef, rng: np.random.Generator, *, hidden: Mapping[int, float]
 ) -> tuple[Sample | None, BoxXyxy] | None:
-    """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image."""
+    """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image.
+
+    It hides at most the share `hidden` of any annotated object's box, by that object's category.
+    """
     if mode == "synthesis":
         return None, synthesis_box(chosen)
     if asked is not None:
@@ -160,8 +162,9 @@ def where(
     for i in rng.permutation(len(grounds))[:TRIES]:
         background = grounds[i]
         factor = float(rng.uniform(0.9, 1.1))
-        occupied = [xywh_to_xyxy(a.bbox_xywh) for a in background.annotations if a.bbox_xywh is not None]
-        box = place((width * factor, height * factor), occupied, view.pixels(background)[0], rng)
+        occupied = boxed(background.annotations)
+        may = [hidden.get(category, 0.0) for _, category in occupied]
+        box = place((width * factor, height * factor), [b for b, _ in occupied], view.pixels(background)[0], rng, hidden=may)
         if box is not None:
             return background, box
     return None

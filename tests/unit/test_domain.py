@@ -16,7 +16,7 @@ from longtail.errors import InvalidRequest, TooFewInstances
 from longtail.expansion import missing
 from longtail.gates import check_novelty, judge
 from longtail.names import check_name, check_relative, split_uri
-from longtail.placement import place
+from longtail.placement import MOST_HIDDEN, place, usually_hidden
 from longtail.recipes import Recipe, tiny_finetune
 from longtail.samples import Annotation, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed, fingerprint
@@ -114,6 +114,26 @@ def test_a_placed_box_is_inside_and_clear(seed, width, height):
         assert 0 <= box[0] < box[2] <= 80
         assert 0 <= box[1] < box[3] <= 60
         assert all(intersection(box, other) == 0 for other in occupied)
+
+
+@given(st.integers(0, 10_000), st.integers(5, 30), st.floats(0.02, 0.25))
+def test_a_placed_box_hides_no_more_of_another_than_it_may(seed, size, hidden):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    occupied = [(x, y, x + 18.0, y + 18.0) for x in (2.0, 22.0, 42.0, 62.0) for y in (1.0, 21.0, 41.0)]
+    may = [hidden * (k % 2) for k in range(12)]
+    box = place((size, size), occupied, image, rng, hidden=may)
+    if box is not None:
+        assert all(intersection(box, other) <= share * 18 * 18 + 1e-6 for other, share in zip(occupied, may, strict=True))
+
+
+def test_what_may_be_hidden_is_what_real_objects_hide_of_each_class():
+    box = (0.0, 0.0, 10.0, 10.0)
+    alone, beside, over = (box, []), (box, [((9.0, 0.0, 19.0, 10.0), 1), ((50.0, 50.0, 60.0, 60.0), 2)]), (box, [((2.0, 0.0, 12.0, 10.0), 1)])
+    assert usually_hidden([]) == usually_hidden([alone] * 3) == {}
+    assert usually_hidden([beside] * 3) == {1: pytest.approx(0.1), 2: 0.0}
+    assert usually_hidden([alone, beside, beside, beside, over]) == {1: pytest.approx(0.1), 2: 0.0}
+    assert usually_hidden([over] * 3) == {1: MOST_HIDDEN}
 
 
 def test_placement_prefers_empty_ground_over_an_unannotated_object():
