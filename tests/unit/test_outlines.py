@@ -19,6 +19,7 @@ from trainers import weights
 from trainers.architectures import build_generator
 from trainers.augment import recolor
 from trainers.compose import OUTLINE_REACH, Warp, extents, fitted, kept_place, mask_map, outlined_mask, solid, warp_outline
+from trainers.dataset import ObjectRef
 from trainers.device import random_stream
 from trainers.planning import Model, plan
 from trainers.render import Order, Painter, render
@@ -233,7 +234,7 @@ def outlined_view(tmp_path):
     x0, y0, x1, y1 = found.box_xyxy
     annotations = tuple(Annotation(category_id=7, bbox_xywh=(x0, y0, x1 - x0, y1 - y0), extra={"segmentation": run_lengths(mask), "id": k}) for k in range(12))
     sample = Sample(id="a", path="a.png", uri="", etag="", size_bytes=0, width=96, height=96, split="train", annotations=annotations)
-    objects = [SimpleNamespace(sample=sample, position=k, box_xyxy=found.box_xyxy, key=f"a#{k}", label=0, cut_off=False) for k in range(12)]
+    objects = [ObjectRef(sample, k, found.box_xyxy, 0) for k in range(12)]
     return SimpleNamespace(
         objects=lambda split, classes: objects, real=lambda split: [sample], by_id={"a": sample}, samples=[sample], task="detection",
         pixels=lambda s: (found.image, None), classes=ClassMap({7: "bar"}), instance=lambda o: found,
