@@ -97,7 +97,9 @@ def objects(part: Part) -> list[tuple[int, str, Instance]]:
         if image["id"] not in pixels:
             pixels[image["id"]] = np.asarray(Image.open(folder / image["file_name"]).convert("RGB")).copy()
         drawn = outline(a, folder / image["file_name"], image["width"], image["height"])
-        guess = estimated_outline(pixels[image["id"]], (x, y, x + w, y + h)) if drawn is None else None
+        box = (x, y, x + w, y + h)
+        others = [o for o in occupied[a["image_id"]] if o != box]
+        guess = estimated_outline(pixels[image["id"]], box, others) if drawn is None else None
         instance = Instance(pixels[image["id"]], (x, y, x + w, y + h), 0, outline=guess if drawn is None else drawn, estimated=drawn is None)
         found.append((image["id"], label_of(image, {**a, "name": names[a["category_id"]]}), instance))
     rng = np.random.default_rng(0)

@@ -155,7 +155,8 @@ class Catalogue:
                 brought[tuple(fresh), gone] = Tally.of(s for s in self.tables.read(table, version=at, batches=fresh) if s.id not in gone)
             tally = brought[tuple(fresh), gone]
             if parent is not None:
-                left = self.samples(dataset, parent, ids=sorted(gone)) if gone else ()
+                going = gone - self.removed(parent)
+                left = self.samples(dataset, parent, ids=sorted(going)) if going else ()
                 tally = Tally.from_json(parent["tally"]) + tally - Tally.of(left)
             counted: Row = {
                 "lance_version": at, "batches": [*(parent["batches"] if parent else []), *fresh], "tally": tally.to_json(),

@@ -44,13 +44,14 @@ def expanded_by(catalogue: Catalogue, job: Row, name: str) -> str | None:
 
 
 def needed_by(catalogue: Catalogue, name: str, number: int) -> list[str]:
-    """Who needs a version of a dataset, in words; nobody if empty."""
+    """Who needs a version of a dataset, in words; nobody if empty.
+
+    An expansion that runs needs any: it may rest on the latest as it was, on what it made before, and on what it has just made.
+    """
     database = catalogue.database
     who = ["it is the latest"] if database.get(DATASETS, name)["latest"] == number else []
-    begun = min((v["created"] for v in database.every(VERSIONS, dataset=name) if v["number"] > number), default="9999")
     for row in unfinished(catalogue, name):
-        seen_by_expansion = row["kind"] == "expand" and row["created"] <= begun  # it was the newest when the job began, or came since
-        if seen_by_expansion or number in (row["request"].get(k) for k in ("version", "base", "candidate", "onto")):
+        if row["kind"] == "expand" or number in (row["request"].get(k) for k in ("version", "base", "candidate", "onto")):
             who.append(f"job {row['id']} ({row['kind']}) is {row['state']}")
     for row in database.every(BATCHES, dataset=name):
         if row["state"] in BUSY_BATCHES and row["request"].get("version") == number:

@@ -13,6 +13,8 @@ CLEARANCE = 1.15
 """The dilated box that must be free, as a multiple of the box; in a crowded image 1 is tried as well."""
 MOST_HIDDEN, OFTEN = 0.5, 0.75
 """Share of an annotated object's box that a new one may hide: its label stays, so it must be seen. Three in four real ones hide no more than may be."""
+PART_OF = 0.8
+"""A box that lies so far in another is a part of what that shows, or the other way round."""
 CELLS = 96
 """Candidate positions along the longer side of the image."""
 CHOICE_SHARE = 0.1
@@ -25,7 +27,7 @@ def place(
     """A box of that size inside the image that hides no more of each occupied box than its share `hidden` says, or None if there is none.
 
     Every position of a grid is looked at. One of the emptiest is drawn: those whose pixels differ least from the image's
-    commonest colour, so that an object nobody annotated is not covered either. Where nothing may be hidden its surroundings are clear
+    commonest colour, so that an object nobody annotated is not covered either. Of what may not be hidden its surroundings are clear
     too, if there is room. `image` is HxWx3; all in pixels.
     """
     height, width = image.shape[:2]
@@ -33,11 +35,11 @@ def place(
     stride = max(1, max(width, height) // CELLS)
     columns, rows = np.meshgrid(np.arange(1, max(2, width - w - 1), stride), np.arange(1, max(2, height - h - 1), stride))
     x0, y0 = columns.ravel().astype(np.float64), rows.ravel().astype(np.float64)
-    for clearance in (1.0,) if any(hidden) else (CLEARANCE, 1.0):
-        grow_x, grow_y = w * (clearance - 1) / 2, h * (clearance - 1) / 2
-        boxes = np.stack([x0 - grow_x, y0 - grow_y, x0 + w + grow_x, y0 + h + grow_y], 1)
+    for clearance in (CLEARANCE, 1.0):
         free = np.ones(len(x0), dtype=bool)
         for other, share in zip(occupied, hidden or [0.0] * len(occupied), strict=True):
+            grow = (clearance - 1) / 2 if share == 0 else 0.0
+            boxes = np.stack([x0 - w * grow, y0 - h * grow, x0 + w * (1 + grow), y0 + h * (1 + grow)], 1)
             free &= shared(boxes, other) <= share * area(other)
         if free.any():
             break
@@ -62,13 +64,16 @@ def usually_hidden(found: Sequence[tuple[BoxXyxy, Sequence[tuple[BoxXyxy, int]]]
     """How much of a neighbour's box an object of a class may hide, by the neighbour's class: what its real instances do.
 
     Of each (box, the other boxes of its image with their classes) the most that it hides of any of a class; of these what three
-    instances in four stay under, `MOST_HIDDEN` at most.
+    instances in four stay under, `MOST_HIDDEN` at most. A box that lies in the other is part of it, or holds it, and hides nothing.
     """
     shares: dict[int, list[float]] = {}
     for k, (box, others) in enumerate(found):
         for other, label in others:
-            mine = shares.setdefault(label, [0.0] * len(found))
-            mine[k] = max(mine[k], intersection(box, other) / max(1e-6, area(other)))
+            if label not in shares:
+                shares[label] = [0.0] * len(found)
+            common = intersection(box, other)
+            if 0 < common < PART_OF * min(area(box), area(other)):
+                shares[label][k] = max(shares[label][k], common / area(other))
     return {label: min(MOST_HIDDEN, float(np.quantile(each, OFTEN))) for label, each in shares.items()}
 
 

@@ -44,8 +44,13 @@ def labelled(view: DatasetView, sample: Sample) -> Labelled:
 def with_labels(view: DatasetView, pixels: Pixels, annotations: Sequence[Annotation]) -> Labelled:
     if view.task == "classification":
         return Labelled(pixels, [], [view.classes.index_of(a.category_id) for a in annotations])
-    boxed = [(xywh_to_xyxy(a.bbox_xywh), a.category_id) for a in annotations if a.bbox_xywh is not None and not a.extra.get("iscrowd")]
+    boxed = [(xywh_to_xyxy(a.bbox_xywh), a.category_id) for a in seen_labels(view, annotations) if a.bbox_xywh is not None]
     return Labelled(pixels, [box for box, _ in boxed], [view.classes.index_of(category) for _, category in boxed])
+
+
+def seen_labels(view: DatasetView, annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Those that a model learns from: of a detection dataset what has a box and is no crowd."""
+    return [a for a in annotations if view.task == "classification" or (a.bbox_xywh is not None and not a.extra.get("iscrowd"))]
 
 
 def varied(view: DatasetView, samples: Sequence[Sample], classes: Mapping[str, int], policy: Sequence[Step], *, seed: tuple[object, ...]) -> list[Labelled]:
@@ -57,7 +62,7 @@ def varied(view: DatasetView, samples: Sequence[Sample], classes: Mapping[str, i
     found = []
     for name, count in classes.items():
         wanted = view.classes.id_of(name)
-        holding = [s for s in samples if any(a.category_id == wanted for a in s.annotations)]
+        holding = [s for s in samples if any(a.category_id == wanted for a in seen_labels(view, s.annotations))]
         order = np.random.default_rng(derive_seed(*seed, name)).permutation(len(holding))
         found += [vary_one(view, holding[order[k % len(holding)]], policy, seed=derive_seed(*seed, name, k)) for k in range(count if holding else 0)]
     return found

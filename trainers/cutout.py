@@ -23,15 +23,19 @@ FAR = 3.0
 """So many of a ground colour's own deviations away is no ground."""
 COLOURS, LEAST_OF_COLOUR = 3, 0.2
 """The ground has at most so many colours, each with this share of its pixels at least: less is something that nobody labelled."""
-BIN, ROUNDS, LEAST_PIXELS = 8, 4, 20
+BIN, ROUNDS, LEAST_PIXELS = 8, 12, 20
 LEAST_GROUND = 0.03
+MOST_ODD = 0.3
+"""Of the ground itself so much may be far from its colours, neighbours that nobody labelled: more, and nothing stands out there."""
 BOX_ROUNDING = 1.05
 """Objects are looked for in the ellipse that fills the box, this much enlarged: its corners are seldom theirs."""
 LEAST_SHARE, MOST_SHARE = 0.1, 0.97
 """Of the box: less is a speck, more is the box itself."""
 LEAST_REACH = 0.4
 """Share of the box's sides that the outline must span: the box was drawn about the object."""
-LEAST_PX = 8
+LEAST_PX, LEAST_SEEN_PX = 8, 4
+SOLIDITY = 0.75
+"""Share of its convex hull that it fills: crescents and tendrils are what is left of an object that its neighbours' colour took away."""
 
 
 def estimated_outline(pixels: NDArray[np.uint8], box_xyxy: BoxXyxy, others: Sequence[BoxXyxy] = ()) -> NDArray[np.bool_] | None:
@@ -48,14 +52,20 @@ def estimated_outline(pixels: NDArray[np.uint8], box_xyxy: BoxXyxy, others: Sequ
     if (right - left) * (bottom - top) > 0.9 * (x1 - x0) * (y1 - y0):
         return None  # no ground to learn from
     shrink = min(1.0, SIDE_PX / max(x1 - x0, y1 - y0))
-    small = cv2.resize(pixels[y0:y1, x0:x1], None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    size = max(1, round((x1 - x0) * shrink)), max(1, round((y1 - y0) * shrink))
+    small = cv2.resize(pixels[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
     box, *taken = ([round((v - o) * shrink) for v, o in zip(b, (x0, y0, x0, y0), strict=True)] for b in ((left, top, right, bottom), *others))
+    if min(box[2] - box[0], box[3] - box[1]) < LEAST_SEEN_PX:
+        return None
     ground = ~covered([box, *taken], small.shape[:2])
-    if ground.mean() < LEAST_GROUND:
+    if ground.sum() < max(LEAST_PIXELS, LEAST_GROUND * ground.size):
         ground = ~covered([box], small.shape[:2])
+    if ground.sum() < LEAST_PIXELS:
+        return None
     seen = np.asarray(cv2.medianBlur(cv2.cvtColor(np.asarray(small, dtype=np.uint8), cv2.COLOR_RGB2LAB), 3), dtype=np.uint8)
-    part = largest(tidied((apart(seen, ground) > FAR) & rounded(box, small.shape[:2])))
-    if part is None or not plausible(part, box):
+    away = apart(seen, ground) > FAR
+    part = largest(tidied(away & rounded(box, small.shape[:2])))
+    if away[ground].mean() > MOST_ODD or part is None or not plausible(part, box):
         return None
     whole = cv2.resize(part, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) > 0.5
     found: NDArray[np.bool_] = np.zeros((bottom - top, right - left), dtype=bool)
@@ -127,10 +137,13 @@ def largest(inside: NDArray[np.uint8]) -> NDArray[np.float32] | None:
 
 
 def plausible(part: NDArray[np.float32], box: Sequence[int]) -> bool:
-    """Whether it is more than a speck, less than the box, and reaches as far as the box says."""
+    """Whether it is more than a speck, less than the box, of one piece, and reaches as far as the box says."""
     wide, high = box[2] - box[0], box[3] - box[1]
     share = float(part.sum()) / max(1, wide * high)
     rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
     if not LEAST_SHARE <= share <= MOST_SHARE or not len(rows):
+        return False
+    (edge,), _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if cv2.contourArea(edge) < SOLIDITY * cv2.contourArea(cv2.convexHull(edge)):
         return False
     return bool(columns[-1] + 1 - columns[0] >= LEAST_REACH * wide and rows[-1] + 1 - rows[0] >= LEAST_REACH * high)

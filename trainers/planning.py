@@ -22,6 +22,8 @@ from trainers.upscale import FACTORS
 
 TRIES = 12
 EXEMPLARS = 8
+LOOKED_AT = 200
+"""Instances of which it is asked what they hide of their neighbours, about."""
 MIXED_FROM, MIXED_SHARE = 0.3, 0.5
 """From this novelty on, this share of samples takes parts from a second real instance."""
 
@@ -53,7 +55,8 @@ def plan(
     used_model = Model() if mode == "copy_paste" else model
     if mode == "enlarge":
         return enlargements(instances, request, key=key, model=model, start=start, end=end)
-    hidden = usually_hidden([(o.box_xyxy, o.beside) for o in instances])
+    places = mode != "synthesis" and not boxes
+    hidden = usually_hidden([(o.box_xyxy, o.beside) for o in instances[:: max(1, len(instances) // LOOKED_AT)]]) if places else {}
     instances = to_lay_elsewhere(instances)
     orders: list[tuple[str, Provenance]] = []
     for position in range(start, end):

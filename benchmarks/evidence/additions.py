@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.evidence.code import LEARNING, OUTLINES, code
 from benchmarks.evidence.folder import FolderView
 from benchmarks.evidence.rows import Row, counts_of
 from longtail.gates import DEFAULT_NOVELTY, MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT
@@ -21,7 +22,7 @@ from longtail.policies import PRESETS
 from longtail.recipes import preset_recipe
 from longtail.samples import Mode
 from longtail.seeds import derive_seed
-from trainers import cutout, weights
+from trainers import weights
 from trainers.additions import Batch, made, varied
 from trainers.checkpoints import recipe_of
 from trainers.finetune import TrainingData
@@ -54,8 +55,8 @@ def novelty_of(view: FolderView, classes: Sequence[str]) -> float:
 
 def generator_of(row: Row, view: FolderView, draw: int, say: Callable[[str], None]) -> tuple[Painter, str]:
     """(the draw's generator, the name of its weights), trained for the row's seconds or read back where that was done before."""
-    outlines = Path(cutout.__file__).read_text()  # what is shown in training is cut by them
-    rests = f"{outlines} {view.fingerprint()} {row.budget_s} {grown_classes(row, view)} {hashlib.sha256(foundation_path(row).read_bytes()).hexdigest()}"
+    learned = code(LEARNING if view.task == "classification" else (*LEARNING, *OUTLINES))
+    rests = f"{learned} {view.fingerprint()} {row.budget_s} {grown_classes(row, view)} {hashlib.sha256(foundation_path(row).read_bytes()).hexdigest()}"
     name = f"{row.name.removesuffix('_random')}-{draw}-{hashlib.sha256(rests.encode()).hexdigest()[:8]}"
     kept = OUT / "generators" / f"{name}.safetensors"
     if not kept.exists():

@@ -10,18 +10,26 @@ from benchmarks.evidence.rows import RANDOM, ROWS
 from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME
 from benchmarks.evidence.table import POLICY, RowResult
 from benchmarks.report import README, Figure, save, write_between
+from longtail.uplift import MIN_RUNS
 from trainers.uplift.statistics import Difference, holm
 
 DOCS = Path(__file__).parents[2] / "docs" / "evidence.md"
 ARMS = {REAL: "real", CLASSICAL: "+ classical", PASTED: "+ copy-paste", LONGTAIL: "+ Longtail", BOTH: "+ both"}
+PAIRS = {
+    (LONGTAIL, CLASSICAL): "Longtail − classical", (LONGTAIL, PASTED): "Longtail − copy-paste", (BOTH, CLASSICAL): "both − classical",
+    (POLICY, REAL): "kept by the policy, − real",
+}  # fmt: skip
 POINTS = 0.05
 SHARES = {SOME: "a part", LONGTAIL: "all", REAL: "none"}
 
 
 def write(results: Sequence[RowResult], *, quick: bool) -> None:
     """Prints the table, writes the figures, and puts the table into README.md and docs/evidence.md."""
+    begun = [r.row.title for r in results if not quick and r.runs < MIN_RUNS]
+    results = [r for r in results if quick or r.runs >= MIN_RUNS]
+    print(*(f"{title}: fewer than {MIN_RUNS} runs yet, not in the table" for title in begun), sep="\n")
     if not results:
-        print("no row has a draw with all of its arms yet")
+        print("no row has all of its arms yet")
         return
     lines = markdown(results)
     print("\n".join(lines))
@@ -33,11 +41,11 @@ def write(results: Sequence[RowResult], *, quick: bool) -> None:
 
 def markdown(results: Sequence[RowResult]) -> list[str]:
     """One line a row: the mean of each arm, and the differences that the promise rests on."""
-    titles = ["data", "figure", *ARMS.values(), "Longtail − classical", "Longtail − copy-paste", "kept by the policy, − real", "runs"]
+    titles = ["data", "figure", *ARMS.values(), *PAIRS.values(), "runs"]
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for r in results:
         means = [f"{100 * r.means[arm]:.1f}" if arm in r.means else "–" for arm in ARMS]
-        pairs = [shown(r.differences.get(pair)) for pair in ((LONGTAIL, CLASSICAL), (LONGTAIL, PASTED), (POLICY, REAL))]
+        pairs = [shown(r.differences.get(pair)) for pair in PAIRS]
         lines.append("| " + " | ".join([r.row.title, r.figure, *means, *pairs, str(r.runs)]) + " |")
     return lines
 

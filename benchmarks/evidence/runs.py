@@ -6,7 +6,6 @@ Generators are kept beside the checkout's other output; one that is trained anew
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.evidence.additions import OUT, foundation_path, generator_of, grow, picture, record_of, vary
+from benchmarks.evidence.code import JUDGES, MAKING, VARYING, code
 from benchmarks.evidence.rows import Row
 from benchmarks.report import RESULTS
 from trainers.additions import Batch
@@ -28,22 +28,9 @@ from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 
 KEPT = RESULTS / "evidence"
-ROOT = Path(__file__).parents[2]
 REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste", "longtail_less", "longtail", "both"
 ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME)
 GENERATED = frozenset({LONGTAIL, BOTH, SOME})
-JUDGES = {
-    "detector": ("trainers/uplift/backbone.py", "trainers/uplift/targets.py", "trainers/uplift/detector.py", "trainers/uplift/matches.py"),
-    "classifier": ("trainers/uplift/backbone.py", "trainers/uplift/classifier.py", "trainers/uplift/predictions.py"),
-}
-VARYING = ("trainers/additions.py", "trainers/classical.py", "longtail/policies.py")
-MAKING = (
-    "trainers/planning.py", "trainers/studio.py", "trainers/render.py", "trainers/compose.py", "trainers/filters.py", "trainers/judging.py",
-    "trainers/additions.py", "trainers/cutout.py", "trainers/dataset.py", "trainers/windows.py", "trainers/sampling.py", "trainers/networks.py",
-    "trainers/quality/features.py", "trainers/quality/seams.py", "trainers/quality/copying.py", "trainers/quality/coverage.py",
-    "trainers/quality/consistency.py", "infra/images.py",
-    "trainers/bank.py", "longtail/placement.py", "longtail/gates.py", "benchmarks/evidence/additions.py",
-)  # fmt: skip
 
 
 def arms_of(row: Row) -> list[str]:
@@ -60,23 +47,6 @@ def key_of(row: Row, arm: str, images: str, generator: str) -> str:
     if arm in GENERATED:
         parts.append(generator)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def code(paths: Sequence[str]) -> str:
-    """What the files say to the interpreter: the same whatever their comments, docstrings and layout."""
-    return hashlib.sha256("".join(CODE[p] for p in paths).encode()).hexdigest()
-
-
-def bare(tree: ast.AST) -> ast.AST:
-    """The tree without strings that stand for themselves."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))] or [ast.Pass()]
-    return tree
-
-
-CODE = {p: ast.dump(bare(ast.parse((ROOT / p).read_text()))) for p in (*JUDGES["detector"], *JUDGES["classifier"], *VARYING, *MAKING)}
-"""As this process loaded them: what is edited while it runs is not what it runs."""
 
 
 def file_of(row: str, draw: int) -> Path:

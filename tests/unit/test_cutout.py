@@ -120,3 +120,23 @@ def test_about_a_real_object_on_even_ground_there_is_no_step():
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("spread", [30, 60])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_outline_on_ground_as_varied_as_any_object(spread, seed):
+    noise = np.random.default_rng(seed).normal(128, spread, (120, 120, 3)).clip(0, 255).astype(np.uint8)
+    assert estimated_outline(noise, (35, 35, 85, 85)) is None
+
+
+def test_no_outline_where_neighbours_leave_no_ground():
+    flat = np.full((40, 40, 3), 128, np.uint8)
+    others: list[BoxXyxy] = [(0, 0, 40, 15), (0, 25, 40, 40), (0, 0, 15, 40), (26, 0, 40, 40)]
+    assert estimated_outline(flat, (15, 15, 25, 25), others) is None
+
+
+@pytest.mark.parametrize("box", [(100, 500, 108, 2500), (-6.5, -4.0, 20.2, 30.7), (380, 3980, 410, 4010)], ids=["long", "over_a_corner", "over_the_other"])
+def test_odd_boxes_are_no_error(box):
+    pixels = np.random.default_rng(0).integers(0, 255, (4000, 400, 3), dtype=np.uint8)
+    found = estimated_outline(pixels, box)
+    assert found is None or found.any()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtail.boxes import intersection
+from longtail.boxes import dilate, intersection
 from longtail.datasets import ClassMap, Tally, health, median_of
 from longtail.errors import InvalidRequest, TooFewInstances
 from longtail.expansion import missing
@@ -129,11 +129,26 @@ def test_a_placed_box_hides_no_more_of_another_than_it_may(seed, size, hidden):
 
 def test_what_may_be_hidden_is_what_real_objects_hide_of_each_class():
     box = (0.0, 0.0, 10.0, 10.0)
-    alone, beside, over = (box, []), (box, [((9.0, 0.0, 19.0, 10.0), 1), ((50.0, 50.0, 60.0, 60.0), 2)]), (box, [((2.0, 0.0, 12.0, 10.0), 1)])
+    alone, beside, over = (box, []), (box, [((9.0, 0.0, 19.0, 10.0), 1), ((50.0, 50.0, 60.0, 60.0), 2)]), (box, [((3.0, 0.0, 13.0, 10.0), 1)])
     assert usually_hidden([]) == usually_hidden([alone] * 3) == {}
     assert usually_hidden([beside] * 3) == {1: pytest.approx(0.1), 2: 0.0}
     assert usually_hidden([alone, beside, beside, beside, over]) == {1: pytest.approx(0.1), 2: 0.0}
-    assert usually_hidden([over] * 3) == {1: MOST_HIDDEN}
+    assert usually_hidden([((0.0, 0.0, 20.0, 10.0), [((6.0, 0.0, 26.0, 10.0), 1)])] * 3) == {1: MOST_HIDDEN}
+
+
+def test_what_lies_in_a_box_is_a_part_and_not_hidden():
+    car, plate = (0.0, 0.0, 40.0, 20.0), (10.0, 12.0, 18.0, 16.0)
+    assert usually_hidden([(car, [(plate, 2)])] * 5) == {2: 0.0}
+    assert usually_hidden([(plate, [(car, 1)])] * 5) == {1: 0.0}
+
+
+def test_what_may_not_be_hidden_keeps_its_distance_beside_what_may():
+    """A platelet stays clear of a new white cell's hole though red cells may be covered in part."""
+    image = np.full((140, 160, 3), 128, dtype=np.uint8)
+    platelet, red = (110.0, 60.0, 120.0, 70.0), (0.0, 0.0, 6.0, 6.0)
+    for seed in range(20):
+        box = place((60, 60), [platelet, red], image, np.random.default_rng(seed), hidden=[0.0, 0.2])
+        assert box is not None and intersection(dilate(box, 1.14), platelet) == 0
 
 
 def test_placement_prefers_empty_ground_over_an_unannotated_object():

@@ -47,9 +47,13 @@ def find_weights() -> Path | None:
 
 
 def fid_of(name: str, *, made: Sequence[NDArray[np.uint8]], train: Sequence[NDArray[np.uint8]], held: Sequence[NDArray[np.uint8]]) -> Fid | None:
-    """Of at most `MOST` images each; None where the features are not installed or fewer than two images are there."""
-    made, train, held = made[:MOST], train[:MOST], held[:MOST]
-    if find_weights() is None or min(len(made), len(train), len(held)) < 2:
+    """Of at most `MOST` images, of samples as many as there are real ones beside them: fewer would stand further away by their number alone.
+
+    None where the features are not installed or fewer than two images are there.
+    """
+    count = min(len(made), len(train), MOST)
+    made, train, held = made[:count], train[:count], held[:MOST]
+    if find_weights() is None or min(count, len(held)) < 2:
         return None
     seen = inception_features(held)
     return Fid(name, frechet(inception_features(made), seen), frechet(inception_features(train), seen), len(made), len(train), len(held))

@@ -52,8 +52,10 @@ def run_command(
 
 
 def leash() -> list[str]:
-    """What ends a command with the worker that started it, killed or cancelled, where the machine has it (util-linux)."""
-    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
+    """What ends a command (itself, not what it starts) with the worker that started it, where the machine's util-linux knows how."""
+    held = ["setpriv", "--pdeathsig", "KILL", "--"]
+    known = shutil.which(held[0]) is not None and subprocess.run([*held, "true"], capture_output=True).returncode == 0
+    return held if known else []
 
 
 def environment() -> dict[str, str]:
