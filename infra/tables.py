@@ -8,9 +8,12 @@ repeated, interrupted or raced: nothing shows until a version names it. See docs
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from threading import Lock
 from typing import Any, TypeVar
@@ -24,7 +27,8 @@ T = TypeVar("T")
 PART_ROWS = 20_000
 """Rows that are in memory at a time while a large dataset is staged."""
 PATIENCE = timedelta(minutes=5)
-"""How long others may write to a table first before a writer gives up; Lance's own half minute is short where eight share two cores."""
+"""How long others may write to a table first before a writer gives up. Lance gives a commit half a minute, which is short where eight share two cores."""
+LONGEST_PAUSE_S = 1.0
 INDEX_FROM_ROWS = 10_000
 INDICES = {"id": "BTREE", "batch": "BITMAP", "class_ids": "LABEL_LIST"}
 KEPT_OPEN = 16
@@ -81,13 +85,18 @@ class Tables:
 
     def _merge(self, lance: Any, uri: str, rows: pa.Table) -> int:
         try:
-            table = lance.dataset(uri, storage_options=self.options)
+            lance.dataset(uri, storage_options=self.options)
         except ValueError:
             try:
                 return int(lance.write_dataset(rows, uri, mode="create", storage_options=self.options).version)
             except OSError:  # another process created it meanwhile
-                table = lance.dataset(uri, storage_options=self.options)
-        table.merge_insert("id").when_not_matched_insert_all().conflict_retries(1000).retry_timeout(PATIENCE).execute(rows)
+                pass
+
+        def merged() -> None:
+            table = lance.dataset(uri, storage_options=self.options)
+            table.merge_insert("id").when_not_matched_insert_all().conflict_retries(1000).retry_timeout(PATIENCE).execute(rows)
+
+        patiently(merged)
         return int(lance.dataset(uri, storage_options=self.options).version)
 
     def index(self, uri: str) -> int:
@@ -97,14 +106,17 @@ class Tables:
         """
         import lance
 
-        table = lance.dataset(uri, storage_options=self.options)
-        if table.count_rows() >= INDEX_FROM_ROWS:
-            there = {i.name for i in table.describe_indices()}
-            for column, kind in INDICES.items():
-                if f"{column}_idx" not in there:
-                    table.create_scalar_index(column, kind)
-            if there:
-                table.optimize.optimize_indices()
+        def indexed() -> None:
+            table = lance.dataset(uri, storage_options=self.options)
+            if table.count_rows() >= INDEX_FROM_ROWS:
+                there = {i.name for i in table.describe_indices()}
+                for column, kind in INDICES.items():
+                    if f"{column}_idx" not in there:
+                        table.create_scalar_index(column, kind)
+                if there:
+                    table.optimize.optimize_indices()
+
+        patiently(indexed)
         return int(lance.dataset(uri, storage_options=self.options).version)
 
     def tag(self, uri: str, name: str, version: int) -> None:
@@ -146,8 +158,13 @@ class Tables:
         for condition in conditions:
             dropped += table.count_rows(filter=condition)
             if not dry_run:
-                table.delete(condition)
+                patiently(partial(self._delete, uri, condition))
         return dropped
+
+    def _delete(self, uri: str, condition: str) -> None:
+        import lance
+
+        lance.dataset(uri, storage_options=self.options).delete(condition)
 
     def clean(self, uri: str, *, before: datetime) -> dict[str, int]:
         """Rewrites what deletions left sparse, and frees what only Lance versions older than `before` need that are not pinned.
@@ -212,6 +229,20 @@ class Tables:
         condition = where(batches, split=split, class_id=class_id, origin=origin)
         rows = self.at(uri, version).scanner(filter=condition, limit=limit, offset=after).to_table()
         return [from_row(row) for row in rows.to_pylist()]
+
+
+def patiently(write: Callable[[], object]) -> None:
+    """Does a write that may be repeated; while others commit first it tries again, after pauses that grow at random, for five minutes."""
+    until, pause_s = time.monotonic() + PATIENCE.total_seconds(), 0.05
+    while True:
+        try:
+            write()
+            return
+        except OSError as error:
+            if not any(word in str(error).lower() for word in ("concurrent", "conflict")) or time.monotonic() > until:
+                raise
+        time.sleep(random.uniform(0, pause_s))
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def where(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from lance.dataset import MergeInsertBuilder
 
 from infra.asking import Asking
 from infra.catalogue import Catalogue
@@ -84,6 +87,38 @@ def test_a_publication_that_is_overtaken_for_too_long_says_so(made, stack, monke
     monkeypatch.setattr(catalogue.database, "add_version", lambda *_, **__: False)
     with pytest.raises(Conflict, match="others have published"):
         catalogue.publish(name, job="two", parent=first, batches=["more"], lance_version=first["lance_version"], note="")
+
+
+CROWD = "Too many concurrent writers. Attempted 5 times, but failed on retry_timeout of 30.000 seconds."
+
+
+@pytest.mark.parametrize("error", [CROWD, "Retryable commit conflict for version 7: preempted by concurrent transaction"])
+def test_rows_are_staged_though_others_write_longer_than_the_table_waits(made, monkeypatch, error):
+    catalogue, name, _ = made
+    left, merging = iter(range(3)), MergeInsertBuilder.execute
+
+    def overtaken(*args):
+        for _ in left:
+            raise OSError(error)
+        return merging(*args)
+
+    monkeypatch.setattr(MergeInsertBuilder, "execute", overtaken)
+    table = catalogue.tables.uri(TENANT, name)
+    version = catalogue.tables.merge(table, rows("late", 4), tenant=TENANT)
+    assert len(list(catalogue.tables.read(table, version=version, batches=["late"]))) == 4
+
+
+@pytest.mark.parametrize(("error", "patience_s"), [(CROWD, 0.0), ("no such bucket", 60.0)])
+def test_staging_that_cannot_go_on_says_so(made, monkeypatch, error, patience_s):
+    catalogue, name, _ = made
+
+    def refuse(*_):
+        raise OSError(error)
+
+    monkeypatch.setattr(MergeInsertBuilder, "execute", refuse)
+    monkeypatch.setattr("infra.tables.PATIENCE", timedelta(seconds=patience_s))
+    with pytest.raises(OSError, match=error[:20]):
+        catalogue.tables.merge(catalogue.tables.uri(TENANT, name), rows("late", 4), tenant=TENANT)
 
 
 def test_publishing_again_gives_the_same_version(made):
