@@ -161,8 +161,8 @@ def one_by_one(catalogue: Catalogue, view: DatasetView, record: Provenance) -> t
     inputs, latent = torch.randn(1, 9, size, size).contiguous(memory_format=torch.channels_last), torch.randn(1, generator.config.latent)
     with torch.inference_mode():
         forward = timed(lambda: generator(inputs, latent, torch.zeros(1, dtype=torch.long)))
-    (rendered, codec), whole = result_and_time(lambda: draw(view, record))
-    data, encoding = result_and_time(lambda: encode(rendered.pixels, codec, provenance=record, sample_id="bench"))
+    (objects, codec), whole = result_and_time(lambda: draw(view, record))
+    data, encoding = result_and_time(lambda: encode(objects[-1].pixels, codec, provenance=record, sample_id="bench"))
     storing = timed(lambda: catalogue.objects.write_addressed("s3://teams/scratch", data, suffix=".jpg", content_type="image/jpeg"))
     return forward, max(0.0, whole - forward), encoding, storing
 

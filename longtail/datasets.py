@@ -20,6 +20,7 @@ TRAINABLE = 5
 THIN_PX = 2
 """A box whose shorter side is smaller, or that reaches further than SLACK_PX out of its image, is degenerate."""
 SLACK_PX = 1
+NUMBERS = ("unlabelled", "synthetic_images")
 LISTS = ("instances", "images", "sides", "centres", "repeated", "degenerate")
 GRID = 8
 """Box centres are counted on a grid of GRID x GRID cells of the image."""
@@ -52,13 +53,15 @@ class Tally:
 
     samples: Counter[str] = field(default_factory=Counter)
     synthetic: Counter[str] = field(default_factory=Counter)
+    """Objects that were made, by class; `synthetic_images` show one or more of them each."""
+    synthetic_images: int = 0
     unlabelled: int = 0
     instances: Counter[tuple[int, str]] = field(default_factory=Counter)
     images: Counter[tuple[int, str]] = field(default_factory=Counter)
     sides: Counter[tuple[int, int]] = field(default_factory=Counter)
     centres: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     repeated: Counter[tuple[int, str]] = field(default_factory=Counter)
-    """Instances that an inpainted image shows again because its background has them; its own comes last."""
+    """Instances that an inpainted image shows again because its background has them; its own come last."""
     degenerate: Counter[tuple[int]] = field(default_factory=Counter)
 
     @classmethod
@@ -84,28 +87,29 @@ class Tally:
         for category_id in {a.category_id for a in sample.annotations}:
             self.images[category_id, split] += 1
         if sample.provenance is not None:
-            self.synthetic[sample.provenance.class_name] += 1
-            for a in sample.annotations[:-1]:
+            made = len(sample.provenance.layers)
+            self.synthetic[sample.provenance.class_name] += made
+            self.synthetic_images += 1
+            for a in sample.annotations[:-made]:
                 self.repeated[a.category_id, split] += 1
 
     def __add__(self, other: Tally) -> Tally:
-        counters = {n: getattr(self, n) + getattr(other, n) for n in ("samples", "synthetic", *LISTS)}
-        return Tally(unlabelled=self.unlabelled + other.unlabelled, **counters)
+        return Tally(**{n: getattr(self, n) + getattr(other, n) for n in (*NUMBERS, "samples", "synthetic", *LISTS)})
 
     def __sub__(self, other: Tally) -> Tally:
         """What is left when samples that were counted are taken away."""
-        counters = {n: getattr(self, n) - getattr(other, n) for n in ("samples", "synthetic", *LISTS)}
-        return Tally(unlabelled=self.unlabelled - other.unlabelled, **counters)
+        return Tally(**{n: getattr(self, n) - getattr(other, n) for n in (*NUMBERS, "samples", "synthetic", *LISTS)})
 
     def to_json(self) -> dict[str, Any]:
         """Counters with keys of several parts become lists of [part, ..., count]."""
         lists = {n: [[*key, count] for key, count in sorted(getattr(self, n).items())] for n in LISTS}
-        return {"samples": dict(self.samples), "synthetic": dict(self.synthetic), "unlabelled": self.unlabelled, **lists}
+        return {"samples": dict(self.samples), "synthetic": dict(self.synthetic), **{n: getattr(self, n) for n in NUMBERS}, **lists}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
         lists = {n: Counter({tuple(row[:-1]): row[-1] for row in body.get(n, [])}) for n in LISTS}
-        return cls(samples=Counter(body["samples"]), synthetic=Counter(body["synthetic"]), unlabelled=body["unlabelled"], **lists)
+        made = body.get("synthetic_images", sum(body["synthetic"].values()))  # before an image had several, objects were images
+        return cls(samples=Counter(body["samples"]), synthetic=Counter(body["synthetic"]), synthetic_images=made, unlabelled=body["unlabelled"], **lists)
 
 
 def reach(box: BoxXywh, width: int, height: int) -> float:
@@ -164,7 +168,7 @@ def health(tally: Tally, classes: ClassMap) -> Health:
     largest, smallest = max(train.values(), default=0), min(train.values(), default=0)
     return Health(
         images={split: tally.samples[split] for split in SPLITS},
-        synthetic_images=sum(tally.synthetic.values()),
+        synthetic_images=tally.synthetic_images,
         unlabelled_images=tally.unlabelled,
         imbalance=largest / smallest if smallest else None,
         classes=tuple(class_health(tally, c, name, largest) for c, name in sorted(classes.names.items())),

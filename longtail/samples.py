@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 from longtail.boxes import BoxXywh
@@ -57,6 +57,7 @@ class Provenance:
     taken from, `outline` one whose outline alone it was given, `background` the real image it lies in; `augment` is the classical
     policy that the finished image then went through, with its seed. `truncation` bounds the latent's entries; with `towards` (a seed
     and a share) it lies on the arc to another. An enlarged image is `factor` times the exemplar's, in whose pixels its box then is.
+    Where several objects were added to one image, each is painted on what the record `beneath` it made, all on one background.
     """
 
     mode: Mode
@@ -75,16 +76,30 @@ class Provenance:
     towards: Mapping[str, Any] | None = None
     factor: int | None = None
     augment: Mapping[str, Any] | None = None
+    beneath: Provenance | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def layers(self) -> tuple[Provenance, ...]:
+        """The records of every object that was added, in the order in which they were painted; this one is the last."""
+        return (*(self.beneath.layers if self.beneath else ()), self)
+
+    def only(self, kept: Sequence[bool]) -> Provenance | None:
+        """The record of the same image with those of its objects alone; None with none of them."""
+        found: Provenance | None = None
+        for layer, keep in zip(self.layers, kept, strict=True):
+            found = replace(layer, beneath=found, augment=None) if keep else found
+        return None if found is None else replace(found, augment=self.augment)
+
+    @property
     def sources(self) -> frozenset[str]:
-        """Ids of the real samples that it is made from."""
-        return frozenset(str(part["sample"]) for part in (self.background, self.exemplar, self.mixed, self.outline) if part)
+        """Ids of the real samples that the image is made from."""
+        parts = [part for r in self.layers for part in (r.background, r.exemplar, r.mixed, r.outline)]
+        return frozenset(str(part["sample"]) for part in parts if part)
 
     @property
     def instances(self) -> tuple[str, ...]:
-        """Keys (`sample#position`) of the real instances that it starts from."""
+        """Keys (`sample#position`) of the real instances that this object starts from."""
         return tuple(f"{part['sample']}#{part['position']}" for part in (self.exemplar, self.mixed) if part)
 
     def to_json(self) -> dict[str, Any]:
@@ -92,8 +107,8 @@ class Provenance:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
-        box = body["box_xyxy"]
-        return cls(**{**body, "box_xyxy": (box[0], box[1], box[2], box[3])})
+        box, beneath = body["box_xyxy"], body.get("beneath")
+        return cls(**{**body, "box_xyxy": (box[0], box[1], box[2], box[3]), "beneath": cls.from_json(beneath) if beneath else None})
 
 
 @dataclass(frozen=True, kw_only=True)

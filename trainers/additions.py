@@ -11,13 +11,13 @@ import numpy as np
 from infra.images import decode, encode
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
 from longtail.policies import Step
-from longtail.samples import Annotation, Sample
+from longtail.samples import Annotation, Provenance, Sample
 from longtail.seeds import derive_seed
 from trainers.classical import vary
 from trainers.dataset import DatasetView
 from trainers.judging import Finished, judge_made
 from trainers.planning import Model, plan
-from trainers.studio import make
+from trainers.studio import Made, make
 from trainers.uplift.images import Labelled, Pixels
 
 
@@ -81,14 +81,24 @@ def vary_one(view: DatasetView, sample: Sample, policy: Sequence[Step], *, seed:
 
 def made(view: DatasetView, request: Mapping[str, Any], *, key: str, model: Model) -> Batch:
     """A batch as the product makes it, filters and file format included; nothing is stored."""
-    orders = plan(view, request, key=key, model=model)
-    finished = [(record, make(view, sample_id, record)) for sample_id, record in orders]
-    seen = [Finished(record, m.data, m.rendered.box_xyxy, m.rendered.change, m.rendered.overlap, m.rendered.seam) for record, m in finished]
+    finished = [(sample_id, record, make(view, sample_id, record)) for sample_id, record in plan(view, request, key=key, model=model)]
+    verdicts = judge_made(view, [Finished(record, m.data, m.objects) for _, record, m in finished])
+    if any(v.partly for v in verdicts):
+        finished = [remade(view, one, v.objects) if v.partly else one for one, v in zip(finished, verdicts, strict=True)]
+        verdicts = judge_made(view, [Finished(record, m.data, m.objects) for _, record, m in finished])
     batch = Batch(made=len(finished))
-    for (record, m), verdict in zip(finished, judge_made(view, seen), strict=True):
+    for (_, record, m), verdict in zip(finished, verdicts, strict=True):
         for reason in verdict.reasons:
             batch.rejected[reason] = batch.rejected.get(reason, 0) + 1
         if verdict.accepted:
             pixels, _ = decode(m.data, what=record.class_name, max_pixels=view.max_pixels)
             batch.images.append(with_labels(view, pixels, m.labels))
     return batch
+
+
+def remade(view: DatasetView, sample: tuple[str, Provenance, Made], kept: Sequence[bool]) -> tuple[str, Provenance, Made]:
+    """The same image with those of its objects alone that may stay."""
+    sample_id, record, _ = sample
+    left = record.only(kept)
+    assert left is not None
+    return sample_id, left, make(view, sample_id, left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,6 +46,8 @@ class Addition:
     images: list[Labelled]
     classes: dict[str, int]
     ids: list[str]
+    objects: int = 1
+    """How many new objects its images have, most often."""
 
 
 class Evaluation:
@@ -73,7 +76,8 @@ class Evaluation:
             raise InvalidRequest(f"version {self.request['candidate']} has no synthetic image that version {self.request['base']} has not; nothing to measure")
         added.sort(key=lambda s: derive_seed("share", s.id))
         images = [labelled(self.candidate, s) for s in added]
-        return Addition(images, counted(added, self.base), [s.id for s in added])
+        several = Counter(len(s.provenance.layers) for s in added if s.provenance).most_common(1)
+        return Addition(images, counted(added, self.base), [s.id for s in added], several[0][0] if several else 1)
 
     def asked_of_generator(self) -> Addition:
         asked = self.request["generator"]
@@ -89,7 +93,7 @@ class Evaluation:
         if not whole.images:
             raise InvalidRequest(f"none of {whole.made} images that the generator made passed the filters: {whole.rejected}; there is nothing to measure")
         order = sorted(range(len(whole.images)), key=lambda k: derive_seed("share", asked["key"], k))
-        return Addition([whole.images[k] for k in order], classes, [])
+        return Addition([whole.images[k] for k in order], classes, [], asked["request"]["objects"])
 
     def accepted(self, request: Mapping[str, Any], count: int, *, key: str, model: Model) -> Batch:
         """So many images that pass the filters, or what a few rounds bring."""
@@ -102,10 +106,10 @@ class Evaluation:
         return Batch(found.images[:count], found.made, found.rejected)
 
     def pasted(self) -> list[Labelled]:
-        """As many pasted instances as the addition has images, of its classes."""
+        """As many images with pasted instances as the addition has, of its classes, as many in each."""
         found = Batch()
         for name, count in self.addition.classes.items():
-            request = {"class_name": name, "mode": "copy_paste", "novelty": None}
+            request = {"class_name": name, "mode": "copy_paste", "novelty": None, "objects": self.addition.objects}
             found.add(self.accepted(request, count, key=f"pasted-{name}", model=Model()))
         return found.images
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ class Verdict:
     nearest: str
     derived_from: tuple[str, ...]
     figures: dict[str, float] = field(default_factory=dict)
+    objects: tuple[bool, ...] = (True,)
+    """Of an image with several objects, which of them may stay."""
+
+    @property
+    def partly(self) -> bool:
+        """Whether some of its objects may stay, and some may not."""
+        return any(self.objects) and not all(self.objects)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,6 +51,20 @@ class Candidate:
     change: float
     overlap: float
     seam: float = 0.0
+
+
+MOST_IS_WORST = frozenset({"seam"})
+
+
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict of an image from those of its objects: it stands as they all do, with the worst of each figure."""
+    if len(verdicts) == 1:
+        return replace(verdicts[0], objects=(verdicts[0].accepted,))
+    names = {name for v in verdicts for name in v.figures}
+    figures = {n: (max if n in MOST_IS_WORST else min)(v.figures[n] for v in verdicts if n in v.figures) for n in sorted(names)}
+    reasons = tuple(dict.fromkeys(reason for v in verdicts for reason in v.reasons))
+    derived = tuple(dict.fromkeys(key for v in verdicts for key in v.derived_from))
+    return Verdict(not reasons, reasons, verdicts[-1].nearest, derived, figures, tuple(v.accepted for v in verdicts))
 
 
 def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:

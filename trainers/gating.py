@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -129,7 +130,8 @@ class Judge:
             reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
             fake = features(object_crops(torch.cat([made.images, invented.images]), torch.cat([made.boxes, invented.boxes])))
             values.append(kid(reference, fake))
-        return float(np.mean(values))
+        told = [v for v in values if np.isfinite(v)]  # a class of one instance says nothing, and keeps no other from choosing
+        return float(np.mean(told)) if told else math.nan
 
     def gates(self, generator: Generator) -> Judged:
         """Every gate of every class."""

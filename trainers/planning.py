@@ -58,14 +58,17 @@ def plan(
     places = mode != "synthesis" and not boxes
     hidden = usually_hidden([(o.box_xyxy, o.beside) for o in instances[:: max(1, len(instances) // LOOKED_AT)]]) if places else {}
     instances = to_lay_elsewhere(instances)
-    orders: list[tuple[str, Provenance]] = []
-    for position in range(start, end):
-        seed = derive_seed(key if request.get("seed") is None else request["seed"], name, position)
+
+    def painted(seed: int, asked: Mapping[str, Any] | None, beneath: Provenance | None) -> Provenance | None:
+        """The record of one object; None where no place is found for it."""
         rng = np.random.default_rng(seed)
-        chosen, background, box = choose(view, mode, boxes[position] if boxes else None, instances, rng, hidden=hidden)
+        found = choose(view, mode, asked, instances, rng, hidden=hidden, beneath=beneath)
+        if found is None:
+            return None
+        chosen, background, box = found
         exemplar = None if novelty >= 1 else chosen
         second = another(chosen, instances, rng) if MIXED_FROM <= novelty < 1 and mode != "copy_paste" else None
-        record = Provenance(
+        return Provenance(
             mode=mode,
             class_name=name,
             seed=seed,
@@ -79,12 +82,31 @@ def plan(
             outline=refer_to_object(chosen) if exemplar is None and view.instance(chosen).outline is not None else None,
             box_xyxy=box,
             truncation=request.get("truncation"),
-            augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None,
+            beneath=beneath,
         )
+
+    orders: list[tuple[str, Provenance]] = []
+    for position in range(start, end):
+        seed = derive_seed(key if request.get("seed") is None else request["seed"], name, position)
+        record = painted(seed, boxes[position] if boxes else None, None)
+        if record is None:
+            raise InvalidRequest(
+                f"no free place for any of {min(EXEMPLARS, len(instances)) + 1} instances was found in {TRIES} training images each; "
+                "give boxes of your own, or add training images with more free ground"
+            )
         if request.get("interpolate"):
             return along_the_way(record, key, end)
-        orders.append((derive_id("syn", key, position), record))
+        for nth in range(1, objects_in(request, position)):
+            record = painted(derive_seed(seed, "over", nth), None, record) or record
+        augment = {"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None
+        orders.append((derive_id("syn", key, position), replace(record, augment=augment)))
     return orders
+
+
+def objects_in(request: Mapping[str, Any], position: int) -> int:
+    """How many objects are added to the image at that position, if it has room: those asked for, in the last ones what is left of a `total`."""
+    most, total = int(request.get("objects") or 1), request.get("total")
+    return most if total is None else max(1, min(most, int(total) - position * most))
 
 
 def enlargements(
@@ -135,39 +157,39 @@ def another(chosen: ObjectRef, instances: list[ObjectRef], rng: np.random.Genera
 
 
 def choose(
-    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, instances: list[ObjectRef], rng: np.random.Generator, *, hidden: Mapping[int, float]
-) -> tuple[ObjectRef, Sample | None, BoxXyxy]:
+    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, instances: list[ObjectRef], rng: np.random.Generator, *, hidden: Mapping[int, float],
+    beneath: Provenance | None,
+) -> tuple[ObjectRef, Sample | None, BoxXyxy] | None:  # fmt: skip
     """(exemplar, background, box): instances that fit nowhere give way to others, the smallest last of all."""
     order = [instances[i] for i in rng.permutation(len(instances))[:EXEMPLARS]]
     for chosen in [*order, min(instances, key=lambda o: area(o.box_xyxy))]:
-        found = where(view, mode, asked, chosen, rng, hidden=hidden)
+        found = where(view, mode, asked, chosen, rng, hidden=hidden, beneath=beneath)
         if found is not None:
             return chosen, *found
-    raise InvalidRequest(
-        f"no free place for any of {len(order) + 1} instances was found in {TRIES} training images each; "
-        "give boxes of your own, or add training images with more free ground"
-    )
+    return None
 
 
 def where(
-    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, chosen: ObjectRef, rng: np.random.Generator, *, hidden: Mapping[int, float]
-) -> tuple[Sample | None, BoxXyxy] | None:
-    """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image.
+    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, chosen: ObjectRef, rng: np.random.Generator, *, hidden: Mapping[int, float],
+    beneath: Provenance | None,
+) -> tuple[Sample | None, BoxXyxy] | None:  # fmt: skip
+    """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image, or of that which lies beneath.
 
-    It hides at most the share `hidden` of any annotated object's box, by that object's category.
+    It hides at most the share `hidden` of any annotated object's box, by that object's category, and nothing of what was added before.
     """
     if mode == "synthesis":
         return None, synthesis_box(chosen)
     if asked is not None:
         return asked_place(view, asked)
-    grounds = view.real("train")
+    grounds = [view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else view.real("train")
+    added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
     width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
     for i in rng.permutation(len(grounds))[:TRIES]:
         background = grounds[i]
         factor = float(rng.uniform(0.9, 1.1))
         occupied = boxed(background.annotations)
-        may = [hidden.get(category, 0.0) for _, category in occupied]
-        box = place((width * factor, height * factor), [b for b, _ in occupied], view.pixels(background)[0], rng, hidden=may)
+        may = [*(hidden.get(category, 0.0) for _, category in occupied), *(0.0 for _ in added)]
+        box = place((width * factor, height * factor), [*(b for b, _ in occupied), *added], view.pixels(background)[0], rng, hidden=may)
         if box is not None:
             return background, box
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,25 +33,31 @@ class Made:
 
     rendered: Rendered
     labels: tuple[Annotation, ...]
-    """Every object that is seen in it: the background's own, then the one that was made."""
+    """Every object that is seen in it: the background's own, then those that were made."""
     data: bytes
     suffix: str
     content_type: str
+    beneath: tuple[Rendered, ...] = ()
+    """What was measured of the objects that were added before the last one, in their order."""
+
+    @property
+    def objects(self) -> tuple[Rendered, ...]:
+        return *self.beneath, self.rendered
 
 
 def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
     """The sample of this record, the same pixels each time. Raises SourceChanged where a source is not what it was."""
-    rendered, codec = draw(view, record)
-    labels = labels_of(view, record, rendered.outline)
+    objects, codec = draw(view, record)
+    labels = labels_of(view, record, [o.outline for o in objects])
     if record.augment:
-        rendered, labels = varied(rendered, labels, record.augment)
-    data = encode(rendered.pixels, codec, provenance=record, sample_id=sample_id)
+        objects, labels = varied(objects, labels, record.augment)
+    data = encode(objects[-1].pixels, codec, provenance=record, sample_id=sample_id)
     kind = stored_format(codec)
-    return Made(rendered, labels, data, SUFFIXES[kind], CONTENT_TYPES[kind])
+    return Made(objects[-1], labels, data, SUFFIXES[kind], CONTENT_TYPES[kind], tuple(objects[:-1]))
 
 
-def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] | None) -> tuple[Annotation, ...]:
-    """The background's own labels, cut where the new object covers them, then the new object's, with its mask where it has one.
+def labels_of(view: DatasetView, record: Provenance, outlines: Sequence[NDArray[np.bool_] | None]) -> tuple[Annotation, ...]:
+    """The background's own labels, cut where new objects cover them, then the new objects', each with its mask where it has one.
 
     Of an enlarged image all that the real one has, the object that it was enlarged for last.
     """
@@ -59,6 +65,16 @@ def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] 
         real, position = view.by_id[record.exemplar["sample"]], record.exemplar["position"]
         others = [a for i, a in enumerate(real.annotations) if i != position]
         return tuple(enlarged(a, real, record.factor) for a in (*others, real.annotations[position]))
+    kept = view.by_id[record.background["sample"]].annotations if record.background else ()
+    left = [replace(a, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in kept]
+    for layer, outline in zip(record.layers, outlines, strict=True):
+        behind = (a if outline is None else covered(a, outline) for a in left)
+        left = [*(a for a in behind if a is not None), label_of(view, layer, outline)]
+    return tuple(left)
+
+
+def label_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] | None) -> Annotation:
+    """The label of the object that a record adds."""
     category = view.classes.id_of(record.class_name)
     whole = view.task == "classification"
     began = record.exemplar or record.outline
@@ -66,10 +82,7 @@ def labels_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] 
     drawn = {} if outline is None or whole else written(outline, like)
     if "segmentation" in drawn:
         drawn["iscrowd"] = 0
-    own = Annotation(category_id=category, bbox_xywh=None if whole else xyxy_to_xywh(record.box_xyxy), extra=drawn)
-    kept = view.by_id[record.background["sample"]].annotations if record.background else ()
-    behind = (a if outline is None else covered(a, outline) for a in kept)
-    return (*(replace(a, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in behind if a is not None), own)
+    return Annotation(category_id=category, bbox_xywh=None if whole else xyxy_to_xywh(record.box_xyxy), extra=drawn)
 
 
 def enlarged(label: Annotation, sample: Sample, factor: int) -> Annotation:
@@ -99,22 +112,22 @@ def covered(label: Annotation, outline: NDArray[np.bool_]) -> Annotation | None:
     return replace(label, bbox_xywh=box, extra=extra | written(mask, label.extra))
 
 
-def varied(rendered: Rendered, labels: tuple[Annotation, ...], augment: Mapping[str, Any]) -> tuple[Rendered, tuple[Annotation, ...]]:
-    """Image and labels after the record's policy; drawn again where the object that was made would leave the image."""
-    policy, boxed = augment["policy"], [a for a in labels if a.bbox_xywh is not None]
-    height, width = rendered.pixels.shape[:2]
+def varied(objects: Sequence[Rendered], labels: tuple[Annotation, ...], augment: Mapping[str, Any]) -> tuple[list[Rendered], tuple[Annotation, ...]]:
+    """Image and labels after the record's policy; drawn again where an object that was made would leave the image. The last object shows it."""
+    policy, boxed, pixels = augment["policy"], [a for a in labels if a.bbox_xywh is not None], objects[-1].pixels
+    height, width = pixels.shape[:2]
     boxes = [xywh_to_xyxy(a.bbox_xywh) for a in boxed if a.bbox_xywh is not None]
     masks = [mask_in(a.extra, width, height) for a in boxed] if moves(policy) else None
     for attempt in range(TRIES):
-        found = vary(rendered.pixels, boxes, policy, seed=derive_seed(augment["seed"], attempt), masks=masks)
+        found = vary(pixels, boxes, policy, seed=derive_seed(augment["seed"], attempt), masks=masks)
         if not boxes:
             high, wide = found.pixels.shape[:2]
-            return replace(rendered, pixels=found.pixels, box_xyxy=(0.0, 0.0, float(wide), float(high))), labels
-        own = found.boxes_xyxy[-1]
-        if own is not None:
+            return [replace(objects[-1], pixels=found.pixels, box_xyxy=(0.0, 0.0, float(wide), float(high)))], labels
+        own = [b for b in found.boxes_xyxy[-len(objects) :] if b is not None]
+        if len(own) == len(objects):
             moved = tuple(after(a, b, m) for a, b, m in zip(boxed, found.boxes_xyxy, found.masks, strict=True) if b is not None)
-            return replace(rendered, pixels=found.pixels, box_xyxy=own), moved if moves(policy) else labels
-    raise InvalidRequest(f"augment: in {TRIES} draws the object left the image each time; use a gentler policy")
+            return [replace(o, pixels=found.pixels, box_xyxy=b) for o, b in zip(objects, own, strict=True)], moved if moves(policy) else labels
+    raise InvalidRequest(f"augment: in {TRIES} draws an object left the image each time; use a gentler policy")
 
 
 def after(label: Annotation, box: BoxXyxy, mask: NDArray[np.bool_] | None) -> Annotation:
@@ -125,8 +138,13 @@ def after(label: Annotation, box: BoxXyxy, mask: NDArray[np.bool_] | None) -> An
     return replace(label, bbox_xywh=xyxy_to_xywh(box), extra=extra)
 
 
-def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
+def draw(view: DatasetView, record: Provenance) -> tuple[list[Rendered], Codec]:
+    """(what each added object made of the image, in their order; how the background was stored)."""
+    before: list[Rendered] = []
     background, codec = fetch(view, record.background["sample"]) if record.background else (None, None)
+    if record.beneath is not None:
+        before, codec = draw(view, record.beneath)
+        background = before[-1].pixels
     exemplar, exemplar_codec = instance_of(view, record.exemplar or record.outline)
     order = Order(
         mode=record.mode,
@@ -144,8 +162,7 @@ def draw(view: DatasetView, record: Provenance) -> tuple[Rendered, Codec]:
     painter = view.painter(record.model_uri) if record.model_uri else None
     if record.factor is not None and exemplar is not None:
         check_size(exemplar.image, record, view.max_pixels)
-    rendered = render(painter, order)
-    return rendered, codec or exemplar_codec or Codec("PNG", "RGB")
+    return [*before, render(painter, order)], codec or exemplar_codec or Codec("PNG", "RGB")
 
 
 def check_size(pixels: NDArray[np.uint8], record: Provenance, most: int) -> None:

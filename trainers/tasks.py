@@ -28,7 +28,7 @@ from trainers.dataset import DatasetView
 from trainers.device import best_device
 from trainers.evaluating import evaluation_of, tables_of
 from trainers.finetune import run_finetune
-from trainers.judging import Finished, judge_made
+from trainers.judging import Finished, Seen, judge_made
 from trainers.planning import Model, plan
 from trainers.render import masked
 from trainers.state import TrainState
@@ -105,14 +105,27 @@ def generate(
         view = view_for(job, dataset, version)
         report = Progress(catalogue.database, job, low=low, high=high)
         orders = plan(view, request, key=key, model=Model(**model), start=start, count=count)
-        made, stored = [], []
-        with ThreadPoolExecutor(1) as storing:  # one sample is stored while the next is made
-            for i, (sample_id, record) in enumerate(orders):
-                sample = make(view, sample_id, record)
-                stored.append(storing.submit(catalogue.objects.write_addressed, prefix, sample.data, suffix=sample.suffix, content_type=sample.content_type))
-                made.append(told(sample_id, record, sample))
-                report((i + 1) / len(orders), f"{record.class_name}: {i + 1} of {len(orders)} in this part")
-        return [{**one, **dict(zip(("uri", "etag"), at.result(), strict=True))} for one, at in zip(made, stored, strict=True)]
+        return stored(catalogue, view, orders, prefix, report)
+
+
+def remake(*, job: str, dataset: str, version: int, samples: list[dict[str, Any]], prefix: str, low: float, high: float) -> list[dict[str, Any]]:
+    """Makes and stores samples anew, without those of their objects that their filters refused."""
+    with at_work(DETERMINISTIC_THREADS) as catalogue:
+        records = [(s["id"], Provenance.from_json(s["record"]).only(s["kept"])) for s in samples]
+        orders = [(sample_id, record) for sample_id, record in records if record is not None]
+        return stored(catalogue, view_for(job, dataset, version), orders, prefix, Progress(catalogue.database, job, low=low, high=high))
+
+
+def stored(catalogue: Catalogue, view: DatasetView, orders: list[tuple[str, Provenance]], prefix: str, report: Progress) -> list[dict[str, Any]]:
+    """Makes each order's sample and stores it; what is known of each."""
+    made, storing = [], []
+    with ThreadPoolExecutor(1) as store:  # one sample is stored while the next is made
+        for i, (sample_id, record) in enumerate(orders):
+            sample = make(view, sample_id, record)
+            storing.append(store.submit(catalogue.objects.write_addressed, prefix, sample.data, suffix=sample.suffix, content_type=sample.content_type))
+            made.append(told(sample_id, record, sample))
+            report((i + 1) / len(orders), f"{record.class_name}: {i + 1} of {len(orders)} in this part")
+    return [{**one, **dict(zip(("uri", "etag"), at.result(), strict=True))} for one, at in zip(made, storing, strict=True)]
 
 
 def told(sample_id: str, record: Provenance, sample: Made) -> dict[str, Any]:
@@ -120,18 +133,18 @@ def told(sample_id: str, record: Provenance, sample: Made) -> dict[str, Any]:
     height, width = sample.rendered.pixels.shape[:2]
     return {
         "id": sample_id, "record": record.to_json(), "size_bytes": len(sample.data), "width": width, "height": height,
-        "box_xyxy": list(sample.rendered.box_xyxy), "annotations": [a.to_json() for a in sample.labels],
-        "change": sample.rendered.change, "overlap": sample.rendered.overlap, "seam": sample.rendered.seam,
+        "annotations": [a.to_json() for a in sample.labels],
+        "objects": [{"box_xyxy": list(o.box_xyxy), "change": o.change, "overlap": o.overlap, "seam": o.seam} for o in sample.objects],
     }  # fmt: skip
 
 
 def filter_batch(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A verdict for each made sample, in order; the object's own pixels are judged, as they are stored."""
+    """A verdict for each made sample, in order; its objects' own pixels are judged, as they are stored."""
     with at_work(os.cpu_count() or 1) as catalogue:
         view = view_of(catalogue, dataset, version)
         files = [catalogue.objects.read(s["uri"]) for s in samples]
         records = [Provenance.from_json(s["record"]) for s in samples]
-        made = [Finished(r, f, s["box_xyxy"], s["change"], s["overlap"], s["seam"]) for r, f, s in zip(records, files, samples, strict=True)]
+        made = [Finished(r, f, [Seen(**o) for o in s["objects"]]) for r, f, s in zip(records, files, samples, strict=True)]
         return [v.to_json() for v in judge_made(view, made)]
 
 

@@ -48,6 +48,9 @@ def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low:
             made += step(f"generate {len(made)}", generate_wave, stack, whole, len(made), count, [low, low + span])
         step("filtering", lambda: database.update(BATCHES, key, state="filtering"))
         verdicts = step("filter", filter_all, stack, job, request, made, low + span)
+        if any(partly(v) for v in verdicts):
+            made = step("without", remake_wave, stack, whole, made, verdicts, [low + span, low + span])
+            verdicts = step("filter again", filter_all, stack, job, request, made, low + span)
         return step("ready", lambda: keep(stack, key, made, verdicts))
     except Cancelled:
         step("batch cancelled", lambda: database.update(BATCHES, key, state="cancelled"))
@@ -81,6 +84,21 @@ def generate_wave(stack: Stack, whole: dict[str, Any], start: int, count: int, s
         {**whole, "start": at, "count": min(part, end - at), "prefix": prefix, "low": low, "high": high} for at in range(start, end, part)
     ]
     return [sample for made in stack.cluster.run_all("trainers.tasks:generate", payloads) for sample in made]
+
+
+def partly(verdict: dict[str, Any]) -> bool:
+    """Whether some of an image's objects may stay, and some may not."""
+    return any(verdict["objects"]) and not all(verdict["objects"])
+
+
+def remake_wave(stack: Stack, whole: dict[str, Any], made: list[dict[str, Any]], verdicts: list[dict[str, Any]], span: list[float]) -> list[dict[str, Any]]:
+    """The samples, those with objects that may not stay made again without these."""
+    again = [{"id": s["id"], "record": s["record"], "kept": v["objects"]} for s, v in zip(made, verdicts, strict=True) if partly(v)]
+    part = min(PART, math.ceil(len(again) / stack.cluster.cpus()))
+    common = {k: whole[k] for k in ("job", "dataset", "version")} | {"prefix": stack.catalogue.settings.place(whole["dataset"], "samples")}
+    payloads = [{**common, "samples": again[at : at + part], "low": span[0], "high": span[1]} for at in range(0, len(again), part)]
+    anew = {s["id"]: s for found in stack.cluster.run_all("trainers.tasks:remake", payloads) for s in found}
+    return [anew.get(s["id"], s) for s in made]
 
 
 def filter_all(stack: Stack, job: str, request: dict[str, Any], made: list[dict[str, Any]], at: float) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from infra.durable import step
 from infra.evaluation_page import page
 from infra.registry import CHALLENGER
 from longtail.errors import Conflict, InvalidRequest, NotReady
+from longtail.expansion import OBJECTS
 from longtail.gates import MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT, check_novelty, class_key
 from longtail.policies import BY_TASK, resolve
 from longtail.uplift import ARMS, LONGTAIL, REAL, arms_asked, check_sources, proof_of, worst_class
@@ -20,7 +21,7 @@ from workflows.versions import publish_version
 STEPS = {"detector": 900, "classifier": 300, "probe": 1}
 SETTINGS: dict[str, Any] = {
     "steps": None, "augment": None,
-    "candidate": None, "generator": None, "classes": None, "count": 100, "novelty": None, "arms": None, "shares": [], "model": None,
+    "candidate": None, "generator": None, "classes": None, "count": 100, "novelty": None, "objects": OBJECTS, "arms": None, "shares": [], "model": None,
     "weights": "pretrained", "side_px": 256, "trainer": None, "figure": None, "publish_choice": False,
 }  # fmt: skip
 """What an evaluation that is a step of something else does not say."""
@@ -111,7 +112,7 @@ def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict
             raise InvalidRequest(f"unknown class {name!r}; {request['dataset']!r} has {sorted(counts)}")
     mode = "inpaint" if task == "detection" else "synthesis"
     novelties = {c: novelty_for(c, counts[c], request["novelty"], mode) for c in classes}
-    how = {"mode": mode, "seed": None}
+    how = {"mode": mode, "seed": None, "objects": request["objects"] if task == "detection" else 1}
     model = {"name": request["dataset"], "version": row["version"], "uri": row["uri"]}
     return {**model, "classes": novelties, "count": request["count"], "request": how, "key": job}
 

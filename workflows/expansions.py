@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.database import BATCHES, EXPANSIONS, RUNS, VERSIONS
 from infra.durable import step
-from longtail.expansion import missing
+from longtail.expansion import images_for, missing
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
 from workflows.batches import publish_batches, run_batch
@@ -46,17 +46,20 @@ def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[
             for made in database.select(VERSIONS, dataset=dataset, number=number):  # none if it was dropped
                 seen = made if made["parent"] in (latest["number"], seen["number"]) and not made["withdrawn"] else seen
     counts = {c["name"]: c["own"] for c in seen["health"]["classes"]}
-    return {"version": latest["number"], "onto": seen["number"], "counts": counts, "missing": missing(wanted["targets"], counts, budget=wanted["max_images"])}
+    lacking = missing(wanted["targets"], counts, budget=wanted["max_images"], objects=wanted.get("objects") or 1)
+    return {"version": latest["number"], "onto": seen["number"], "counts": counts, "missing": lacking}
 
 
 def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
     keys: list[str] = []
     plan, accepted, share = counted["missing"], 0, 0.3 if wanted.get("evaluate") else 0.9
+    objects = wanted.get("objects") or 1
     for position, (name, number) in enumerate(plan.items()):
         key = derive_id("batch", TENANT, job, name)
         request = {
-            "dataset": dataset, "version": counted["version"], "class_name": name, "count": number, "mode": wanted["mode"],
-            "novelty": wanted["novelty"], "seed": None, "augment": wanted.get("augment"), "batch": key,
+            "dataset": dataset, "version": counted["version"], "class_name": name, "count": images_for(number, objects),
+            "mode": wanted["mode"], "novelty": wanted["novelty"], "seed": None, "augment": wanted.get("augment"), "batch": key,
+            "objects": objects, "total": number,
         }  # fmt: skip
         row = {"id": key, "dataset": dataset, "state": "queued", "request": request, "job": job}
         step(f"batch {name}", stack.catalogue.database.insert, BATCHES, row)
@@ -69,7 +72,7 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
     outcome = {"did": "expanded", "asked": plan, "batches": keys, **published}
     if not wanted.get("evaluate"):
         return outcome
-    settings = {k: v for k, v in wanted["evaluate"].items() if k not in ("count", "classes", "novelty")}
+    settings = {k: v for k, v in wanted["evaluate"].items() if k not in ("count", "classes", "novelty", "objects")}
     asked = {"dataset": dataset, "base": counted["version"], "candidate": published["version"], **settings}
     try:
         found = measure(stack, job, asked, low=0.35, high=1.0)

@@ -95,6 +95,7 @@ def grow(row: Row, view: FolderView, count: int, *, mode: Mode, draw: int, paint
             request = {
                 "class_name": name, "mode": "synthesis" if view.task == "classification" else mode, "novelty": novelty_of(view, [name]),
                 "count": math.ceil((wanted - len(batch.images)) * SPARE), "seed": seed,
+                "objects": row.objects if view.task == "detection" else 1,
             }  # fmt: skip
             batch.add(made(among, request, key=f"evidence-{seed}", model=Model("evidence", 1, "evidence")))
             if len(batch.images) >= wanted:

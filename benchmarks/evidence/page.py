@@ -20,6 +20,7 @@ PAIRS = {
     (POLICY, REAL): "kept by the policy, − real",
 }  # fmt: skip
 POINTS = 0.05
+FORMER = " †"
 SHARES = {SOME: "a part", LONGTAIL: "all", REAL: "none"}
 
 
@@ -46,7 +47,9 @@ def markdown(results: Sequence[RowResult]) -> list[str]:
     for r in results:
         means = [f"{100 * r.means[arm]:.1f}" if arm in r.means else "–" for arm in ARMS]
         pairs = [shown(r.differences.get(pair)) for pair in PAIRS]
-        lines.append("| " + " | ".join([r.row.title, r.figure, *means, *pairs, str(r.runs)]) + " |")
+        lines.append("| " + " | ".join([r.row.title + FORMER * r.former, r.figure, *means, *pairs, str(r.runs)]) + " |")
+    if any(r.former for r in results):
+        lines += ["", f"{FORMER.strip()} measured before the code that makes or trains its images last changed; `make evidence` measures it anew."]
     return lines
 
 

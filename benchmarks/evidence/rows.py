@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmarks.evidence.folder import FolderView
 from infra.formats.segmentation import mask_of, run_lengths
+from longtail.expansion import OBJECTS
 from longtail.samples import Annotation, Sample, Split, Task
 from trainers.uplift.bench import Setting
 
@@ -43,6 +44,8 @@ class Row:
     foundation: Literal["shipped", "without_nuclei"] = "shipped"
     policy: str = "upright"
     """The classical arm's."""
+    objects: int = OBJECTS
+    """New objects in each image that is added to a detection dataset, pasted ones as well."""
     rare: tuple[str, ...] | None = None
     """The classes whose figure decides; those grown, unless said otherwise, and all of them where every class is grown."""
 

@@ -40,7 +40,8 @@ def arms_of(row: Row) -> list[str]:
 
 def key_of(row: Row, arm: str, images: str, generator: str) -> str:
     """What a run rests on, in twelve letters: configuration, code, the draw's `images`, and the weights that made what was added."""
-    said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0}
+    made = arm in GENERATED or arm == PASTED
+    said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0, "objects": row.objects if made and row.setting.model == "detector" else 1}
     parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGES[row.setting.model]), images]
     if arm != REAL:
         parts.append(code(VARYING if arm == CLASSICAL else (*MAKING, *VARYING) if arm == BOTH else MAKING))
@@ -135,3 +136,10 @@ def seeds_done(row: Row, draw: int) -> list[int]:
         return []
     keys = {arm: key_of(row, arm, body["images"], body["generator"]) for arm in arms_of(row)}
     return [s for s in range(row.seeds) if all(body["runs"].get(f"{arm}-{s}", {}).get("key") == key for arm, key in keys.items())]
+
+
+def seeds_formerly_done(row: Row, draw: int) -> list[int]:
+    """Seeds of which every arm has a run, those of one arm all resting on one and the same code, if not today's."""
+    runs = kept(row.name, draw)["runs"]
+    whole = [s for s in range(row.seeds) if all(f"{arm}-{s}" in runs for arm in arms_of(row))]
+    return whole if all(len({runs[f"{arm}-{s}"]["key"] for s in whole}) == 1 for arm in arms_of(row)) else []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence.rows import Row
-from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, arms_of, kept, seeds_done
+from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, arms_of, kept, seeds_done, seeds_formerly_done
 from trainers.uplift.arms import figures_of, images_of, outcome_of, primary_of, table
 from trainers.uplift.policy import choose
 from trainers.uplift.statistics import Difference
@@ -34,6 +34,8 @@ class RowResult:
     run_seconds: float
     images: int
     additions: dict[str, dict[str, Any]]
+    former: bool = False
+    """Whether it rests on code that has changed since."""
 
     def worst(self) -> dict[str, Any]:
         """The figure of one class that the policy's choice changed least for the better."""
@@ -42,8 +44,11 @@ class RowResult:
 
 
 def result_of(row: Row) -> RowResult | None:
-    """None where no draw has all of its arms yet."""
+    """From runs of today's code; where it has fewer than former code had, from those of former code. None where no draw has all of its arms yet."""
     done = {draw: seeds_done(row, draw) for draw in range(row.draws)}
+    before = {draw: seeds_formerly_done(row, draw) for draw in range(row.draws)}
+    former = sum(map(len, before.values())) > sum(map(len, done.values()))
+    done = before if former else done
     if not any(done.values()):
         return None
     bodies = {draw: kept(row.name, draw) for draw in done}
@@ -77,7 +82,7 @@ def result_of(row: Row) -> RowResult | None:
     spent = [bodies[d]["runs"][f"{arm}-{s}"]["core_seconds"] for d, s in pairs for arm in arms]
     return RowResult(
         row, primary, len(pairs), means, spreads, differences, chosen, tables, row.budget_s / 60, float(np.mean(spent)), images_of(test[REAL][0]),
-        body.get("additions", {}),
+        body.get("additions", {}), former,
     )  # fmt: skip
 
 

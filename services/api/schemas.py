@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from longtail.errors import InvalidRequest
+from longtail.expansion import OBJECTS
 from longtail.jobs import MAX_BATCH, MAX_PREVIEW
 from longtail.policies import resolve
 from longtail.recipes import FOUNDATION_PRESET, Loss, Penalty, Preset, Start, Symmetries, finetune_recipe
@@ -20,6 +21,8 @@ class Body(BaseModel):
 Name = Annotated[str, Field(min_length=1, max_length=63, description="a-z, 0-9, '-' and '_'")]
 Placing = Literal["synthesis", "inpaint", "copy_paste"]
 Mode = Placing | Literal["enlarge"]
+PAINTED: tuple[Placing, ...] = ("inpaint", "copy_paste")
+MAX_OBJECTS = 8
 
 
 class Splits(Body):
@@ -183,10 +186,13 @@ class Generate(Body):
     factor: Literal[2, 4] | None = Field(default=None, description="for mode 'enlarge', 2 by default: so many times the real image's size")
     boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_BATCH)
     version: int | None = Field(default=None, ge=1, description="dataset version to draw from; the latest by default")
+    objects: int = Field(default=1, ge=1, le=MAX_OBJECTS, description="new objects of the class in each image, fewer where it has no room for so many")
     augment: Augment = None
 
     @model_validator(mode="after")
     def boxes_need_a_background(self) -> Generate:
+        if self.objects > 1 and (self.boxes or self.mode not in PAINTED):
+            raise ValueError("objects: only modes 'inpaint' and 'copy_paste' add several to an image, at places of their own choice")
         if self.boxes and self.mode not in ("inpaint", "copy_paste"):
             raise ValueError(f"boxes: mode {self.mode!r} has no background to put a box in; use 'inpaint' or 'copy_paste'")
         if self.factor and self.mode != "enlarge":
@@ -198,6 +204,12 @@ class Preview(Generate):
     count: int = Field(default=8, ge=1, le=MAX_PREVIEW)
     interpolate: bool = Field(default=False, description="one place, one exemplar, and latents that go from one to another in `count` steps")
     boxes: list[Place] | None = Field(default=None, min_length=1, max_length=MAX_PREVIEW)
+
+    @model_validator(mode="after")
+    def one_way(self) -> Preview:
+        if self.interpolate and self.objects > 1:
+            raise ValueError("interpolate: shows one object on its way; leave `objects` at 1")
+        return self
 
 
 class Batch(Generate):
@@ -235,6 +247,7 @@ class Evidence(Body):
     count: int = Field(default=100, ge=1, le=MAX_BATCH, description="of a generator: how many images it makes")
     classes: list[str] | None = Field(default=None, min_length=1, description="of a generator: the classes to make")
     novelty: float | None = Field(default=None, ge=0, le=1, description="of a generator")
+    objects: int = Field(default=OBJECTS, ge=1, le=MAX_OBJECTS, description="of a generator, for a detection dataset: new objects in each image")
     trainer: str | None = None
 
     @model_validator(mode="after")
@@ -252,9 +265,22 @@ class Expansion(Body):
     mode: Placing = "inpaint"
     novelty: float | None = Field(default=None, ge=0, le=1)
     max_images: int = Field(default=200, ge=1, le=MAX_BATCH, description="at most this many a run")
+    objects: int | None = Field(
+        default=None, ge=1, le=MAX_OBJECTS, description=f"new objects in each image, if it has room; {OBJECTS} by default, 1 of a mode that paints none in"
+    )
     augment: Augment = None
     accept_unproven: bool = False
     evaluate: Evidence | None = Field(default=None, description="measure each version that it makes; `latest` moves on positive proof")
+
+    @model_validator(mode="after")
+    def several_objects_are_painted_in(self) -> Expansion:
+        if (self.objects or 1) > 1 and self.mode not in PAINTED:
+            raise ValueError("objects: only modes 'inpaint' and 'copy_paste' add several to an image")
+        return self
+
+    def asked(self) -> dict[str, Any]:
+        """The request with its defaults written out."""
+        return {**self.model_dump(), "objects": self.objects or (OBJECTS if self.mode in PAINTED else 1)}
 
 
 class Evaluate(Body):
@@ -271,6 +297,7 @@ class Evaluate(Body):
     classes: list[str] | None = Field(default=None, min_length=1, description="with `generator`: the classes to make; those it was trained on, by default")
     count: int = Field(default=100, ge=1, le=MAX_BATCH, description="with `generator`: how many images")
     novelty: float | None = Field(default=None, ge=0, le=1)
+    objects: int = Field(default=OBJECTS, ge=1, le=MAX_OBJECTS, description="with `generator`: new objects in each image of a detection dataset")
     arms: list[Arm] | None = Field(default=None, min_length=1, description="all that fit the dataset, by default")
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.5], max_length=4, description="parts of the addition that may be kept instead")
     model: Literal["detector", "classifier", "probe"] | None = Field(default=None, description="the reference model; by the dataset's task")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from longtail.expansion import OBJECTS
 from services.cli.asking import DEFAULT_STATE, AsJson, NoWait, StateDir, client, console, emit, follow, refusals
 
 evaluations = typer.Typer(no_args_is_help=True, help="what an addition is worth to a model trained with it")
@@ -23,6 +24,7 @@ def create(
     seeds: Annotated[int, typer.Option(help="paired runs of every arm")] = 6,
     steps: int | None = None,
     count: Annotated[int, typer.Option(help="with --generator: how many images it makes")] = 100,
+    objects: Annotated[int, typer.Option(help="with --generator: new objects in each image of a detection dataset")] = OBJECTS,
     model: Annotated[str | None, typer.Option(help="detector, classifier or probe")] = None,
     trainer: Annotated[str | None, typer.Option(help="the team's own, by its name on the server")] = None,
     publish_choice: Annotated[bool, typer.Option("--publish-choice", help="publish the part that does best on val, if a part does")] = False,
@@ -33,7 +35,7 @@ def create(
     """Trains a model on every arm with every seed, and measures each on real test images."""
     body: dict[str, Any] = {
         "dataset": dataset, "base": base, "candidate": candidate, "generator": generator, "arms": arm or None, "shares": share, "seeds": list(range(seeds)),
-        "steps": steps, "count": count, "model": model, "trainer": trainer, "publish_choice": publish_choice,
+        "steps": steps, "count": count, "objects": objects, "model": model, "trainer": trainer, "publish_choice": publish_choice,
     }  # fmt: skip
     with refusals():
         served = client(state)

@@ -148,11 +148,11 @@ def generators_promote(
 
 @batches.command("create")
 def batches_create(
-    dataset: str, class_name: str, count: int = 16, mode: str = "inpaint", novelty: float | None = None, state: StateDir = DEFAULT_STATE,
-    no_wait: NoWait = False, as_json: AsJson = False,
+    dataset: str, class_name: str, count: int = 16, mode: str = "inpaint", novelty: float | None = None, objects: int = 1,
+    state: StateDir = DEFAULT_STATE, no_wait: NoWait = False, as_json: AsJson = False,
 ) -> None:
     """Makes samples of a class; publish them with `longtail batches publish`."""
-    body = {"dataset": dataset, "class_name": class_name, "count": count, "mode": mode, "novelty": novelty}
+    body = {"dataset": dataset, "class_name": class_name, "count": count, "mode": mode, "novelty": novelty, "objects": objects}
     ask("/v1/batches", body, state, no_wait, as_json)
 
 

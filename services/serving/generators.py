@@ -46,6 +46,7 @@ class GeneratorServer:
                     "id": sample_id,
                     "class_name": record.class_name,
                     "box_xyxy": list(made.rendered.box_xyxy),
+                    "boxes_xyxy": [list(o.box_xyxy) for o in made.objects],
                     "width": width,
                     "height": height,
                     "content_type": made.content_type,

@@ -205,7 +205,7 @@ def test_an_expansion_goes_on_from_what_it_made_until_its_target_is_met(stack):
     """One instance alone, copied: near-duplicates are filtered out, so that one run does not reach the target."""
     name = stack.name("twins")
     register_single_platelet(stack, name)
-    key = stack.client.post("/v1/expansions", {"dataset": name, "targets": {"Platelets": 8}, "mode": "copy_paste"})["id"]
+    key = stack.client.post("/v1/expansions", {"dataset": name, "targets": {"Platelets": 8}, "mode": "copy_paste", "objects": 1})["id"]
     last, count, parents = 1, 1, []
     for _ in range(6):
         result = stack.client.wait(stack.client.post(f"/v1/expansions/{key}/run")["job"], timeout_s=240)["result"]

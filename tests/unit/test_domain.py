@@ -209,6 +209,11 @@ def test_expansion_fills_the_rarest_first_within_its_budget():
     assert missing({"a": 10, "b": 10, "c": 3}, {"a": 4, "b": 1, "c": 3}, budget=12) == {"b": 9, "a": 3}
 
 
+@pytest.mark.parametrize(("images", "expected"), [(5, {"b": 9, "a": 6}), (4, {"b": 9, "a": 3}), (3, {"b": 9}), (2, {"b": 6})])
+def test_an_expansion_of_several_objects_an_image_counts_its_budget_in_images(images, expected):
+    assert missing({"a": 10, "b": 10}, {"a": 4, "b": 1}, budget=images, objects=3) == expected
+
+
 def test_expansion_with_its_targets_met_is_empty():
     assert missing({"a": 3}, {"a": 3}, budget=10) == {}
     assert missing({"a": 3}, {"a": 9}, budget=10) == {}

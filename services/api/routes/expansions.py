@@ -39,7 +39,7 @@ def create(body: Expansion, served: Served) -> JSONResponse:
         if not croniter.is_valid(body.cron, second_at_beginning=True):
             raise InvalidRequest(f"cron {body.cron!r}: expected five fields (minute hour day month weekday, UTC), as in '0 3 * * *'")
         served.asking.queue.schedule(key, workflow=TICK, cron=body.cron, context={"expansion": key})
-    row = {"id": key, "dataset": body.dataset, "request": body.model_dump(), "cron": body.cron, "active": True}
+    row = {"id": key, "dataset": body.dataset, "request": body.asked(), "cron": body.cron, "active": True}
     served.catalogue.database.insert(EXPANSIONS, row)
     return JSONResponse(served.catalogue.database.get(EXPANSIONS, key), 201, headers={"Location": f"/v1/expansions/{key}"})
 
