@@ -48,10 +48,11 @@ def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low:
             made += step(f"generate {len(made)}", generate_wave, stack, whole, len(made), count, [low, low + span])
         step("filtering", lambda: database.update(BATCHES, key, state="filtering"))
         verdicts = step("filter", filter_all, stack, job, request, made, low + span)
-        if any(partly(v) for v in verdicts):
+        refused = sum(not o for v in verdicts if partly(v) for o in v["objects"])
+        if refused:
             made = step("without", remake_wave, stack, whole, made, verdicts, [low + span, low + span])
             verdicts = step("filter again", filter_all, stack, job, request, made, low + span)
-        return step("ready", lambda: keep(stack, key, made, verdicts))
+        return step("ready", lambda: keep(stack, key, made, verdicts, taken_out=refused))
     except Cancelled:
         step("batch cancelled", lambda: database.update(BATCHES, key, state="cancelled"))
         raise
@@ -108,7 +109,7 @@ def filter_all(stack: Stack, job: str, request: dict[str, Any], made: list[dict[
     return verdicts
 
 
-def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict[str, Any]], *, taken_out: int) -> dict[str, Any]:
     """Writes the samples with their verdicts; the batch is ready for a person, or for publication."""
     database = stack.catalogue.database
     rows = []
@@ -128,6 +129,7 @@ def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict
     result = {
         "batch": key, "made": len(made), "accepted": accepted, "rejected": reasons,
         "rates": {reason: count / len(made) for reason, count in reasons.items()}, "derived": derived(kept),
+        "objects": {"accepted": sum(len(v["objects"]) for v in kept), "taken_out": taken_out},
     }  # fmt: skip
     if accepted < ENOUGH * len(made):
         worst = max(reasons, key=lambda reason: reasons[reason])

@@ -31,6 +31,9 @@ def made(stack, spots):
     done(stack, asked)
     for sample in stack.client.get(f"/v1/batches/{asked['batch']}/samples")["items"]:
         stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    told = stack.client.get(f"/v1/jobs/{asked['job']}")["result"]
+    assert told["objects"]["taken_out"] + told["objects"]["accepted"] <= 12
+    assert told["objects"]["accepted"] >= told["accepted"]
     return asked["batch"], stack.client.get(f"/v1/batches/{asked['batch']}/samples")["items"]
 
 
