@@ -257,7 +257,7 @@ def test_the_new_object_gets_a_mask_and_cuts_those_that_it_covers(tmp_path):
     (_, record), *_ = plan(view, {"class_name": "bar", "mode": "inpaint", "count": 1, "novelty": 0.2}, key="k", model=Model("m", 1, "u"))
     outline = np.zeros_like(mask)
     outline[:, 48:] = True
-    *behind, own = labels_of(view, record, outline)
+    *behind, own = labels_of(view, record, [outline])
     assert np.array_equal(mask_of(own.extra["segmentation"], 96, 96), outline) and own.extra["area"] == 48 * 96
     for label in behind:
         seen = mask_of(label.extra["segmentation"], 96, 96)
