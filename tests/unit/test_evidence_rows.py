@@ -1,0 +1,32 @@
+"""What a kept run of the evidence rests on, and which rows of former code may still be shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.evidence import runs
+from benchmarks.evidence.rows import ROWS
+
+ROW = ROWS["bccd10"]
+
+
+def test_how_many_objects_an_image_gets_is_part_of_what_was_added_and_of_nothing_else():
+    other = replace(ROW, objects=1)
+    changed = {arm for arm in runs.ARMS if runs.key_of(ROW, arm, "images", "weights") != runs.key_of(other, arm, "images", "weights")}
+    assert changed == {runs.PASTED, *runs.GENERATED}
+    emoji = ROWS["noto"]  # whole images have no room for a second object
+    assert all(runs.key_of(emoji, a, "i", "w") == runs.key_of(replace(emoji, objects=1), a, "i", "w") for a in runs.arms_of(emoji))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, [0, 1]), ({"longtail-1": None}, [0]), ({"real-0": None, "both-1": None}, []), ({"classical-1": "newer"}, [])],
+)
+def test_former_runs_count_where_every_arm_rests_on_one_code(monkeypatch, changes, expected):
+    keys = {f"{arm}-{seed}": f"old {arm}" for arm in runs.arms_of(ROW) for seed in (0, 1)} | changes
+    body = {"runs": {name: {"key": key} for name, key in keys.items() if key is not None}, "images": "i", "generator": "g"}
+    monkeypatch.setattr(runs, "kept", lambda row, draw: body)
+    assert runs.seeds_formerly_done(ROW, 0) == expected
+    assert runs.seeds_done(ROW, 0) == []
