@@ -175,7 +175,7 @@ def where(
 ) -> tuple[Sample | None, BoxXyxy] | None:  # fmt: skip
     """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image, or of that which lies beneath.
 
-    It hides at most the share `hidden` of any annotated object's box, by that object's category, and nothing of what was added before.
+    It hides at most the share `hidden` of any annotated object's box, by that object's category, together with what was added before, and nothing of that.
     """
     if mode == "synthesis":
         return None, synthesis_box(chosen)
@@ -188,7 +188,8 @@ def where(
         background = grounds[i]
         factor = float(rng.uniform(0.9, 1.1))
         occupied = boxed(background.annotations)
-        may = [*(hidden.get(category, 0.0) for _, category in occupied), *(0.0 for _ in added)]
+        gone = [sum(intersection(b, a) for a in added) / max(1e-9, area(b)) for b, _ in occupied]
+        may = [*(max(0.0, hidden.get(category, 0.0) - g) for (_, category), g in zip(occupied, gone, strict=True)), *(0.0 for _ in added)]
         box = place((width * factor, height * factor), [*(b for b, _ in occupied), *added], view.pixels(background)[0], rng, hidden=may)
         if box is not None:
             return background, box

@@ -20,7 +20,7 @@ from trainers.architectures import build_generator
 from trainers.bank import PER_CLASS, Bank, build_bank, crop
 from trainers.compose import Warp, composite, degrade, ground_color, mask_map, mix, warp_exemplar
 from trainers.dataset import ObjectRef, to_lay_elsewhere
-from trainers.filters import Candidate, Verdict, judge_batch, together
+from trainers.filters import Candidate, judge_batch
 from trainers.finetune import halve
 from trainers.loop import apply_remedy, train
 from trainers.quality.consistency import cross_fitted_agreement
@@ -484,37 +484,3 @@ def test_an_object_that_the_border_cuts_off_is_laid_elsewhere_only_where_there_i
 def test_an_image_that_is_its_object_is_not_cut_off():
     sample = SimpleNamespace(id="s", width=64, height=64, annotations=[Annotation(category_id=0)])
     assert not ObjectRef(sample, 0, (0.0, 0.0, 64.0, 64.0), 0).cut_off
-
-
-def record_of(seed, *, beneath=None, augment=None):
-    return Provenance(
-        mode="inpaint", class_name="c", seed=seed, novelty=0.4, model=None, model_version=None, model_uri=None, background={"sample": "ground"},
-        exemplar={"sample": f"real-{seed}", "position": 0}, box_xyxy=(0.0, 0.0, 1.0, 1.0), beneath=beneath, augment=augment,
-    )  # fmt: skip
-
-
-def test_a_record_goes_on_without_the_objects_that_were_refused():
-    policy = {"policy": [], "seed": 4}
-    whole = record_of(3, beneath=record_of(2, beneath=record_of(1)), augment=policy)
-    assert [r.seed for r in whole.layers] == [1, 2, 3]
-    assert whole.sources == {"ground", "real-1", "real-2", "real-3"}
-    assert Provenance.from_json(whole.to_json()) == whole
-    assert whole.only([True, True, True]).layers[-1] == whole
-    for kept, expected in (([True, False, True], [1, 3]), ([False, True, False], [2]), ([True, True, False], [1, 2])):
-        left = whole.only(kept)
-        assert [r.seed for r in left.layers] == expected
-        assert left.augment == policy
-        assert all(r.augment is None for r in left.layers[:-1])
-    assert whole.only([False, False, False]) is None
-
-
-def test_an_image_is_judged_by_its_worst_object():
-    good = Verdict(True, (), "one#0", ("one#0",), {"change": 9.0, "seam": 1.0, "compared_with": 3.0, "nearest_distance": 0.2})
-    bad = Verdict(False, ("seam", "label"), "two#0", ("one#0", "two#0"), {"change": 5.0, "seam": 7.0, "compared_with": 0.0})
-    found = together([bad, good])
-    assert not found.accepted
-    assert (found.reasons, found.objects, found.partly) == (("seam", "label"), (False, True), True)
-    assert found.derived_from == ("one#0", "two#0")
-    assert found.figures == {"change": 5.0, "seam": 7.0, "compared_with": 0.0, "nearest_distance": 0.2}
-    assert together([good, good]).accepted
-    assert not together([bad]).partly

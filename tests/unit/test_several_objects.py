@@ -1,0 +1,66 @@
+"""Several new objects in one image: their records, what they may hide together, how they are judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from longtail.boxes import intersection
+from longtail.samples import Annotation, Provenance, Sample
+from trainers.filters import Verdict, together
+from trainers.planning import where
+
+
+def record_of(seed, *, beneath=None, augment=None):
+    return Provenance(
+        mode="inpaint", class_name="c", seed=seed, novelty=0.4, model=None, model_version=None, model_uri=None, background={"sample": "ground"},
+        exemplar={"sample": f"real-{seed}", "position": 0}, box_xyxy=(0.0, 0.0, 1.0, 1.0), beneath=beneath, augment=augment,
+    )  # fmt: skip
+
+
+def test_a_record_goes_on_without_the_objects_that_were_refused():
+    policy = {"policy": [], "seed": 4}
+    whole = record_of(3, beneath=record_of(2, beneath=record_of(1)), augment=policy)
+    assert [r.seed for r in whole.layers] == [1, 2, 3]
+    assert whole.sources == {"ground", "real-1", "real-2", "real-3"}
+    assert Provenance.from_json(whole.to_json()) == whole
+    assert whole.only([True, True, True]).layers[-1] == whole
+    for kept, expected in (([True, False, True], [1, 3]), ([False, True, False], [2]), ([True, True, False], [1, 2])):
+        left = whole.only(kept)
+        assert [r.seed for r in left.layers] == expected
+        assert left.augment == policy
+        assert all(r.augment is None for r in left.layers[:-1])
+    assert whole.only([False, False, False]) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_several_new_objects_together_hide_no_more_of_a_real_one_than_one_may(seed):
+    """A real object fills the image but for a rim; a quarter of it may be hidden, and 0.2 of it already is."""
+    real = Sample(
+        id="ground", path="g", uri="g", etag="g", size_bytes=0, width=200, height=200, split="train",
+        annotations=(Annotation(category_id=1, bbox_xywh=(20.0, 20.0, 160.0, 160.0)),),
+    )  # fmt: skip
+    image = np.zeros((200, 200, 3), dtype=np.uint8)
+    view = SimpleNamespace(by_id={"ground": real}, real=lambda split: [real], pixels=lambda sample: (image, None))
+    beneath = replace(record_of(1), box_xyxy=(20.0, 20.0, 180.0, 52.0))
+    chosen = SimpleNamespace(box_xyxy=(0.0, 0.0, 40.0, 40.0))
+    found = where(view, "inpaint", None, chosen, np.random.default_rng(seed), hidden={1: 0.25}, beneath=beneath)
+    assert found is not None
+    box = found[1]
+    assert intersection(box, beneath.box_xyxy) == 0
+    assert intersection(box, (20.0, 20.0, 180.0, 180.0)) <= 0.05 * 160 * 160 + 1e-6
+
+
+def test_an_image_is_judged_by_its_worst_object():
+    good = Verdict(True, (), "one#0", ("one#0",), {"change": 9.0, "seam": 1.0, "compared_with": 3.0, "nearest_distance": 0.2})
+    bad = Verdict(False, ("seam", "label"), "two#0", ("one#0", "two#0"), {"change": 5.0, "seam": 7.0, "compared_with": 0.0})
+    found = together([bad, good])
+    assert not found.accepted
+    assert (found.reasons, found.objects, found.partly) == (("seam", "label"), (False, True), True)
+    assert found.derived_from == ("one#0", "two#0")
+    assert found.figures == {"change": 5.0, "seam": 7.0, "compared_with": 0.0, "nearest_distance": 0.2}
+    assert together([good, good]).accepted
+    assert not together([bad]).partly
