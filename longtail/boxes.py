@@ -8,6 +8,10 @@ from longtail.errors import InvalidRequest
 
 BoxXyxy = tuple[float, float, float, float]
 BoxXywh = tuple[float, float, float, float]
+Sides = tuple[bool, bool, bool, bool]
+"""Of a box, left, top, right and bottom: those that lie on the border of its image."""
+UNCUT: Sides = (False, False, False, False)
+BORDER_PX = 1.5
 
 
 def xywh_to_xyxy(box_xywh: BoxXywh) -> BoxXyxy:
@@ -49,6 +53,18 @@ def dilate(box_xyxy: BoxXyxy, factor: float) -> BoxXyxy:
 def clip(box_xyxy: BoxXyxy, width: float, height: float) -> BoxXyxy:
     x0, y0, x1, y1 = box_xyxy
     return max(0.0, x0), max(0.0, y0), min(width, x1), min(height, y1)
+
+
+def on_border(box_xyxy: BoxXyxy, width: float, height: float) -> Sides:
+    """The sides on which the image's border cuts through an object, as far as its box tells."""
+    x0, y0, x1, y1 = box_xyxy
+    return x0 < BORDER_PX, y0 < BORDER_PX, width - x1 < BORDER_PX, height - y1 < BORDER_PX
+
+
+def mirrored(sides: Sides) -> Sides:
+    """The same sides of the image seen in a mirror."""
+    left, top, right, bottom = sides
+    return right, top, left, bottom
 
 
 def check_inside(box_xyxy: BoxXyxy, width: int, height: int, *, what: str, slack_px: float = 0.0) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from longtail.boxes import BoxXyxy, area, intersection
+from longtail.boxes import UNCUT, BoxXyxy, Sides, area, intersection
 
 CLEARANCE = 1.15
 """The dilated box that must be free, as a multiple of the box; in a crowded image 1 is tried as well."""
@@ -15,6 +15,7 @@ MOST_HIDDEN, OFTEN = 0.5, 0.75
 """Share of an annotated object's box that a new one may hide: its label stays, so it must be seen. Three in four real ones hide no more than may be."""
 PART_OF = 0.8
 """A box that lies so far in another is a part of what that shows, or the other way round."""
+MOST_STRETCHED = 1.25
 CELLS = 96
 """Candidate positions along the longer side of the image."""
 CHOICE_SHARE = 0.1
@@ -22,19 +23,23 @@ CHOICE_SHARE = 0.1
 
 
 def place(
-    size_wh: tuple[float, float], occupied: Sequence[BoxXyxy], image: NDArray[np.uint8], rng: np.random.Generator, *, hidden: Sequence[float] = ()
-) -> BoxXyxy | None:
+    size_wh: tuple[float, float], occupied: Sequence[BoxXyxy], image: NDArray[np.uint8], rng: np.random.Generator, *, hidden: Sequence[float] = (),
+    against: Sides = UNCUT,
+) -> BoxXyxy | None:  # fmt: skip
     """A box of that size inside the image that hides no more of each occupied box than its share `hidden` says, or None if there is none.
 
     Every position of a grid is looked at. One of the emptiest is drawn: those whose pixels differ least from the image's
     commonest colour, so that an object nobody annotated is not covered either. Of what may not be hidden its surroundings are clear
-    too, if there is room. `image` is HxWx3; all in pixels.
+    too, if there is room. The box lies on the borders of `against` and on no other; where these are opposite ones it is stretched
+    from one to the other, by `MOST_STRETCHED` at the most. `image` is HxWx3; all in pixels.
     """
     height, width = image.shape[:2]
-    w, h = (round(min(s, limit - 2.0)) for s, limit in zip(size_wh, (width, height), strict=True))
     stride = max(1, max(width, height) // CELLS)
-    columns, rows = np.meshgrid(np.arange(1, max(2, width - w - 1), stride), np.arange(1, max(2, height - h - 1), stride))
-    x0, y0 = columns.ravel().astype(np.float64), rows.ravel().astype(np.float64)
+    across, down = (positions(size_wh[k], limit, against[k], against[k + 2], stride) for k, limit in enumerate((width, height)))
+    if across is None or down is None:
+        return None
+    (w, columns), (h, rows) = across, down
+    x0, y0 = (each.ravel().astype(np.float64) for each in np.meshgrid(columns, rows))
     for clearance in (CLEARANCE, 1.0):
         free = np.ones(len(x0), dtype=bool)
         for other, share in zip(occupied, hidden or [0.0] * len(occupied), strict=True):
@@ -51,6 +56,17 @@ def place(
     emptiest = index[np.argsort(scores, kind="stable")[: max(1, round(len(index) * CHOICE_SHARE))]]
     chosen = int(rng.choice(emptiest))
     return float(x0[chosen]), float(y0[chosen]), float(x0[chosen] + w), float(y0[chosen] + h)
+
+
+def positions(size: float, limit: int, first: bool, last: bool, stride: int) -> tuple[int, NDArray[np.int64]] | None:
+    """(size in pixels, where it may begin) along one side of an image; None if it cannot lie on the borders that it has to."""
+    if first and last:
+        stretched = limit / size
+        return (limit, np.array([0])) if 1 / MOST_STRETCHED <= stretched <= MOST_STRETCHED else None
+    whole = round(min(size, limit - 2.0))
+    if first or last:
+        return whole, np.array([0 if first else limit - whole])
+    return whole, np.arange(1, max(2, limit - whole - 1), stride)
 
 
 def shared(boxes_N4: NDArray[np.float64], other: BoxXyxy) -> NDArray[np.float64]:

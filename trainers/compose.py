@@ -30,6 +30,8 @@ MOST_BEND = 0.16
 BENT_FROM = 0.3
 MIX_SHARPNESS = 16.0
 FADE = 0.6
+MOST_GAIN, DARKEST = 4.0, 0.05
+"""Light differs by no more than this between two grounds; a ground darker than this, of 2, says little of its light."""
 CUT_FROM = 0.4
 """Below this novelty the exemplar is blurred but never cut away."""
 
@@ -205,13 +207,17 @@ def fill_color(image_B3HW: Tensor, box_B4: Tensor, whole_B111: Tensor) -> Tensor
 def match_context(
     exemplar_B3HW: Tensor, window_B3RR: Tensor, window_box_B4: Tensor, target_fill_B311: Tensor, strength_B: Tensor
 ) -> Tensor:
-    """The exemplar moved by the difference between its own ground's colour and the target's, clamped to [-1, 1].
+    """The exemplar in the target's light, in [-1, 1]: each channel scaled as its own ground's colour is to the target's.
 
-    `window_B3RR` is where the exemplar comes from; its ground is a ring just outside its box. Strength 0 leaves it alone.
+    What light adds it adds to object and ground in proportion (von Kries' rule); a difference would make what is dark on a bright
+    ground black on a dark one. `window_B3RR` is where the exemplar comes from; its ground is a ring just outside its box. Strength 0 leaves
+    it alone.
     """
     own_B311 = ground_color(window_B3RR, window_box_B4, inner=1.0, outer=1.3)
     known = (own_B311 != 0).float()  # an object that fills its window shows no ground to match
-    return (exemplar_B3HW + strength_B[:, None, None, None] * known * (target_fill_B311 - own_B311)).clamp(-1, 1)
+    gain = ((target_fill_B311 + 1 + DARKEST) / (own_B311 + 1 + DARKEST)).clamp(1 / MOST_GAIN, MOST_GAIN)
+    gain = 1 + strength_B[:, None, None, None] * known * (gain - 1)
+    return ((exemplar_B3HW + 1) * gain - 1).clamp(-1, 1)
 
 
 def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) -> Tensor:

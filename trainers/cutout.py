@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtail.boxes import BoxXyxy, dilate
+from longtail.boxes import UNCUT, BoxXyxy, Sides, dilate, on_border
 from trainers.windows import box_pixels
 
 SIDE_PX = 96
@@ -64,7 +64,7 @@ def estimated_outline(pixels: NDArray[np.uint8], box_xyxy: BoxXyxy, others: Sequ
         return None
     seen = np.asarray(cv2.medianBlur(cv2.cvtColor(np.asarray(small, dtype=np.uint8), cv2.COLOR_RGB2LAB), 3), dtype=np.uint8)
     away = apart(seen, ground) > FAR
-    part = largest(tidied(away & rounded(box, small.shape[:2])))
+    part = largest(tidied(away & rounded(box, small.shape[:2], on_border(box_xyxy, width, height))))
     if away[ground].mean() > MOST_ODD or part is None or not plausible(part, box):
         return None
     whole = cv2.resize(part, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR) > 0.5
@@ -82,9 +82,15 @@ def covered(boxes: Sequence[Sequence[int]], shape: Sequence[int]) -> NDArray[np.
     return found
 
 
-def rounded(box: Sequence[int], shape: Sequence[int]) -> NDArray[np.bool_]:
-    """Pixels of the box that lie in its ellipse."""
+def rounded(box: Sequence[int], shape: Sequence[int], cut: Sides = UNCUT) -> NDArray[np.bool_]:
+    """Pixels of the box that lie in its ellipse; of a box that borders cut, in that of an object which goes on beyond them.
+
+    How far is not seen: it is taken to be as long as it is wide, and to have its middle on the border at the furthest.
+    """
     x0, y0, x1, y1 = box
+    wide, high = x1 - x0, y1 - y0
+    more_x, more_y = max(0, min(wide, high - wide)), max(0, min(high, wide - high))
+    x0, y0, x1, y1 = x0 - more_x * cut[0], y0 - more_y * cut[1], x1 + more_x * cut[2], y1 + more_y * cut[3]
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     across, down = (2 * x - x0 - x1) / ((x1 - x0) * BOX_ROUNDING), (2 * y - y0 - y1) / ((y1 - y0) * BOX_ROUNDING)
     return (across**2 + down**2 < 1) & covered([box], shape)

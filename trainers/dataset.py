@@ -13,7 +13,7 @@ from infra.catalogue import Catalogue
 from infra.database import DATASETS, Row
 from infra.formats.segmentation import mask_in
 from infra.images import Codec, decode
-from longtail.boxes import BoxXyxy, xywh_to_xyxy
+from longtail.boxes import UNCUT, BoxXyxy, Sides, on_border, xywh_to_xyxy
 from longtail.datasets import ClassMap
 from longtail.samples import Annotation, Sample, Task
 from trainers.cutout import estimated_outline
@@ -22,7 +22,6 @@ from trainers.weights import served
 from trainers.windows import Instance, box_pixels
 
 CACHED_BYTES = 256 << 20
-BORDER_PX = 1.5
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,16 @@ class ObjectRef:
         return boxed([a for i, a in enumerate(self.sample.annotations) if i != self.position])
 
     @property
-    def cut_off(self) -> bool:
-        """Whether the image's border cuts through it, as far as its box tells: laid elsewhere it would end in a straight edge."""
+    def cut(self) -> Sides:
+        """The borders of the image that cut through it, as far as its box tells."""
         if self.sample.annotations[self.position].bbox_xywh is None:
-            return False
-        x0, y0, x1, y1 = self.box_xyxy
-        return min(x0, y0, self.sample.width - x1, self.sample.height - y1) < BORDER_PX
+            return UNCUT
+        return on_border(self.box_xyxy, self.sample.width, self.sample.height)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether any border does: laid away from it, it would end in a straight edge."""
+        return any(self.cut)
 
 
 def boxed(annotations: Sequence[Annotation]) -> list[tuple[BoxXyxy, int]]:

@@ -17,6 +17,8 @@ from trainers.quality.coverage import distances
 DERIVED_BELOW = 0.5
 """Below this novelty a sample derives from its exemplar by design; that exemplar is not counted as a copy."""
 MIN_AGREEMENT = 0.35
+"""A label is doubted below this where another class, or bare ground, is likelier. A classifier that has seen ten objects a class is sure of nothing,
+and says so of real objects as well: there the likeliest class counts."""
 TWIN_DISTANCE = 0.06
 
 
@@ -85,7 +87,7 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
         twins = [j for j in range(i) if among[i, j] < TWIN_DISTANCE and verdicts[j].accepted]
         checks: list[tuple[bool, Rejection]] = [
             (candidate.change < MIN_CHANGE or candidate.overlap < OVERLAP_IOU, "no_change"),
-            (agreed < MIN_AGREEMENT, "label"),
+            (agreed < MIN_AGREEMENT and agreed < agreement[i].max(), "label"),
             (compared > 0 and distance < bank.copy_distance(candidate.label), "copy"),
             (bool(twins), "near_duplicate"),
             (candidate.seam > bank.seam_limit(candidate.label), "seam"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from longtail.boxes import BoxXyxy, area, check_inside, dilate, intersection, xywh_to_xyxy
+from longtail.boxes import UNCUT, BoxXyxy, Sides, area, check_inside, dilate, intersection, mirrored, xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
 from longtail.placement import MOST_HIDDEN, place, usually_hidden
@@ -45,62 +45,135 @@ def plan(
     Raises InvalidRequest for an unknown class, a box outside its image, or where no free place was found, and
     TooFewInstances where the class has too few real instances for the novelty.
     """
-    name, mode = str(request["class_name"]), request["mode"]
-    instances = list(view.objects("train", classes=[name]))
-    novelty = check_novelty(class_name=name, instances=len(instances), novelty=request.get("novelty"), mode=mode)
-    boxes, policy = request.get("boxes") or [], request.get("augment")
-    if policy:
-        check_policy(policy)
+    if request.get("augment"):
+        check_policy(request["augment"])
     end = asked_for(request) if count is None else start + count
-    used_model = Model() if mode == "copy_paste" else model
-    if mode == "enlarge":
-        return enlargements(instances, request, key=key, model=model, start=start, end=end)
-    places = mode != "synthesis" and not boxes
-    hidden = usually_hidden([(o.box_xyxy, o.beside) for o in instances[:: max(1, len(instances) // LOOKED_AT)]]) if places else {}
-    instances = to_lay_elsewhere(instances)
+    planner = Planner.of(view, request, model)
+    if planner.mode == "enlarge":
+        return enlargements(planner.instances, request, key=key, model=model, start=start, end=end)
+    if request.get("interpolate"):
+        return along_the_way(planner.first(request, seed_at(request, key, start), start), key, end)
+    return [(derive_id("syn", key, position), planner.image(request, seed_at(request, key, position), position)) for position in range(start, end)]
 
-    def painted(seed: int, asked: Mapping[str, Any] | None, beneath: Provenance | None) -> Provenance | None:
+
+def seed_at(request: Mapping[str, Any], key: str, position: int) -> int:
+    """The seed of the image at that position of a request."""
+    return derive_seed(key if request.get("seed") is None else request["seed"], str(request["class_name"]), position)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What all images of a request have in common: the class's real instances, and how much of others new objects may hide, by category."""
+
+    view: DatasetView
+    mode: Mode
+    class_name: str
+    novelty: float
+    model: Model
+    truncation: float | None
+    instances: list[ObjectRef]
+    hidden: Mapping[int, float]
+
+    @classmethod
+    def of(cls, view: DatasetView, request: Mapping[str, Any], model: Model) -> Planner:
+        name, mode = str(request["class_name"]), request["mode"]
+        instances = list(view.objects("train", classes=[name]))
+        novelty = check_novelty(class_name=name, instances=len(instances), novelty=request.get("novelty"), mode=mode)
+        looked_at = instances[:: max(1, len(instances) // LOOKED_AT)] if mode in ("inpaint", "copy_paste") and not request.get("boxes") else []
+        hidden = usually_hidden([(o.box_xyxy, o.beside) for o in looked_at])
+        return cls(view, mode, name, novelty, Model() if mode == "copy_paste" else model, request.get("truncation"), instances, hidden)
+
+    def image(self, request: Mapping[str, Any], seed: int, position: int) -> Provenance:
+        """The record of one image with its objects: those after the first where there is room for them."""
+        record, policy = self.first(request, seed, position), request.get("augment")
+        for nth in range(1, objects_in(request, position)):
+            record = self.object(derive_seed(seed, "over", nth), None, record) or record
+        return replace(record, augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None)
+
+    def first(self, request: Mapping[str, Any], seed: int, position: int) -> Provenance:
+        """The record of an image's first object. Raises InvalidRequest where there is no place for it."""
+        boxes = request.get("boxes")
+        record = self.object(seed, boxes[position] if boxes else None, None)
+        if record is None:
+            raise InvalidRequest(
+                f"no free place for any of {min(EXEMPLARS, len(self.instances)) + 1} instances was found in {TRIES} training images each; "
+                "give boxes of your own, or add training images with more free ground"
+            )
+        return record
+
+    def object(self, seed: int, asked: Mapping[str, Any] | None, beneath: Provenance | None) -> Provenance | None:
         """The record of one object; None where no place is found for it."""
         rng = np.random.default_rng(seed)
-        found = choose(view, mode, asked, instances, rng, hidden=hidden, beneath=beneath)
+        found = self.choose(asked, rng, beneath=beneath)
         if found is None:
             return None
         chosen, background, box = found
-        exemplar = None if novelty >= 1 else chosen
-        second = another(chosen, instances, rng) if MIXED_FROM <= novelty < 1 and mode != "copy_paste" else None
+        exemplar = None if self.novelty >= 1 else chosen
+        mixes = MIXED_FROM <= self.novelty < 1 and self.mode != "copy_paste" and not chosen.cut_off
+        second = another(chosen, to_lay_elsewhere(self.instances), rng) if mixes else None
         return Provenance(
-            mode=mode,
-            class_name=name,
+            mode=self.mode,
+            class_name=self.class_name,
             seed=seed,
-            novelty=novelty,
-            model=used_model.name,
-            model_version=used_model.version,
-            model_uri=used_model.uri,
+            novelty=self.novelty,
+            model=self.model.name,
+            model_version=self.model.version,
+            model_uri=self.model.uri,
             background=refer(background) if background else None,
             exemplar=refer_to_object(exemplar) if exemplar else None,
             mixed=refer_to_object(second) if second else None,
-            outline=refer_to_object(chosen) if exemplar is None and view.instance(chosen).outline is not None else None,
+            outline=refer_to_object(chosen) if exemplar is None and self.view.instance(chosen).outline is not None else None,
             box_xyxy=box,
-            truncation=request.get("truncation"),
+            truncation=self.truncation,
             beneath=beneath,
         )
 
-    orders: list[tuple[str, Provenance]] = []
-    for position in range(start, end):
-        seed = derive_seed(key if request.get("seed") is None else request["seed"], name, position)
-        record = painted(seed, boxes[position] if boxes else None, None)
-        if record is None:
-            raise InvalidRequest(
-                f"no free place for any of {min(EXEMPLARS, len(instances)) + 1} instances was found in {TRIES} training images each; "
-                "give boxes of your own, or add training images with more free ground"
-            )
-        if request.get("interpolate"):
-            return along_the_way(record, key, end)
-        for nth in range(1, objects_in(request, position)):
-            record = painted(derive_seed(seed, "over", nth), None, record) or record
-        augment = {"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None
-        orders.append((derive_id("syn", key, position), replace(record, augment=augment)))
-    return orders
+    def choose(
+        self, asked: Mapping[str, Any] | None, rng: np.random.Generator, *, beneath: Provenance | None
+    ) -> tuple[ObjectRef, Sample | None, BoxXyxy] | None:
+        """(exemplar, background, box): instances that fit nowhere give way to others, the smallest last of all.
+
+        What a border cuts off is laid against the same border, or that across from it; where the place is the caller's, and where an image would
+        get no object otherwise, in any place.
+        """
+        if asked is not None or self.mode == "synthesis":
+            among = to_lay_elsewhere(self.instances)
+            chosen = among[int(rng.permutation(len(among))[0])]
+            if asked is None or self.mode == "synthesis":
+                return chosen, None, synthesis_box(chosen)
+            return chosen, *asked_place(self.view, asked)
+        for i in rng.permutation(len(self.instances))[:EXEMPLARS]:
+            chosen = self.instances[i]
+            found = self.where(chosen, chosen.cut, rng, beneath=beneath)
+            if found is not None:
+                return chosen, *found
+        smallest = min(to_lay_elsewhere(self.instances), key=lambda o: area(o.box_xyxy))
+        if smallest.cut_off and beneath is not None:
+            return None
+        found = self.where(smallest, UNCUT, rng, beneath=beneath)
+        return None if found is None else (smallest, *found)
+
+    def where(self, chosen: ObjectRef, cut: Sides, rng: np.random.Generator, *, beneath: Provenance | None) -> tuple[Sample, BoxXyxy] | None:
+        """(background, box): one sized like the chosen instance in an emptier part of a training image, or of that which lies beneath.
+
+        It hides at most the share `hidden` of any annotated object's box, together with what was added before, and nothing of that. It lies
+        against the borders of `cut`, mirrored half of the time, and against no others.
+        """
+        grounds = [self.view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else self.view.real("train")
+        added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
+        width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
+        for i in rng.permutation(len(grounds))[:TRIES]:
+            background = grounds[i]
+            factor = float(rng.uniform(0.9, 1.1))
+            against = mirrored(cut) if any(cut) and rng.random() < 0.5 else cut
+            occupied = boxed(background.annotations)
+            gone = [sum(intersection(b, a) for a in added) / max(1e-9, area(b)) for b, _ in occupied]
+            may = [*(max(0.0, self.hidden.get(category, 0.0) - g) for (_, category), g in zip(occupied, gone, strict=True)), *(0.0 for _ in added)]
+            pixels = self.view.pixels(background)[0]
+            box = place((width * factor, height * factor), [*(b for b, _ in occupied), *added], pixels, rng, hidden=may, against=against)
+            if box is not None:
+                return background, box
+        return None
 
 
 def objects_in(request: Mapping[str, Any], position: int) -> int:
@@ -154,46 +227,6 @@ def another(chosen: ObjectRef, instances: list[ObjectRef], rng: np.random.Genera
     """Half of the time another instance of the class, which parts are taken from."""
     others = [o for o in instances if o.key != chosen.key]
     return others[int(rng.integers(len(others)))] if others and rng.random() < MIXED_SHARE else None
-
-
-def choose(
-    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, instances: list[ObjectRef], rng: np.random.Generator, *, hidden: Mapping[int, float],
-    beneath: Provenance | None,
-) -> tuple[ObjectRef, Sample | None, BoxXyxy] | None:  # fmt: skip
-    """(exemplar, background, box): instances that fit nowhere give way to others, the smallest last of all."""
-    order = [instances[i] for i in rng.permutation(len(instances))[:EXEMPLARS]]
-    for chosen in [*order, min(instances, key=lambda o: area(o.box_xyxy))]:
-        found = where(view, mode, asked, chosen, rng, hidden=hidden, beneath=beneath)
-        if found is not None:
-            return chosen, *found
-    return None
-
-
-def where(
-    view: DatasetView, mode: Mode, asked: Mapping[str, Any] | None, chosen: ObjectRef, rng: np.random.Generator, *, hidden: Mapping[int, float],
-    beneath: Provenance | None,
-) -> tuple[Sample | None, BoxXyxy] | None:  # fmt: skip
-    """(background, box): the caller's, or one sized like the chosen instance in an emptier part of a training image, or of that which lies beneath.
-
-    It hides at most the share `hidden` of any annotated object's box, by that object's category, together with what was added before, and nothing of that.
-    """
-    if mode == "synthesis":
-        return None, synthesis_box(chosen)
-    if asked is not None:
-        return asked_place(view, asked)
-    grounds = [view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else view.real("train")
-    added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
-    width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
-    for i in rng.permutation(len(grounds))[:TRIES]:
-        background = grounds[i]
-        factor = float(rng.uniform(0.9, 1.1))
-        occupied = boxed(background.annotations)
-        gone = [sum(intersection(b, a) for a in added) / max(1e-9, area(b)) for b, _ in occupied]
-        may = [*(max(0.0, hidden.get(category, 0.0) - g) for (_, category), g in zip(occupied, gone, strict=True)), *(0.0 for _ in added)]
-        box = place((width * factor, height * factor), [*(b for b, _ in occupied), *added], view.pixels(background)[0], rng, hidden=may)
-        if box is not None:
-            return background, box
-    return None
 
 
 def synthesis_box(chosen: ObjectRef) -> BoxXyxy:

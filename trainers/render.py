@@ -7,7 +7,7 @@ Shape legend: S window side, R network resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from longtail.boxes import BoxXyxy
+from longtail.boxes import BoxXyxy, mirrored, on_border
 from longtail.errors import InvalidRequest
 from longtail.samples import Mode
 from trainers.compose import (
@@ -241,6 +241,9 @@ def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int
     """The order's exemplar, or parts of two, in its box; not valid anywhere where the sample is wholly invented."""
     bend = 0.0 if order.mode == "copy_paste" else bend_at(order.novelty)
     warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend, mirrored=not whole) for _ in range(2)]
+    held = held_by_borders(order)
+    if held is not None:
+        warps = [held, held]
     noise, join = torch.rand(1, 1, 8, 8, generator=random), torch.rand(1, 1, 3, 3, generator=random)
     if order.exemplar is None:
         return Laid(torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side), None)
@@ -252,6 +255,19 @@ def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int
     if order.mode == "copy_paste":
         return Laid(laid, torch.ones(1, 1, side, side), outline)
     return Laid(*degrade(laid, torch.tensor([order.novelty]), noise), outline)
+
+
+def held_by_borders(order: Order) -> Warp | None:
+    """How an exemplar is laid that a border cuts off, against the same border of another image: straight, or in a mirror; None for others."""
+    if order.background is None or order.exemplar is None:
+        return None
+    own, there = (on_border(b, i.shape[1], i.shape[0]) for b, i in ((order.exemplar.box_xyxy, order.exemplar.image), (order.box_xyxy, order.background)))
+    straight = Warp.identity(1)
+    if not any(own):
+        return None
+    if all(t for o, t in zip(own, there, strict=True) if o):
+        return straight
+    return replace(straight, flip=torch.ones(1)) if all(t for o, t in zip(mirrored(own), there, strict=True) if o) else None
 
 
 def lay(instance: Instance, box: Tensor, warp: Warp, fill: Tensor, whole: bool, side: int) -> tuple[Tensor, Tensor | None]:

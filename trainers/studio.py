@@ -29,20 +29,20 @@ PLACED = ("segmentation", "area", "yolo", "voc")
 
 @dataclass(frozen=True)
 class Made:
-    """A finished sample: its pixels, its file, and what the renderer measured."""
+    """A finished sample: its objects as the renderer left them, the last one's pixels being the image's; its labels, its file."""
 
-    rendered: Rendered
+    objects: tuple[Rendered, ...]
     labels: tuple[Annotation, ...]
     """Every object that is seen in it: the background's own, then those that were made."""
     data: bytes
     suffix: str
     content_type: str
-    beneath: tuple[Rendered, ...] = ()
-    """What was measured of the objects that were added before the last one, in their order."""
 
     @property
-    def objects(self) -> tuple[Rendered, ...]:
-        return *self.beneath, self.rendered
+    def size_wh(self) -> tuple[int, int]:
+        """Of the image, in pixels."""
+        height, width = self.objects[-1].pixels.shape[:2]
+        return width, height
 
 
 def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
@@ -53,7 +53,7 @@ def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
         objects, labels = varied(objects, labels, record.augment)
     data = encode(objects[-1].pixels, codec, provenance=record, sample_id=sample_id)
     kind = stored_format(codec)
-    return Made(objects[-1], labels, data, SUFFIXES[kind], CONTENT_TYPES[kind], tuple(objects[:-1]))
+    return Made(tuple(objects), labels, data, SUFFIXES[kind], CONTENT_TYPES[kind])
 
 
 def labels_of(view: DatasetView, record: Provenance, outlines: Sequence[NDArray[np.bool_] | None]) -> tuple[Annotation, ...]:

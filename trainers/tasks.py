@@ -130,7 +130,7 @@ def stored(catalogue: Catalogue, view: DatasetView, orders: list[tuple[str, Prov
 
 def told(sample_id: str, record: Provenance, sample: Made) -> dict[str, Any]:
     """What is known of a finished sample, as plain JSON."""
-    height, width = sample.rendered.pixels.shape[:2]
+    width, height = sample.size_wh
     return {
         "id": sample_id, "record": record.to_json(), "size_bytes": len(sample.data), "width": width, "height": height,
         "annotations": [a.to_json() for a in sample.labels],

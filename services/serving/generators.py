@@ -40,12 +40,12 @@ class GeneratorServer:
         found = []
         for sample_id, record in plan(view, request, key=key, model=Model(**model)):
             made = make(view, sample_id, record)
-            height, width = made.rendered.pixels.shape[:2]
+            width, height = made.size_wh
             found.append(
                 {
                     "id": sample_id,
                     "class_name": record.class_name,
-                    "box_xyxy": list(made.rendered.box_xyxy),
+                    "box_xyxy": list(made.objects[-1].box_xyxy),
                     "boxes_xyxy": [list(o.box_xyxy) for o in made.objects],
                     "width": width,
                     "height": height,

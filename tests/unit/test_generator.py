@@ -20,7 +20,7 @@ from trainers.architectures import build_generator
 from trainers.bank import PER_CLASS, Bank, build_bank, crop
 from trainers.compose import Warp, composite, degrade, ground_color, mask_map, mix, warp_exemplar
 from trainers.dataset import ObjectRef, to_lay_elsewhere
-from trainers.filters import Candidate, judge_batch
+from trainers.filters import MIN_AGREEMENT, Candidate, judge_batch
 from trainers.finetune import halve
 from trainers.loop import apply_remedy, train
 from trainers.quality.consistency import cross_fitted_agreement
@@ -442,6 +442,20 @@ def test_a_mirrored_training_object_is_a_copy():
     verdicts = dict(zip(shown, judge_batch(bank, candidates), strict=True))
     assert {what for what, v in verdicts.items() if "copy" in v.reasons} == {"mirrored", "cropped"}
     assert verdicts["mirrored"].nearest == verdicts["cropped"].nearest == "s#3"
+
+
+def test_a_label_is_doubted_where_another_class_is_likelier_not_where_nothing_is_sure():
+    """Of six classes with two near-alike objects each no classifier is sure: what looks like its own class may stay, what looks like another may not."""
+    rng = np.random.default_rng(0)
+    vectors = (np.eye(6).repeat(2, 0) + rng.normal(0, 0.5, (12, 6))).astype(np.float32)
+    bank = Bank(vectors, tuple(f"{k}#0" for k in range(12)), np.arange(6).repeat(2), np.ones(12, dtype=bool), 6)
+    record = Provenance(
+        mode="inpaint", class_name="c", seed=1, novelty=0.4, model=None, model_version=None, model_uri=None, background=None, exemplar=None,
+        box_xyxy=(0.0, 0.0, 1.0, 1.0),
+    )  # fmt: skip
+    own, other = judge_batch(bank, [Candidate(record, label, 0.3 * np.eye(6, dtype=np.float32)[2], change=50.0, overlap=1.0) for label in (2, 3)])
+    assert own.figures["agreement"] < MIN_AGREEMENT and "label" not in own.reasons
+    assert "label" in other.reasons
 
 
 def test_neither_instance_that_a_sample_is_mixed_from_counts_as_copied():

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from longtail.boxes import intersection
+from longtail.boxes import UNCUT, intersection
 from longtail.samples import Annotation, Provenance, Sample
 from trainers.filters import Verdict, together
-from trainers.planning import where
+from trainers.planning import Model, Planner
 
 
 def record_of(seed, *, beneath=None, augment=None):
@@ -46,8 +46,8 @@ def test_several_new_objects_together_hide_no_more_of_a_real_one_than_one_may(se
     image = np.zeros((200, 200, 3), dtype=np.uint8)
     view = SimpleNamespace(by_id={"ground": real}, real=lambda split: [real], pixels=lambda sample: (image, None))
     beneath = replace(record_of(1), box_xyxy=(20.0, 20.0, 180.0, 52.0))
-    chosen = SimpleNamespace(box_xyxy=(0.0, 0.0, 40.0, 40.0))
-    found = where(view, "inpaint", None, chosen, np.random.default_rng(seed), hidden={1: 0.25}, beneath=beneath)
+    planner = Planner(view, "inpaint", "c", 0.25, Model(), None, [], {1: 0.25})
+    found = planner.where(SimpleNamespace(box_xyxy=(0.0, 0.0, 40.0, 40.0)), UNCUT, np.random.default_rng(seed), beneath=beneath)
     assert found is not None
     box = found[1]
     assert intersection(box, beneath.box_xyxy) == 0

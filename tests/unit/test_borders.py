@@ -1,0 +1,127 @@
+"""Objects that the image's border cuts off: laid against the same border elsewhere, or that across from it in a mirror, in the light that is there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtail.boxes import UNCUT, intersection, mirrored, on_border
+from longtail.placement import MOST_STRETCHED, place
+from longtail.samples import Annotation, Sample
+from trainers.compose import match_context
+from trainers.cutout import estimated_outline
+from trainers.dataset import ObjectRef
+from trainers.planning import Model, Planner
+from trainers.render import Order, render
+from trainers.windows import Instance
+
+GROUND = np.full((100, 140, 3), 120, dtype=np.uint8)
+ONE_OR_TWO = [(True, False, False, False), (False, True, False, False), (False, False, True, True), (True, True, False, False)]
+
+
+@given(st.integers(0, 10_000), st.sampled_from(ONE_OR_TWO))
+def test_a_box_against_a_border_lies_on_it_and_clear(seed, against):
+    rng = np.random.default_rng(seed)
+    occupied = [(0.0, 30.0, 20.0, 50.0), (60.0, 80.0, 80.0, 100.0)]
+    box = place((24, 16), occupied, GROUND, rng, against=against)
+    assert box is not None
+    assert (box[0] == 0, box[1] == 0, box[2] == 140, box[3] == 100) == against
+    assert (box[2] - box[0], box[3] - box[1]) == (24, 16)
+    assert all(intersection(box, other) == 0 for other in occupied)
+
+
+def test_what_spans_an_image_spans_another_of_nearly_its_width_alone():
+    across, rng = (True, False, True, False), np.random.default_rng(0)
+    for width in (140 / MOST_STRETCHED + 1, 140, 140 * MOST_STRETCHED - 1):
+        x0, _, x1, _ = place((width, 20), [], GROUND, rng, against=across)
+        assert (x0, x1) == (0, 140)
+    assert place((140 / MOST_STRETCHED - 2, 20), [], GROUND, rng, against=across) is None
+    assert place((140 * MOST_STRETCHED + 2, 20), [], GROUND, rng, against=across) is None
+
+
+def half_disc(*, shade=60, ground=180):
+    """The right half of a disc of 20 px at the left border, and what it covers of its box."""
+    y, x = np.mgrid[:100, :140]
+    inside = x**2 + (y - 50) ** 2 < 20**2
+    return np.where(inside[..., None], shade, ground).repeat(3, 2).astype(np.uint8), inside[30:70, :20]
+
+
+def pasted(box, ground):
+    pixels, outline = half_disc()
+    instance = Instance(pixels, (0.0, 30.0, 20.0, 70.0), 0, outline=outline)
+    return render(None, Order("copy_paste", 0, 3, 0.0, box, ground, instance)).pixels
+
+
+@pytest.mark.parametrize(("box", "columns"), [((0.0, 20.0, 20.0, 60.0), slice(0, 20)), ((120.0, 20.0, 140.0, 60.0), slice(139, 119, -1))], ids=["same", "mirror"])
+def test_half_an_object_is_laid_against_the_border_as_it_lay(box, columns):
+    found = pasted(box, np.full_like(GROUND, 180))[20:60, columns, 0] < 120
+    _, outline = half_disc()
+    assert (found & outline).sum() / (found | outline).sum() > 0.9
+    assert found[20, 0] and not found[0, 19]
+
+
+def test_an_exemplar_is_seen_in_the_light_that_is_there():
+    """A third as bright as its ground in the light it came from; so it is in the dark, where a difference would have made it black."""
+    pixels = pasted((0.0, 20.0, 20.0, 60.0), np.full_like(GROUND, 60))
+    assert abs(int(pixels[40, 4, 0]) - 20) <= 3
+    left_alone = match_context(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8) + 0.5, torch.tensor([[0.3, 0.3, 0.7, 0.7]]), torch.ones(1, 3, 1, 1), torch.zeros(1))
+    assert torch.equal(left_alone, torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("middle", [0, 8, -6], ids=["half", "most", "less"])
+def test_the_outline_of_what_a_border_cuts_reaches_the_border(middle):
+    y, x = np.mgrid[:140, :140]
+    inside = (x - middle) ** 2 + (y - 70) ** 2 < 30**2
+    pixels = (200 - 110 * inside[..., None] + np.random.default_rng(1).normal(0, 5, (140, 140, 3))).clip(0, 255).astype(np.uint8)
+    rows = np.flatnonzero(inside.any(1))
+    right = middle + 30
+    found = estimated_outline(pixels, (0.0, float(rows[0]), float(right), float(rows[-1] + 1)))
+    truth = inside[rows[0] : rows[-1] + 1, :right]
+    assert (found & truth).sum() / (found | truth).sum() > 0.9
+
+
+def planner_of(*boxes):
+    """Of a class whose objects lie in a first image; a second one is free."""
+    shown = tuple(Annotation(category_id=1, bbox_xywh=(x0, y0, x1 - x0, y1 - y0)) for x0, y0, x1, y1 in boxes)
+    samples = [
+        Sample(id=name, path=name, uri=name, etag=name, size_bytes=0, width=140, height=100, split="train", annotations=a)
+        for name, a in (("shown", shown), ("free", ()))
+    ]
+    objects = [ObjectRef(samples[0], i, box, 0) for i, box in enumerate(boxes)]
+    view = SimpleNamespace(
+        by_id={s.id: s for s in samples}, real=lambda split: samples, pixels=lambda sample: (GROUND, None), objects=lambda split, classes: objects,
+        instance=lambda o: Instance(GROUND, o.box_xyxy, 0),
+    )  # fmt: skip
+    return Planner.of(view, {"class_name": "c", "mode": "copy_paste"}, Model())
+
+
+def test_planned_boxes_lie_against_the_borders_that_cut_their_exemplars_and_no_others():
+    planner = planner_of((40.0, 40.0, 60.0, 60.0), (0.0, 70.0, 18.0, 90.0))
+    sides = {0: set(), 1: set()}
+    for seed in range(60):
+        record = planner.object(seed, None, None)
+        assert record is not None
+        x0, y0, x1, y1 = record.box_xyxy
+        sides[record.exemplar["position"]].add((x0 == 0, y0 == 0, x1 == 140, y1 == 100))
+    assert sides == {0: {UNCUT}, 1: {(True, False, False, False), (False, False, True, False)}}
+
+
+def test_what_only_a_border_holds_is_laid_free_where_an_image_would_get_nothing_otherwise():
+    """The one object of a class spans an image four times as wide as those that there are."""
+    wide = planner_of((0.0, 40.0, 140.0, 60.0))
+    free = [s for s in wide.view.real("train") if s.id == "free"]
+    narrow = [Sample(id="free", path="f", uri="f", etag="f", size_bytes=0, width=35, height=100, split="train", annotations=()) for _ in free]
+    wide.view.by_id["free"], wide.view.real, wide.view.pixels = narrow[0], lambda split: narrow, lambda sample: (GROUND[:, :35], None)
+    first = wide.object(1, None, None)
+    assert first is not None and first.background["sample"] == "free"
+    assert wide.object(2, None, first) is None
+
+
+def test_sides_in_a_mirror():
+    assert on_border((0.0, 5.0, 10.0, 100.0), 140, 100) == (True, False, False, True)
+    assert mirrored((True, False, False, True)) == (False, False, True, True)
