@@ -61,6 +61,14 @@ def on_border(box_xyxy: BoxXyxy, width: float, height: float) -> Sides:
     return x0 < BORDER_PX, y0 < BORDER_PX, width - x1 < BORDER_PX, height - y1 < BORDER_PX
 
 
+def beyond_borders(box_xyxy: BoxXyxy, width: float, height: float) -> BoxXyxy:
+    """The box, half as long again on each side on which it lies on the border of its image."""
+    left, top, right, bottom = on_border(box_xyxy, width, height)
+    x0, y0, x1, y1 = box_xyxy
+    more_x, more_y = (x1 - x0) / 2, (y1 - y0) / 2
+    return x0 - left * more_x, y0 - top * more_y, x1 + right * more_x, y1 + bottom * more_y
+
+
 def mirrored(sides: Sides) -> Sides:
     """The same sides of the image seen in a mirror."""
     left, top, right, bottom = sides

@@ -30,8 +30,8 @@ MOST_BEND = 0.16
 BENT_FROM = 0.3
 MIX_SHARPNESS = 16.0
 FADE = 0.6
-MOST_GAIN, DARKEST = 4.0, 0.05
-"""Light differs by no more than this between two grounds; a ground darker than this, of 2, says little of its light."""
+MOST_GAIN = 4.0
+"""Contrast against the ground is raised by no more than this where light differs: beyond it there is noise alone."""
 CUT_FROM = 0.4
 """Below this novelty the exemplar is blurred but never cut away."""
 
@@ -207,17 +207,19 @@ def fill_color(image_B3HW: Tensor, box_B4: Tensor, whole_B111: Tensor) -> Tensor
 def match_context(
     exemplar_B3HW: Tensor, window_B3RR: Tensor, window_box_B4: Tensor, target_fill_B311: Tensor, strength_B: Tensor
 ) -> Tensor:
-    """The exemplar in the target's light, in [-1, 1]: each channel scaled as its own ground's colour is to the target's.
+    """The exemplar in the target's light, in [-1, 1]: its own ground's colour becomes the target's, black stays black and white stays white.
 
-    What light adds it adds to object and ground in proportion (von Kries' rule); a difference would make what is dark on a bright
-    ground black on a dark one. `window_B3RR` is where the exemplar comes from; its ground is a ring just outside its box. Strength 0 leaves
-    it alone.
+    Between these each channel is scaled: what is half as bright as its ground stays so (von Kries' rule), where a difference would make
+    what is dark on a bright ground black on a dark one; what is brighter keeps its texture. `window_B3RR` is where the exemplar comes from;
+    its ground is a ring just outside its box. Left alone where strength is 0, and where either ground is not seen.
     """
     own_B311 = ground_color(window_B3RR, window_box_B4, inner=1.0, outer=1.3)
-    known = (own_B311 != 0).float()  # an object that fills its window shows no ground to match
-    gain = ((target_fill_B311 + 1 + DARKEST) / (own_B311 + 1 + DARKEST)).clamp(1 / MOST_GAIN, MOST_GAIN)
-    gain = 1 + strength_B[:, None, None, None] * known * (gain - 1)
-    return ((exemplar_B3HW + 1) * gain - 1).clamp(-1, 1)
+    known = ((own_B311 != 0) & (target_fill_B311 != 0)).float()  # an object that fills its window shows no ground
+    darker = ((target_fill_B311 + 1) / (own_B311 + 1).clamp_min(1e-3)).clamp(max=MOST_GAIN)
+    brighter = ((1 - target_fill_B311) / (1 - own_B311).clamp_min(1e-3)).clamp(max=MOST_GAIN)
+    away = exemplar_B3HW - own_B311
+    relit = target_fill_B311 + away * torch.where(away < 0, darker, brighter)
+    return torch.lerp(exemplar_B3HW, relit, strength_B[:, None, None, None] * known).clamp(-1, 1)
 
 
 def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) -> Tensor:

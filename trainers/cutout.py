@@ -83,14 +83,10 @@ def covered(boxes: Sequence[Sequence[int]], shape: Sequence[int]) -> NDArray[np.
 
 
 def rounded(box: Sequence[int], shape: Sequence[int], cut: Sides = UNCUT) -> NDArray[np.bool_]:
-    """Pixels of the box that lie in its ellipse; of a box that borders cut, in that of an object which goes on beyond them.
-
-    How far is not seen: it is taken to be as long as it is wide, and to have its middle on the border at the furthest.
-    """
+    """Pixels of the box that lie in its ellipse; of a box that borders cut, in that of an object whose middle lies on them."""
     x0, y0, x1, y1 = box
     wide, high = x1 - x0, y1 - y0
-    more_x, more_y = max(0, min(wide, high - wide)), max(0, min(high, wide - high))
-    x0, y0, x1, y1 = x0 - more_x * cut[0], y0 - more_y * cut[1], x1 + more_x * cut[2], y1 + more_y * cut[3]
+    x0, y0, x1, y1 = x0 - wide * cut[0], y0 - high * cut[1], x1 + wide * cut[2], y1 + high * cut[3]
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     across, down = (2 * x - x0 - x1) / ((x1 - x0) * BOX_ROUNDING), (2 * y - y0 - y1) / ((y1 - y0) * BOX_ROUNDING)
     return (across**2 + down**2 < 1) & covered([box], shape)

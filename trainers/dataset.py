@@ -13,7 +13,7 @@ from infra.catalogue import Catalogue
 from infra.database import DATASETS, Row
 from infra.formats.segmentation import mask_in
 from infra.images import Codec, decode
-from longtail.boxes import UNCUT, BoxXyxy, Sides, on_border, xywh_to_xyxy
+from longtail.boxes import UNCUT, BoxXyxy, Sides, area, on_border, xywh_to_xyxy, xyxy_to_xywh
 from longtail.datasets import ClassMap
 from longtail.samples import Annotation, Sample, Task
 from trainers.cutout import estimated_outline
@@ -22,6 +22,8 @@ from trainers.weights import served
 from trainers.windows import Instance, box_pixels
 
 CACHED_BYTES = 256 << 20
+LEAST_CUT_PX, MOST_CUT = 4, 0.5
+"""What a border cuts off is laid against others if it is no narrower than this, and no larger than this share of its image."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,21 @@ def outline_of(found: ObjectRef) -> NDArray[np.bool_] | None:
     left, top, right, bottom = box_pixels(found.box_xyxy)
     seen = mask[top:bottom, left:right].copy()
     return seen if seen.any() else None
+
+
+def to_lay_on_borders(found: Sequence[ObjectRef]) -> list[ObjectRef]:
+    """Those that may be laid into other images, there where a border cuts them off if one does; all of them where none may.
+
+    Of what is cut off no slivers, and nothing that fills its image: it would take the place of another.
+    """
+    seen = [o for o in found if not o.cut_off or worth_laying(o)]
+    return seen or list(found)
+
+
+def worth_laying(found: ObjectRef) -> bool:
+    """Whether enough of it is seen, and of its image beside it."""
+    sides, whole = xyxy_to_xywh(found.box_xyxy)[2:], found.sample.width * found.sample.height
+    return min(sides) >= LEAST_CUT_PX and area(found.box_xyxy) <= MOST_CUT * whole
 
 
 def to_lay_elsewhere(found: Sequence[ObjectRef]) -> list[ObjectRef]:

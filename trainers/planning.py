@@ -16,7 +16,7 @@ from longtail.samples import Mode, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed
 from trainers.classical import check_policy
 from trainers.compose import MASK_DILATION
-from trainers.dataset import DatasetView, ObjectRef, boxed, to_lay_elsewhere
+from trainers.dataset import DatasetView, ObjectRef, boxed, to_lay_elsewhere, to_lay_on_borders
 from trainers.render import SYNTHESIS_MARGIN
 from trainers.upscale import FACTORS
 
@@ -81,6 +81,7 @@ class Planner:
         novelty = check_novelty(class_name=name, instances=len(instances), novelty=request.get("novelty"), mode=mode)
         looked_at = instances[:: max(1, len(instances) // LOOKED_AT)] if mode in ("inpaint", "copy_paste") and not request.get("boxes") else []
         hidden = usually_hidden([(o.box_xyxy, o.beside) for o in looked_at])
+        instances = instances if mode == "enlarge" else to_lay_on_borders(instances)
         return cls(view, mode, name, novelty, Model() if mode == "copy_paste" else model, request.get("truncation"), instances, hidden)
 
     def image(self, request: Mapping[str, Any], seed: int, position: int) -> Provenance:

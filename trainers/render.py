@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from longtail.boxes import BoxXyxy, mirrored, on_border
+from longtail.boxes import BoxXyxy, beyond_borders, mirrored, on_border
 from longtail.errors import InvalidRequest
 from longtail.samples import Mode
 from trainers.compose import (
@@ -120,7 +120,8 @@ def render(painter: Painter | None, order: Order) -> Rendered:
     left, top, side = window_around(order.box_xyxy, width, height, margin=SERVED_MARGIN)
     window = to_float(cut(order.background, left, top, side))
     box = fractions(order.box_xyxy, left, top, side)
-    finished, soft, outline = paint(painter, order, window, box, mask_map(box, side, side), random)
+    hole = fractions(beyond_borders(order.box_xyxy, width, height), left, top, side)
+    finished, soft, outline = paint(painter, order, window, box, hole, random)
     pixels = order.background.copy()
     opacity = soft[0, 0].cpu().numpy()
     paste(pixels, to_uint8(finished[0]), opacity > 0, left, top)
@@ -163,7 +164,7 @@ def masked(background: Pixels, box_xyxy: BoxXyxy) -> Pixels:
     """The background with all that the mask of this box lets the generator change painted black."""
     height, width = background.shape[:2]
     left, top, side = window_around(box_xyxy, width, height, margin=SERVED_MARGIN)
-    soft = mask_map(fractions(box_xyxy, left, top, side), side, side)[1]
+    soft = mask_map(fractions(beyond_borders(box_xyxy, width, height), left, top, side), side, side)[1]
     pixels = background.copy()
     paste(pixels, np.zeros((side, side, 3), dtype=np.uint8), soft[0, 0].cpu().numpy() > 0, left, top)
     return pixels
@@ -174,7 +175,7 @@ def synthesise(painter: Painter | None, order: Order, random: torch.Generator) -
     x0, y0, x1, y1 = order.box_xyxy
     side = round(max(x1, y1)) if (x0, y0) == (0, 0) else round(max(x1 - x0, y1 - y0) * SYNTHESIS_MARGIN)
     box = fractions(order.box_xyxy, 0, 0, side)
-    finished, _, outline = paint(painter, order, torch.zeros(1, 3, side, side), box, whole_mask(1, side, side), random)
+    finished, _, outline = paint(painter, order, torch.zeros(1, 3, side, side), box, None, random)
     pixels = to_uint8(finished[0])
     if (x0, y0) == (0, 0) and (round(x1), round(y1)) != (side, side):
         pixels = np.asarray(Image.fromarray(pixels).resize((round(x1), round(y1)), Image.Resampling.BICUBIC))
@@ -183,15 +184,17 @@ def synthesise(painter: Painter | None, order: Order, random: torch.Generator) -
 
 
 def paint(
-    painter: Painter | None, order: Order, window: Tensor, box: Tensor, holes: tuple[Tensor, Tensor], random: torch.Generator
+    painter: Painter | None, order: Order, window: Tensor, box: Tensor, hole: Tensor | None, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """(finished window [1,3,S,S], soft mask of what was changed, outline): exemplar laid, degraded, corrected by the generator's residual.
+
+    The mask lies about the box `hole`, which goes on beyond the image's borders where the label's does not; it is everywhere where that is None.
 
     Where the exemplar is valid the residual is added to it at the window's own size; what is invented comes from the generator's
     own finished window, enlarged.
     """
-    side = window.shape[-1]
-    whole = float(holes[0].min()) > 0
+    side, whole = window.shape[-1], hole is None
+    holes = whole_mask(1, side, side) if hole is None else mask_map(hole, side, side)
     fill = fill_color(window, box, torch.full((1, 1, 1, 1), float(whole)))
     laid = lay_exemplar(order, box, fill, whole, side, random)
     follows = laid.outline is not None and not whole
@@ -202,7 +205,7 @@ def paint(
     generator, upscaler = painter.generator, painter.upscaler
     latent = latent_of(order, generator.config.latent, random)
     size = generator.config.resolution_px
-    small_holes = whole_mask(1, size, size) if whole else mask_map(box, size, size)
+    small_holes = whole_mask(1, size, size) if hole is None else mask_map(hole, size, size)
     label_map = box_map(box, size, size)
     if laid.outline is not None:
         drawn = scale(laid.outline, size).clamp_min(0)
@@ -241,7 +244,7 @@ def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int
     """The order's exemplar, or parts of two, in its box; not valid anywhere where the sample is wholly invented."""
     bend = 0.0 if order.mode == "copy_paste" else bend_at(order.novelty)
     warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend, mirrored=not whole) for _ in range(2)]
-    held = held_by_borders(order)
+    held = held_by_borders(order, warps[0].flip)
     if held is not None:
         warps = [held, held]
     noise, join = torch.rand(1, 1, 8, 8, generator=random), torch.rand(1, 1, 3, 3, generator=random)
@@ -257,17 +260,18 @@ def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int
     return Laid(*degrade(laid, torch.tensor([order.novelty]), noise), outline)
 
 
-def held_by_borders(order: Order) -> Warp | None:
-    """How an exemplar is laid that a border cuts off, against the same border of another image: straight, or in a mirror; None for others."""
+def held_by_borders(order: Order, flip: Tensor) -> Warp | None:
+    """How an exemplar is laid that a border cuts off, against the same border of another image: straight, or in a mirror; None for others.
+
+    Where both fit, `flip` says which.
+    """
     if order.background is None or order.exemplar is None:
         return None
     own, there = (on_border(b, i.shape[1], i.shape[0]) for b, i in ((order.exemplar.box_xyxy, order.exemplar.image), (order.box_xyxy, order.background)))
-    straight = Warp.identity(1)
-    if not any(own):
+    straight, turned = (all(t for s, t in zip(sides, there, strict=True) if s) for sides in (own, mirrored(own)))
+    if not any(own) or not (straight or turned):
         return None
-    if all(t for o, t in zip(own, there, strict=True) if o):
-        return straight
-    return replace(straight, flip=torch.ones(1)) if all(t for o, t in zip(mirrored(own), there, strict=True) if o) else None
+    return replace(Warp.identity(1), flip=flip if straight and turned else torch.full((1,), float(turned)))
 
 
 def lay(instance: Instance, box: Tensor, warp: Warp, fill: Tensor, whole: bool, side: int) -> tuple[Tensor, Tensor | None]:

@@ -18,13 +18,13 @@ LEARNING = (
     "trainers/networks.py", "trainers/state.py", "longtail/recipes.py",
 )  # fmt: skip
 """What a generator is trained by; where objects have boxes, `OUTLINES` too."""
-OUTLINES = ("trainers/cutout.py", "longtail/placement.py")
+OUTLINES = ("trainers/cutout.py", "longtail/placement.py", "longtail/boxes.py")
 MAKING = (
     "trainers/planning.py", "trainers/studio.py", "trainers/render.py", "trainers/compose.py", "trainers/filters.py", "trainers/judging.py",
     "trainers/additions.py", "trainers/cutout.py", "trainers/dataset.py", "trainers/windows.py", "trainers/sampling.py", "trainers/networks.py",
     "trainers/quality/features.py", "trainers/quality/seams.py", "trainers/quality/copying.py", "trainers/quality/coverage.py",
     "trainers/quality/consistency.py", "infra/images.py",
-    "trainers/bank.py", "longtail/placement.py", "longtail/gates.py", "benchmarks/evidence/additions.py",
+    "trainers/bank.py", "longtail/placement.py", "longtail/boxes.py", "longtail/gates.py", "benchmarks/evidence/additions.py",
 )  # fmt: skip
 
 

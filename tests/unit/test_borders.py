@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtail.boxes import UNCUT, intersection, mirrored, on_border
+from longtail.boxes import UNCUT, beyond_borders, intersection, mirrored, on_border
 from longtail.placement import MOST_STRETCHED, place
 from longtail.samples import Annotation, Sample
 from trainers.compose import match_context
@@ -72,20 +72,47 @@ def test_an_exemplar_is_seen_in_the_light_that_is_there():
     """A third as bright as its ground in the light it came from; so it is in the dark, where a difference would have made it black."""
     pixels = pasted((0.0, 20.0, 20.0, 60.0), np.full_like(GROUND, 60))
     assert abs(int(pixels[40, 4, 0]) - 20) <= 3
-    gray = torch.zeros(1, 3, 8, 8)
-    assert torch.equal(match_context(gray, gray + 0.5, torch.tensor([[0.3, 0.3, 0.7, 0.7]]), torch.ones(1, 3, 1, 1), torch.zeros(1)), gray)
+    assert np.abs(pixels[21:59, 0, 0].astype(int) - 20).max() <= 3  # at the border itself, up to its rim
 
 
-@pytest.mark.parametrize("middle", [0, 8, -6], ids=["half", "most", "less"])
-def test_the_outline_of_what_a_border_cuts_reaches_the_border(middle):
+BOX = torch.tensor([[0.3, 0.3, 0.7, 0.7]])
+
+
+def relit(exemplar, own, there, *, strength=1.0, box=BOX):
+    """Values of an exemplar [N] on a ground of its own, seen on another; all in [-1, 1]."""
+    values = torch.tensor(exemplar)[None, None, None].expand(1, 3, 1, -1)
+    found = match_context(values, torch.full((1, 3, 20, 20), own), box, torch.full((1, 3, 1, 1), there), torch.tensor([strength]))
+    return found[0, 0, 0].tolist()
+
+
+LIGHTS = st.integers(-95, 95).filter(bool).map(lambda v: v / 100)
+
+
+@given(LIGHTS, LIGHTS)
+def test_in_another_light_ground_is_ground_and_texture_stays(own, there):
+    values = np.linspace(-1, 1, 21).tolist()
+    found = relit([own, *values], own, there)
+    assert found[0] == pytest.approx(there, abs=1e-5)
+    assert np.all(np.diff(found[1:]) >= 0) and np.diff(found[1:]).min() > 0.001 * min(1 - abs(own), 1 - abs(there))
+
+
+def test_nothing_is_relit_where_either_ground_is_not_seen():
+    assert relit([-0.4, 0.2], 0.5, 0.0) == relit([-0.4, 0.2], 0.5, -0.3, box=torch.tensor([[0.0, 0.0, 1.0, 1.0]])) == pytest.approx([-0.4, 0.2])
+    assert relit([-0.4, 0.2], 0.5, -0.3, strength=0.0) == pytest.approx([-0.4, 0.2])
+
+
+@pytest.mark.parametrize("middle", [(0, 70), (8, 70), (-6, 70), (20, 70), (0, 0), (70, 140)], ids=["half", "most", "less", "nearly_all", "quarter", "below"])
+@pytest.mark.parametrize("long", [1.0, 2.0], ids=["round", "long"])
+def test_the_outline_of_what_a_border_cuts_reaches_the_border(middle, long):
     y, x = np.mgrid[:140, :140]
-    inside = (x - middle) ** 2 + (y - 70) ** 2 < 30**2
+    inside = ((x - middle[0]) / long) ** 2 + (y - middle[1]) ** 2 < 30**2
     pixels = (200 - 110 * inside[..., None] + np.random.default_rng(1).normal(0, 5, (140, 140, 3))).clip(0, 255).astype(np.uint8)
-    rows = np.flatnonzero(inside.any(1))
-    right = middle + 30
-    found = estimated_outline(pixels, (0.0, float(rows[0]), float(right), float(rows[-1] + 1)))
-    truth = inside[rows[0] : rows[-1] + 1, :right]
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    found = estimated_outline(pixels, (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)))
+    truth = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     assert (found & truth).sum() / (found | truth).sum() > 0.9
+    edge = np.s_[:, 0] if columns[0] == 0 else np.s_[-1]
+    assert (found & truth)[edge].sum() >= 0.85 * truth[edge].sum()
 
 
 def planner_of(*boxes):
@@ -125,6 +152,25 @@ def test_what_only_a_border_holds_is_laid_free_where_an_image_would_get_nothing_
     assert wide.object(2, None, first) is None
 
 
+def test_neither_slivers_nor_what_fills_its_image_is_laid_on_borders():
+    planner = planner_of((0.0, 0.0, 140.0, 100.0), (0.0, 10.0, 2.0, 40.0), (0.0, 70.0, 18.0, 90.0))
+    assert [o.position for o in planner.instances] == [2]
+    assert [o.position for o in planner_of((0.0, 0.0, 140.0, 100.0)).instances] == [0]
+
+
 def test_sides_in_a_mirror():
     assert on_border((0.0, 5.0, 10.0, 100.0), 140, 100) == (True, False, False, True)
     assert mirrored((True, False, False, True)) == (False, False, True, True)
+    assert beyond_borders((0.0, 5.0, 10.0, 100.0), 140, 100) == (-5.0, 5.0, 10.0, 147.5)
+    assert beyond_borders((20.0, 5.0, 30.0, 90.0), 140, 100) == (20.0, 5.0, 30.0, 90.0)
+
+
+def test_what_a_bottom_border_cuts_is_laid_as_it_was_and_in_a_mirror():
+    """The left half is dark, the right half is bright."""
+    pixels = np.full((100, 140, 3), 120, dtype=np.uint8)
+    pixels[80:, 60:70], pixels[80:, 70:80] = 60, 180
+    instance = Instance(pixels, (60.0, 80.0, 80.0, 100.0), 0, outline=np.ones((20, 20), dtype=bool))
+    found = [render(None, Order("copy_paste", 0, seed, 0.0, (30.0, 80.0, 50.0, 100.0), GROUND, instance)).pixels for seed in range(12)]
+    darker_left = [bool(p[98, 32, 0] < p[98, 47, 0]) for p in found]
+    assert set(darker_left) == {True, False}
+    assert all(abs(int(p[99, 33, 0]) - int(p[92, 33, 0])) < 8 for p in found)
