@@ -95,7 +95,7 @@ def test_a_part_that_did_best_on_val_is_a_version_of_its_own(stack, cells, whole
 @pytest.mark.long
 def test_a_generator_is_measured_before_it_is_promoted_and_the_gate_of_use_is_kept(stack, cells):
     body = {"version": 1, "why": "measured", "evaluate": {**{k: LITTLE[k] for k in ("steps", "seeds")}, "count": 4}}
-    result = done(stack, stack.client.post(f"/v1/generators/{cells}/champion", body))
+    result = done(stack, stack.client.post(f"/v1/generators/{cells}/champion", body), timeout_s=600)
     assert result["added"] > 0 and result["promoted"]["serving"] == 1 and result["proof"] != "negative"
     gate = next(g for g in stack.client.get(f"/v1/generators/{cells}")["items"][0]["gates"] if g["name"] == "utility")
     assert gate["verdict"] in ("unknown", "passed") and gate["count"] == result["added"]

@@ -43,8 +43,8 @@ def spots(stack):
     return name
 
 
-def done(stack, asked):
-    return stack.client.wait(asked["job"], timeout_s=180)["result"]
+def done(stack, asked, *, timeout_s=180):
+    return stack.client.wait(asked["job"], timeout_s=timeout_s)["result"]
 
 
 def ids(stack, name, version, **fits):
