@@ -23,7 +23,7 @@ from longtail.recipes import NETWORK_OPTIONS, Recipe, Start
 from trainers import checkpoints, weights
 from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
 from trainers.device import as_tensor
-from trainers.gating import Judge
+from trainers.gating import Judge, Judged
 from trainers.grids import grid
 from trainers.loop import Progress as LoopProgress
 from trainers.loop import train
@@ -72,31 +72,17 @@ def run_finetune(
     registry.log_figures(run, {f"upscaler/gain_x{factor}": value for factor, value in gains.items()}, step=state.step)
     report(0.92, "measuring the gates")
     judged = judge.gates(state.ema.module)
-    gates = [g.to_json() for g in judged.gates]
     data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler)
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
-    registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
-    final = grid(state, data.val)
-    registry.log_file(run, "grids/final.png", to_png(final))
-    for path, picture in judged.pictures.items():
-        registry.log_file(run, path, to_png(picture))
-    latent = interpolations(state.ema.module, data.singles, data.names)
-    page, twin = training_report(
-        f"{view.dataset}: a generator of {', '.join(classes)}", judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent
-    )
-    registry.log_file(run, "report.html", page.encode())
-    catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page.encode())
-    registry.log_file(run, "report.json", twin.encode())
-    measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
-    measured |= {f"fid/{class_key(f.class_name)}": f.figure for f in judged.fids} | {f"fid_of_real/{class_key(f.class_name)}": f.real for f in judged.fids}
-    registry.log_figures(run, measured, step=state.step)
+    page = file_evidence(registry, run, data, state, judged, curves, title=f"{view.dataset}: a generator of {', '.join(classes)}")
+    catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page)
     registry.finish_run(run)
     return {
         "uri": uri,
         "run": run,
-        "gates": gates,
+        "gates": [g.to_json() for g in judged.gates],
         "watchdogs": state.events,
         "upscaler": {"used": upscaler is not None, **{f"gain_x{factor}": value for factor, value in gains.items()}},
         "images": state.images,
@@ -104,6 +90,23 @@ def run_finetune(
         "best_kid": None if not np.isfinite(state.best_score) else state.best_score,
         "recipe": state.recipe.to_json(),
     }
+
+
+def file_evidence(registry: Registry, run: str, data: TrainingData, state: TrainState, judged: Judged, curves: Curves, *, title: str) -> bytes:
+    """Puts what speaks for and against the generator into its run: watchdogs, pictures, gates, and the report, which is returned too."""
+    registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
+    final = grid(state, data.val)
+    registry.log_file(run, "grids/final.png", to_png(final))
+    for path, picture in judged.pictures.items():
+        registry.log_file(run, path, to_png(picture))
+    latent = interpolations(state.ema.module, data.singles, data.names)
+    page, twin = training_report(title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent)
+    registry.log_file(run, "report.html", page.encode())
+    registry.log_file(run, "report.json", twin.encode())
+    measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
+    measured |= {f"fid/{class_key(f.class_name)}": f.figure for f in judged.fids} | {f"fid_of_real/{class_key(f.class_name)}": f.real for f in judged.fids}
+    registry.log_figures(run, measured, step=state.step)
+    return page.encode()
 
 
 def sharpened(data: TrainingData, recipe: Recipe, report: Progress) -> tuple[Upscaler | None, dict[int, float]]:

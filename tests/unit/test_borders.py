@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtail.boxes import UNCUT, beyond_borders, intersection, mirrored, on_border
+from longtail.boxes import UNCUT, beyond_borders, intersection, mirrored, on_border, xyxy_to_xywh
 from longtail.placement import MOST_STRETCHED, place
 from longtail.samples import Annotation, Sample
 from trainers.compose import match_context
 from trainers.cutout import estimated_outline
-from trainers.dataset import ObjectRef
+from trainers.dataset import ObjectRef, to_lay_elsewhere
 from trainers.planning import Model, Planner
 from trainers.render import Order, render
 from trainers.windows import Instance
@@ -174,3 +174,20 @@ def test_what_a_bottom_border_cuts_is_laid_as_it_was_and_in_a_mirror():
     darker_left = [bool(p[98, 32, 0] < p[98, 47, 0]) for p in found]
     assert set(darker_left) == {True, False}
     assert all(abs(int(p[99, 33, 0]) - int(p[92, 33, 0])) < 8 for p in found)
+
+
+def objects_at(*boxes, size=100):
+    sample = SimpleNamespace(id="s", width=size, height=size, annotations=[Annotation(category_id=0, bbox_xywh=xyxy_to_xywh(b)) for b in boxes])
+    return [ObjectRef(sample, i, box, 0) for i, box in enumerate(boxes)]
+
+
+def test_an_object_that_the_border_cuts_off_is_laid_elsewhere_only_where_there_is_no_other():
+    whole, left, bottom = objects_at((10.0, 10.0, 30.0, 30.0), (0.0, 40.0, 20.0, 60.0), (50.0, 80.0, 70.0, 99.0))
+    assert [o.cut_off for o in (whole, left, bottom)] == [False, True, True]
+    assert to_lay_elsewhere([left, whole, bottom]) == [whole]
+    assert to_lay_elsewhere([left, bottom]) == [left, bottom]
+
+
+def test_an_image_that_is_its_object_is_not_cut_off():
+    sample = SimpleNamespace(id="s", width=64, height=64, annotations=[Annotation(category_id=0)])
+    assert not ObjectRef(sample, 0, (0.0, 0.0, 64.0, 64.0), 0).cut_off
