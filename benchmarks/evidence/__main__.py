@@ -20,6 +20,9 @@ from benchmarks.evidence.rows import ROWS, Row
 from benchmarks.evidence.runs import ARMS, run_draw
 from benchmarks.evidence.table import result_of
 
+FIRST = 3
+"""Draws of every row that come before the further ones of any."""
+
 
 def quick(row: Row) -> Row:
     """The same row in little: one draw, one seed, seconds of training."""
@@ -40,7 +43,8 @@ def main() -> None:
     rows = [quick(r) for r in rows] if a.quick else rows
     if not a.table:
         with ProcessPoolExecutor(a.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row in rows for draw in range(row.draws)]
+            tasks = sorted(((row, draw) for row in rows for draw in range(row.draws)), key=lambda task: task[1] // FIRST)
+            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row, draw in tasks]
             for done in as_completed(waiting):
                 done.result()
     results = [r for row in (rows if a.quick else ROWS.values()) if (r := result_of(row))]

@@ -37,7 +37,7 @@ class Row:
     grown: tuple[str, ...]
     draw: Callable[[Path, int], FolderView]
     ratios: tuple[float, float]
-    draws: int = 3
+    draws: int = 6
     seeds: int = 2
     budget_s: float = 300.0
     own_grounds: bool = False
@@ -93,10 +93,26 @@ def listed(path: Path) -> frozenset[str]:
 
 
 def bccd(data: Path, draw: int, *, images: int) -> FolderView:
+    """The published lists of so many images; where there is none for the draw, another of as many training images that hold every class."""
     root = data / "bccd"
-    wanted = {split: listed(root / "splits" / f"{name}.txt") for split, name in (("train", f"fewshot_{images}_seed{draw}"), ("val", "val"), ("test", "test"))}
+    published = root / "splits" / f"fewshot_{images}_seed{draw}.txt"
+    chosen = listed(published) if published.exists() else few_of(root, listed(root / "splits" / "train.txt"), images, draw)
+    wanted = {"train": chosen, **{split: listed(root / "splits" / f"{split}.txt") for split in ("val", "test")}}
     parts = {s: (f"coco_{s}.json", functools.partial(in_list, stems=stems)) for s, stems in wanted.items()}
     return detection(root, parts, ["RBC", "WBC", "Platelets"], lambda image, name: name)  # type: ignore[arg-type]
+
+
+def few_of(root: Path, stems: frozenset[str], images: int, draw: int) -> frozenset[str]:
+    body = json.loads((root / "coco_train.json").read_text())
+    held: dict[str, set[int]] = defaultdict(set)
+    stem_of = {i["id"]: Path(i["file_name"]).stem for i in body["images"]}
+    for a in body["annotations"]:
+        held[stem_of[a["image_id"]]].add(a["category_id"])
+    rng, every = np.random.default_rng((draw, images)), {c["id"] for c in body["categories"]}
+    while True:
+        chosen = [str(s) for s in rng.choice(sorted(stems), images, replace=False)]
+        if every <= set().union(*(held[s] for s in chosen)):
+            return frozenset(chosen)
 
 
 def in_list(image: dict[str, Any], *, stems: frozenset[str]) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from benchmarks.evidence import runs
-from benchmarks.evidence.rows import ROWS
+from benchmarks.evidence.rows import ROWS, few_of
 
 ROW = ROWS["bccd10"]
 
@@ -30,3 +31,14 @@ def test_former_runs_count_where_every_arm_rests_on_one_code(monkeypatch, change
     monkeypatch.setattr(runs, "kept", lambda row, draw: body)
     assert runs.seeds_formerly_done(ROW, 0) == expected
     assert runs.seeds_done(ROW, 0) == []
+
+
+def test_a_draw_beyond_the_published_lists_holds_every_class_and_is_always_the_same(tmp_path):
+    pictures = [{"id": k, "file_name": f"train/{k}.jpg"} for k in range(20)]
+    said = [{"image_id": k, "category_id": 1} for k in range(20)] + [{"image_id": 7, "category_id": 2}]  # one image alone holds the second class
+    (tmp_path / "coco_train.json").write_text(json.dumps({"images": pictures, "annotations": said, "categories": [{"id": 1}, {"id": 2}]}))
+    stems = frozenset(str(k) for k in range(15))
+    drawn = [few_of(tmp_path, stems, 5, draw) for draw in range(3, 9)]
+    assert all(len(d) == 5 and "7" in d and d <= stems for d in drawn)
+    assert len(set(drawn)) > 1
+    assert few_of(tmp_path, stems, 5, 3) == drawn[0]
