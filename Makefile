@@ -22,8 +22,10 @@ demo: .venv/ready
 up: .venv/ready
 	.venv/bin/longtail up
 
+# Unit tests on two processes of one thread each; those on the stack share one, which has the machine to itself.
 test: .venv/ready
-	$(RUN) pytest -m "not long"
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "not long" -n 2 --dist loadfile tests/unit
+	$(RUN) pytest -m "not long" tests/integration tests/e2e
 
 # The test of PostgreSQL wants a server: Debian's, if it is not there and we may install it.
 postgres:

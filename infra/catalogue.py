@@ -128,14 +128,15 @@ class Catalogue:
     def publish(
         self, dataset: str, *, job: str, parent: Row | None, batches: Sequence[str], lance_version: int, note: str,
         removed: Callable[[Row | None], frozenset[str]] = lambda _: frozenset(), follow: bool = False, make_latest: bool = False,
-        accepted_unproven: bool = False,
+        instead_of: int | None = None, accepted_unproven: bool = False, who: str = "publication",
     ) -> Row:  # fmt: skip
         """The version that holds the parent's batches and these, without what is `removed` from it, counted: made now, or found if made already.
 
         Readers see it whole or not at all: one row in the database names all of its batches, and `latest` moves with that row or not.
         With `follow` the parent is whatever is the latest when the row is entered, so that of two publications at once none is lost:
         the one that is overtaken tries again. What it brings is counted once, so that a try takes no longer the larger the table is,
-        and pauses grow at random, so that a slow one among many comes through.
+        and pauses grow at random, so that a slow one among many comes through. With `instead_of` the version becomes the latest only in
+        the place of that one. Each move of `latest` is logged with `who` and the note.
 
         Raises `Conflict` when others have come first for five minutes on end.
         """
@@ -168,11 +169,12 @@ class Catalogue:
                 pinned = at
             before = parent["number"] if parent else None
             if made is not None:
-                self.database.finish_version(made, counted, make_latest=make_latest)
+                self.database.finish_version(made, counted, make_latest=make_latest, who=who)
                 continue
             number = self.database.last_number(dataset) + 1
             row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
-            if not self.database.add_version(row, make_latest=make_latest, instead_of=before if follow else None):
+            moves = make_latest and instead_of in (None, self.database.get(DATASETS, dataset)["latest"])
+            if not self.database.add_version(row, make_latest=moves, instead_of=before if follow else instead_of if moves else None, who=who):
                 if time.monotonic() > until:
                     raise Conflict(f"dataset {dataset!r}: others have published without a break for {PATIENCE_S:.0f} s; try again")
                 time.sleep(random.uniform(0, pause_s))

@@ -71,6 +71,10 @@ RUNS = _table("expansion_runs", _text("expansion", index=True), _text("trigger")
 PROMOTIONS = _table(
     "promotions", _text("model", index=True), _text("alias"), _int("before"), _int("after"), _text("who"), _text("why"), _text("outcome"),
 )
+MOVES = _table(
+    "moves", _text("dataset", index=True), _int("before"), _int("after"), _text("who"), _text("why"), _text("proof"),
+    sa.Column("accepted_unproven", sa.Boolean, default=False),
+)  # of `latest`
 EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
 INSPECTIONS = _table("inspections", _text("dataset", index=True), _int("version"), _json("result"))
 WITHDRAWALS = _table(
@@ -271,7 +275,7 @@ class Database:
         with self.engine.connect() as connection:
             return int(connection.execute(query).scalar() or 0)
 
-    def add_version(self, row: Mapping[str, Any], *, make_latest: bool, instead_of: int | None) -> bool:
+    def add_version(self, row: Mapping[str, Any], *, make_latest: bool, instead_of: int | None, who: str) -> bool:
         """Enters a version and moves `latest` to it, both or neither.
 
         False where another has taken its number, or where `latest` is not `instead_of` (if that is given) any more.
@@ -279,24 +283,49 @@ class Database:
         try:
             with self.transaction() as connection:
                 connection.execute(VERSIONS.insert().values(**{"tenant": TENANT, "created": now()} | dict(row)))
-                self._move_latest(connection, row, make_latest=make_latest, instead_of=instead_of)
+                self._published(connection, row, make_latest=make_latest, instead_of=instead_of, who=who)
         except (IntegrityError, Overtaken):
             return False
         return True
 
-    def finish_version(self, row: Mapping[str, Any], values: Mapping[str, Any], *, make_latest: bool) -> None:
+    def finish_version(self, row: Mapping[str, Any], values: Mapping[str, Any], *, make_latest: bool, who: str) -> None:
         """Fills in a version that was entered before, and moves `latest` to it, both or neither."""
         with self.transaction() as connection:
             connection.execute(VERSIONS.update().where(VERSIONS.c.id == row["id"]).values(**values))
-            self._move_latest(connection, row, make_latest=make_latest, instead_of=None)
+            self._published(connection, {**row, **values}, make_latest=make_latest, instead_of=None, who=who)
+
+    def move_latest(self, version: Mapping[str, Any], *, key: str, who: str, why: str, instead_of: int | None = None) -> bool:
+        """Moves `latest` to a version and logs it, both or neither; told again with the same key, it has been done.
+
+        False where `latest` is not `instead_of` (if that is given) any more.
+        """
+        if self.find(MOVES, key) is not None:
+            return True
+        try:
+            with self.transaction() as connection:
+                self._move(connection, version, instead_of=instead_of, key=key, who=who, why=why)
+        except Overtaken:
+            return False
+        return True
+
+    def _published(self, connection: sa.Connection, row: Mapping[str, Any], *, make_latest: bool, instead_of: int | None, who: str) -> None:
+        if make_latest:
+            self._move(connection, row, instead_of=instead_of, key=row["id"], who=who, why=row["note"])
+        elif instead_of is not None:
+            still = sa.select(DATASETS.c.latest).where(DATASETS.c.id == row["dataset"])
+            if connection.execute(still).scalar() != instead_of:
+                raise Overtaken
 
     @staticmethod
-    def _move_latest(connection: sa.Connection, row: Mapping[str, Any], *, make_latest: bool, instead_of: int | None) -> None:
-        mine = DATASETS.update().where(DATASETS.c.id == row["dataset"])
-        still = mine if instead_of is None else mine.where(DATASETS.c.latest == instead_of)
-        values = {"latest": row["number"]} if make_latest else {"latest": DATASETS.c.latest}
-        if not connection.execute(still.values(**values)).rowcount:
+    def _move(connection: sa.Connection, version: Mapping[str, Any], *, instead_of: int | None, key: str, who: str, why: str) -> None:
+        mine = DATASETS.c.id == version["dataset"]
+        before = connection.execute(sa.select(DATASETS.c.latest).where(mine)).scalar()
+        still = mine if instead_of is None else mine & (DATASETS.c.latest == instead_of)
+        if not connection.execute(DATASETS.update().where(still).values(latest=version["number"])).rowcount:
             raise Overtaken
+        told = {"dataset": version["dataset"], "before": before, "after": version["number"], "who": who, "why": why}
+        said = {"proof": version["proof"], "accepted_unproven": bool(version["accepted_unproven"])}
+        connection.execute(MOVES.insert().values(id=key, tenant=TENANT, created=now(), **told, **said))
 
     def delete(self, table: sa.Table, **where: Any) -> int:
         """Removes the rows that equal `where`; returns how many."""

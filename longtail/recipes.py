@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from longtail.errors import InvalidRequest
+from longtail.samples import Task
 
 Architecture = Literal["comodulated", "dcgan"]
 Loss = Literal["relativistic", "hinge", "non_saturating"]
@@ -118,6 +119,8 @@ class Recipe:
         sizes = int(math.log2(self.network.resolution_px / self.network.smallest_px)) + 1
         if len(self.size_shares) > sizes or (self.size_shares and not math.isclose(sum(self.size_shares), 1.0, abs_tol=1e-6)):
             raise InvalidRequest(f"recipe: size_shares {list(self.size_shares)} must be at most {sizes} shares that sum to 1")
+        if len(self.size_shares) > 1 and self.network.spectral_norm:
+            raise InvalidRequest("recipe: size_shares grow the critic from ways in that are zero, which spectral_norm cannot have; leave one out")
 
     @property
     def total_s(self) -> float:
@@ -240,6 +243,11 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     network = replace(recipe.network, **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
     recipe = replace(recipe, network=network, freeze_high_resolution=recipe.freeze_high_resolution and not network.spectral_norm)
     return replace(recipe, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
+
+
+def options_for(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's options with what the task asks for: a picture is taken whole and has an upright, an object in a field has none."""
+    return {"symmetries": "none", **options, "whole_image_share": 1.0} if task == "classification" else dict(options)
 
 
 def shortened(recipe: Recipe, *, factor: float) -> Recipe:

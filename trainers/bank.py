@@ -80,38 +80,63 @@ def crop(pixels: Pixels, box_xyxy: BoxXyxy) -> Pixels:
     return pixels[top:bottom, left:right]
 
 
+@dataclass(frozen=True)
+class Looked:
+    """Objects of one class and split as features: what a bank is put together from, kept by the view that they are of."""
+
+    vectors: NDArray[np.float32]
+    keys: tuple[str, ...]
+    steps: tuple[float, ...]
+    views: tuple[NDArray[np.float32], ...] = ()
+
+
 def build_bank(view: DatasetView, *, whole: frozenset[int] = frozenset(), seed: int = 0) -> Bank:
     """Up to `PER_CLASS` objects of each class and split, and crops of ground where no object is.
 
     Of the classes in `whole` every training object, up to `MOST_COMPARED`, mirrored and cropped as well: a copy must not escape by luck.
     """
-    rng = np.random.default_rng(seed)
-    crops: list[Pixels] = []
-    keys: list[str] = []
-    labels: list[int] = []
-    is_train: list[bool] = []
-    steps: list[float] = []
-    for split in ("train", "val"):
-        found = list(view.objects(split))
-        for label in range(len(view.names)):
-            mine = [o for o in found if o.label == label]
-            most = MOST_COMPARED if split == "train" and label in whole else PER_CLASS
-            for i in sorted(rng.permutation(len(mine))[:most]):
-                pixels, _ = view.pixels(mine[i].sample)
-                crops.append(crop(pixels, mine[i].box_xyxy))
-                steps.append(real_step(pixels, mine[i].box_xyxy))
-                keys.append(mine[i].key)
-                labels.append(label)
-                is_train.append(split == "train")
-    ground = ground_crops(view, rng)
-    crops += ground
-    keys += [f"ground#{i}" for i in range(len(ground))]
-    labels += [len(view.names)] * len(ground)
-    is_train += [True] * len(ground)
-    views = {label: [features(look) for look in looks([c for c, n, t in zip(crops, labels, is_train, strict=True) if n == label and t])] for label in whole}
-    steps += [0.0] * len(ground)
-    vectors = features(crops)
-    return Bank(vectors, tuple(keys), np.array(labels, dtype=np.int64), np.array(is_train), len(view.names), views, np.array(steps, dtype=np.float32))
+    every = [(label, train, looked_at(view, label, train=train, whole=train and label in whole, seed=seed))
+             for train in (True, False) for label in range(len(view.names))]  # fmt: skip
+    every.append((len(view.names), True, looked_ground(view, seed=seed)))
+    sizes = [len(one.keys) for _, _, one in every]
+    return Bank(
+        np.concatenate([one.vectors for _, _, one in every]),
+        tuple(key for _, _, one in every for key in one.keys),
+        np.repeat(np.array([label for label, _, _ in every], dtype=np.int64), sizes),
+        np.repeat(np.array([train for _, train, _ in every]), sizes),
+        len(view.names),
+        {label: one.views for label, train, one in every if train and label in whole},
+        np.array([step for _, _, one in every for step in one.steps], dtype=np.float32),
+    )
+
+
+def looked_at(view: DatasetView, label: int, *, train: bool, whole: bool, seed: int) -> Looked:
+    """Objects of a class in train or val: `PER_CLASS` of them, or `MOST_COMPARED` and their other looks."""
+    split = "train" if train else "val"
+    if (label, split, whole, seed) in view.looked:
+        kept: Looked = view.looked[label, split, whole, seed]
+        return kept
+    mine = [o for o in view.objects(split) if o.label == label]
+    chosen = [mine[i] for i in sorted(np.random.default_rng((seed, label, train)).permutation(len(mine))[: MOST_COMPARED if whole else PER_CLASS])]
+    crops, steps = [], []
+    for o in chosen:
+        pixels, _ = view.pixels(o.sample)
+        crops.append(crop(pixels, o.box_xyxy))
+        steps.append(real_step(pixels, o.box_xyxy))
+    views = tuple(features(look) for look in looks(crops)) if whole else ()
+    found = Looked(features(crops), tuple(o.key for o in chosen), tuple(steps), views)
+    view.looked[label, split, whole, seed] = found
+    return found
+
+
+def looked_ground(view: DatasetView, *, seed: int) -> Looked:
+    """Places sized like objects that show none."""
+    key = (len(view.names), "train", False, seed)
+    if key not in view.looked:
+        crops = ground_crops(view, np.random.default_rng(seed))
+        view.looked[key] = Looked(features(crops), tuple(f"ground#{i}" for i in range(len(crops))), (0.0,) * len(crops))
+    kept: Looked = view.looked[key]
+    return kept
 
 
 def ground_crops(view: DatasetView, rng: np.random.Generator) -> list[Pixels]:

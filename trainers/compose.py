@@ -149,8 +149,8 @@ def warp_grid(exemplar_box_B4: Tensor, target_box_B4: Tensor, warp: Warp, height
     local = box_grid(target_box_B4, height, width)
     x = (local[..., 0] - warp.shift_x[:, None, None]) / warp.scale[:, None, None]
     y = (local[..., 1] - warp.shift_y[:, None, None]) / warp.scale[:, None, None]
-    size = (target_box_B4[:, 2:] - target_box_B4[:, :2]) * torch.tensor([width, height])
-    ratio = (size[:, 1] / size[:, 0].clamp_min(1e-4))[:, None, None]
+    wide, high = (target_box_B4[:, 2:] - target_box_B4[:, :2]).unbind(1)
+    ratio = (high * height / (wide * width).clamp_min(1e-4))[:, None, None]
     cos, sin = torch.cos(warp.angle)[:, None, None], torch.sin(warp.angle)[:, None, None]
     x, y = cos * x + sin * y * ratio, cos * y - sin * x / ratio
     bend = F.grid_sample(warp.bend, local / 2, mode="bicubic", padding_mode="border", align_corners=True)

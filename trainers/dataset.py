@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,7 @@ class DatasetView:
         self._cache: OrderedDict[str, tuple[NDArray[np.uint8], Codec]] = OrderedDict()
         self._cached = 0
         self._estimates: dict[str, NDArray[np.bool_] | None] = {}
+        self.looked: dict[tuple[int, str, bool, int], Any] = {}  # what trainers/bank.py has seen of it
 
     def painter(self, uri: str) -> Painter:
         """The generator stored at `uri`."""

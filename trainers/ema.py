@@ -21,7 +21,6 @@ class Ema(Generic[M]):
     @torch.no_grad()
     def update(self, module: M, *, batch: int) -> None:
         weight = 1 - 0.5 ** (batch / self.half_life_images)
-        for mine, theirs in zip(self.module.parameters(), module.parameters(), strict=True):
-            mine.lerp_(theirs, weight)
+        torch._foreach_lerp_(list(self.module.parameters()), [p.detach() for p in module.parameters()], weight)
         for buffer, current in zip(self.module.buffers(), module.buffers(), strict=True):
             buffer.copy_(current)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from infra.catalogue import Catalogue
-from infra.database import DATASETS
 from infra.images import to_png
 from infra.progress import Progress
 from infra.registry import Registry
@@ -37,6 +36,8 @@ WINDOWS_PER_INSTANCE = 6
 MOST_INSTANCES = 400
 MOST_EMPTY = 40
 MOST_CROPS, HELD_CROPS = 256, 48
+LEAST_TO_STEER, UNJUDGED_STRENGTH = 8, 0.3
+"""Held-out objects that steer the augmentation's strength; with fewer it stays where runs that are steered mostly end."""
 PHASES = {"warm": "restoring real objects", "catch_up": "the critic catches up", "adversarial": "inventing against the critic", "done": "done"}
 
 
@@ -59,7 +60,9 @@ def run_finetune(
         tags={"longtail.job": job, "longtail.dataset": view.dataset, "longtail.dataset_version": str(view.version["number"]),
               "longtail.start": start},
     )  # fmt: skip
-    judge = Judge(data.singles, data.select, data.judging, data.names)
+    if data.val is None and not state.step:
+        state.strength = UNJUDGED_STRENGTH
+    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none")
     saved, curves = state.elapsed_s, Curves()
     for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
         log_progress(registry, run, state, data, at)
@@ -72,7 +75,7 @@ def run_finetune(
     registry.log_figures(run, {f"upscaler/gain_x{factor}": value for factor, value in gains.items()}, step=state.step)
     report(0.92, "measuring the gates")
     judged = judge.gates(state.ema.module)
-    data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler)
+    data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler, mirrored=recipe.symmetries != "none")
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
@@ -84,6 +87,7 @@ def run_finetune(
         "run": run,
         "gates": [g.to_json() for g in judged.gates],
         "watchdogs": state.events,
+        "augmentation": {"strength": state.strength, "steered": data.val is not None},
         "upscaler": {"used": upscaler is not None, **{f"gain_x{factor}": value for factor, value in gains.items()}},
         "images": state.images,
         "steps": state.step,
@@ -95,7 +99,7 @@ def run_finetune(
 def file_evidence(registry: Registry, run: str, data: TrainingData, state: TrainState, judged: Judged, curves: Curves, *, title: str) -> bytes:
     """Puts what speaks for and against the generator into its run: watchdogs, pictures, gates, and the report, which is returned too."""
     registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
-    final = grid(state, data.val)
+    final = grid(state, data.shown)
     registry.log_file(run, "grids/final.png", to_png(final))
     for path, picture in judged.pictures.items():
         registry.log_file(run, path, to_png(picture))
@@ -124,7 +128,8 @@ def sharpened(data: TrainingData, recipe: Recipe, report: Progress) -> tuple[Ups
 class TrainingData:
     """Windows of the classes: several an instance to train on, one an instance to compare with, and those held out.
 
-    Of the held-out images some choose (checkpoint, augmentation strength) and the others judge.
+    Of the held-out images some choose (checkpoint, augmentation strength) and the others judge. `val` is None where they are too few to
+    tell what the critic memorises; `shown` are the windows that pictures are made of.
     """
 
     def __init__(
@@ -136,7 +141,8 @@ class TrainingData:
         self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
         none = self.singles.subset(torch.zeros(0, dtype=torch.long))
         self.select, self.judging = (cut(part, resolution, 1, seed, whole, fixed=True) if part else none for part in (select, judging))
-        self.val = cut(select, resolution, 1, seed, whole) if len(select) >= 8 else self.singles
+        self.val = cut(select, resolution, 1, seed, whole) if len(select) >= LEAST_TO_STEER else None
+        self.shown = self.singles if self.val is None else self.val
         sides = [max(x1 - x0, y1 - y0) * (1 if whole else SERVED_MARGIN) for x0, y0, x1, y1 in (i.box_xyxy for i in train)]
         large = float(np.median(sides)) > WORTH * resolution
         self.crops, self.held_crops = (
@@ -209,9 +215,6 @@ def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe
     try:
         return checkpoints.from_bytes(catalogue.objects.read(checkpoint)), checkpoint
     except NotFound:
-        whole = view.catalogue.database.get(DATASETS, view.dataset)["task"] == "classification"
-        if whole:  # a picture has an upright; an object in a microscope's field has none
-            recipe = replace(recipe, whole_image_share=1.0, symmetries="none")
         return begun(recipe, start, num_classes=len(view.names)), checkpoint
 
 
@@ -235,4 +238,4 @@ def log_progress(registry: Registry, run: str, state: TrainState, data: Training
         figures[f"watchdog/{finding.name}_barks"] = float(finding.bad)
     registry.log_figures(run, {k: v for k, v in figures.items() if np.isfinite(v)}, step=at.step)
     if at.findings:
-        registry.log_file(run, f"grids/{at.images:08d}.png", to_png(grid(state, data.val)))
+        registry.log_file(run, f"grids/{at.images:08d}.png", to_png(grid(state, data.shown)))

@@ -47,8 +47,9 @@ class Made:
 
 @torch.no_grad()
 def samples_of(
-    generator: Generator, train: Windows, contexts: Windows, label: int, *, count: int, novelty: float, seed: int, bare: bool = False
-) -> Made:
+    generator: Generator, train: Windows, contexts: Windows, label: int, *, count: int, novelty: float, seed: int, bare: bool = False,
+    mirrored: bool | None = None,
+) -> Made:  # fmt: skip
     """The class painted into contexts of its own, held-out ones if there are any; `bare` says that no object lies in them."""
     random = random_stream(seed)
     mine = train.by_class()[label]
@@ -56,7 +57,7 @@ def samples_of(
     places = source.by_class()[label]
     at = places[torch.randint(len(places), (count,), generator=random)]
     chosen = mine[torch.randint(len(mine), (count,), generator=random)]
-    scene = served_scene(train, chosen, source, at, novelty, random, occupied=not bare)
+    scene = served_scene(train, chosen, source, at, novelty, random, occupied=not bare, mirrored=mirrored)
     latent = torch.randn(count, generator.config.latent, generator=random)
     parts = []
     for i in range(0, count, 8):
@@ -116,8 +117,8 @@ class Judge:
     All have one window an instance; no image is in both `select` and `val`.
     """
 
-    def __init__(self, train: Windows, select: Windows, val: Windows, names: dict[int, str]) -> None:
-        self.train, self.select, self.val, self.names = train, select, val, names
+    def __init__(self, train: Windows, select: Windows, val: Windows, names: dict[int, str], *, mirrored: bool | None = None) -> None:
+        self.train, self.select, self.val, self.names, self.mirrored = train, select, val, names, mirrored
         self.real = {c: window_features(train, c, most=MOST) for c in names}
         self.chosen_by = {c: window_features(select, c, most=MOST)[0] for c in names}
 
@@ -125,8 +126,8 @@ class Judge:
         """Mean KID over the classes at the default novelty, lower is better."""
         values = []
         for c in self.names:
-            made = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7)
-            invented = samples_of(generator, self.train, self.select, c, count=16, novelty=0.8, seed=8)
+            made = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7, mirrored=self.mirrored)
+            invented = samples_of(generator, self.train, self.select, c, count=16, novelty=0.8, seed=8, mirrored=self.mirrored)
             reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
             fake = features(object_crops(torch.cat([made.images, invented.images]), torch.cat([made.boxes, invented.boxes])))
             values.append(kid(reference, fake))
@@ -141,7 +142,7 @@ class Judge:
         classifier = fit(vectors, labels, classes=classes) if classes > 1 else None
         judged = Judged([], {})
         for i, (c, name) in enumerate(self.names.items()):
-            made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11)
+            made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11, mirrored=self.mirrored)
             fake = features(object_crops(made.images, made.boxes))
             seen = self.evidence(c, name, made, fake)
             if classifier is not None and agreed is not None:
@@ -174,7 +175,7 @@ class Judge:
         grounds = [w for w in (self.val.emptied(), self.train.emptied()) if label in w.by_class()]
         if not grounds:
             return None, None
-        made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=DEFAULT_NOVELTY, seed=12, bare=True)
+        made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=DEFAULT_NOVELTY, seed=12, bare=True, mirrored=self.mirrored)
         found = []
         for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
             found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])

@@ -57,8 +57,8 @@ def train(
     """Runs until the recipe's time is spent, yielding progress; `clock` gives seconds, `score` is lower for better.
 
     The state is changed in place and may be saved at any yield. At the end its average is that of the best evaluation.
-    A loss that is not finite, which is looked for at each report, puts the last good weights back and halves the rates; the next
-    evaluation names it.
+    Losses that are not finite, looked for at each report, or weights, looked for before they would be kept, put the last good weights
+    back and halve the rates; the next evaluation names it.
     """
     recipe = state.recipe
     if recipe.freeze_high_resolution and isinstance(state.discriminator, ProjectionDiscriminator):
@@ -67,9 +67,11 @@ def train(
     good = snapshot(state)
     sums: dict[str, list[Tensor]] = {}
     faults: list[Finding] = []
-    last, reported, evaluated = clock(), state.elapsed_s, state.elapsed_s
+    last, reported = clock(), state.elapsed_s
     while (phase := phase_at(state)) != "done":
         if recipe.size_px(state.elapsed_s) != state.size_px:
+            if not sound(state):
+                faults.append(mend(state, good, len(faults)))
             grow_up(state)
             sized, sized_val = at_size(state, windows, val)
             good = snapshot(state)
@@ -78,20 +80,18 @@ def train(
         now = clock()
         state.elapsed_s += now - last
         last = now
-        evaluating = state.elapsed_s - evaluated >= recipe.evaluate_every_s or phase_at(state) == "done"
+        evaluating = state.elapsed_s - state.evaluated_s >= recipe.evaluate_every_s or phase_at(state) == "done"
         if not evaluating and state.elapsed_s - reported < report_every_s:
             continue
         reported = state.elapsed_s
         at = progress(state, phase, sums)
         sums.clear()
-        if not all(math.isfinite(v) for v in at.figures.values()):
-            restore(state, good)
-            halve_rates(state)
-            faults.append(Finding("nan", float(len(faults) + 1), "finite losses", True, "the last good weights, at half the rates"))
+        if not all(math.isfinite(v) for v in at.figures.values()) or (evaluating and not sound(state)):
+            faults.append(mend(state, good, len(faults)))
         elif evaluating:
             good = snapshot(state)
         if evaluating:
-            evaluated = state.elapsed_s
+            state.evaluated_s = state.elapsed_s
             at = evaluate(state, sized, sized_val, at, score, faults)
             faults.clear()
         yield at
@@ -118,6 +118,19 @@ def grow_up(state: TrainState) -> None:
     state.best, state.best_score = {}, math.inf
 
 
+def sound(state: TrainState) -> bool:
+    """Whether every weight is finite: a finite loss may have had a gradient that was not."""
+    parameters = (p for module in state.modules().values() for p in module.parameters())
+    return bool(torch.stack([p.isfinite().all() for p in parameters]).all())
+
+
+def mend(state: TrainState, good: list[dict[str, object]], before: int) -> Finding:
+    """Puts the last good weights back, at half the rates."""
+    restore(state, good)
+    halve_rates(state)
+    return Finding("nan", float(before + 1), "finite losses and weights", True, "the last good weights, at half the rates")
+
+
 def halve_rates(state: TrainState) -> None:
     recipe = state.recipe
     state.recipe = replace(
@@ -136,9 +149,7 @@ def evaluate(
     `faults` are what was found, and remedied, since the last time.
     """
     findings = [*faults, *inspect(state, windows, val)]
-    for finding in findings:
-        apply_remedy(state, finding)
-    tell(state, findings)
+    tell(state, findings, [apply_remedy(state, finding) for finding in findings])
     value = score(state.ema.module) if score else None
     if value is not None and math.isfinite(value) and value <= state.best_score:
         state.best_score = value
@@ -146,7 +157,7 @@ def evaluate(
     return replace(at, findings=tuple(findings), score=value)
 
 
-def tell(state: TrainState, findings: Sequence[Finding]) -> None:
+def tell(state: TrainState, findings: Sequence[Finding], remedies: Sequence[str]) -> None:
     """Writes down each bark with the remedy that was tried, and how every earlier one reads now."""
     now = {f.name: f for f in findings}
     for event in state.events:
@@ -154,19 +165,19 @@ def tell(state: TrainState, findings: Sequence[Finding]) -> None:
             event |= {"figure_after": now[event["name"]].figure, "gone": not now[event["name"]].bad}
         elif event["name"] == "nan":
             event["gone"] = event["gone"] or "nan" not in now
-    for finding in findings:
+    for finding, remedy in zip(findings, remedies, strict=True):
         if finding.bad:
             event = {"name": finding.name, "step": state.step, "elapsed_s": round(state.elapsed_s, 1), "figure": finding.figure, "limit": finding.limit}
-            state.events.append(event | {"remedy": finding.remedy, "figure_after": None, "gone": False})
+            state.events.append(event | {"remedy": remedy, "figure_after": None, "gone": False})
 
 
-def apply_remedy(state: TrainState, finding: Finding) -> None:
-    """Acts on one finding. Augmentation strength follows r_v up and down; the others act when they bark."""
+def apply_remedy(state: TrainState, finding: Finding) -> str:
+    """Acts on one finding, and says what was done. Augmentation strength follows r_v up and down; the others act when they bark."""
     if finding.name == "d_memorises":
         step = STRENGTH_STEP if finding.figure > 0.5 else -STRENGTH_STEP
         state.strength = min(1.0, max(0.0, state.strength + step))
     elif not finding.bad:
-        return
+        return ""
     elif finding.name == "d_overpowers":
         state.recipe = replace(state.recipe, rate_discriminator=state.recipe.rate_discriminator / 2)
     elif finding.name == "latent_ignored":
@@ -175,8 +186,13 @@ def apply_remedy(state: TrainState, finding: Finding) -> None:
         state.recipe = replace(state.recipe, ring_weight=min(MOST_WEIGHT, state.recipe.ring_weight * 2))
     elif finding.name == "class_ignored":
         state.recipe = replace(state.recipe, projection_weight=min(MOST_WEIGHT, state.recipe.projection_weight * 2))
-    elif finding.name == "class_collapse" and state.best:
-        state.generator.load_state_dict(state.best)
+    elif finding.name == "class_collapse":
+        if not state.best:
+            return "none: there is no checkpoint to go back to yet"
+        for module in (state.generator, state.ema.module):
+            module.load_state_dict(state.best)
+        state.optimizer_g.state.clear()
+    return finding.remedy
 
 
 def progress(state: TrainState, phase: Phase, sums: dict[str, list[Tensor]]) -> Progress:

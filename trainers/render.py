@@ -54,10 +54,14 @@ SYNTHESIS_MARGIN = 1.6
 
 @dataclass(frozen=True)
 class Painter:
-    """A generator, and the upsampler for windows larger than it paints, where there is one."""
+    """A generator, and the upsampler for windows larger than it paints, where there is one.
+
+    `mirrored` says whether exemplars may be, as they were in training; None leaves it to objects, which may, and whole images, which may not.
+    """
 
     generator: Generator
     upscaler: Upscaler | None = None
+    mirrored: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,8 @@ def paint(
     side, whole = window.shape[-1], hole is None
     holes = whole_mask(1, side, side) if hole is None else mask_map(hole, side, side)
     fill = fill_color(window, box, torch.full((1, 1, 1, 1), float(whole)))
-    laid = lay_exemplar(order, box, fill, whole, side, random)
+    mirrored = not whole if painter is None or painter.mirrored is None else painter.mirrored
+    laid = lay_exemplar(order, box, fill, whole, side, random, mirrored=mirrored)
     follows = laid.outline is not None and not whole
     soft = outlined_mask(laid.outline, *holes)[1] if laid.outline is not None and not whole else holes[1]
     validity = laid.validity * soft if follows else laid.validity
@@ -217,12 +222,12 @@ def paint(
         soft_B1RR=small_holes[1],
         box_B1RR=label_map,
         exemplar_B3RR=scale(laid.image, size),
-        validity_B1RR=scale(validity, size),
+        validity_B1RR=scale(validity, size).clamp_min(0),
         label_B=torch.tensor([order.label]),
         fill_B311=fill,
     )
     small = residual(generator, scene, latent)
-    correction = F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False)
+    correction = resampled(small, side)
     base = base_image(laid.image, validity, fill)
     if upscaler is not None and side > WORTH * size:
         invented = enlarge(upscaler, (scene.base() + small).clamp(-1, 1), side) - base
@@ -240,11 +245,11 @@ def latent_of(order: Order, size: int, random: torch.Generator) -> Tensor:
     return interpolate(latent[0], other[0], torch.tensor([share]))
 
 
-def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator) -> Laid:
+def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int, random: torch.Generator, *, mirrored: bool) -> Laid:
     """The order's exemplar, or parts of two, in its box; not valid anywhere where the sample is wholly invented."""
     bend = 0.0 if order.mode == "copy_paste" else bend_at(order.novelty)
-    warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend, mirrored=not whole) for _ in range(2)]
-    held = held_by_borders(order, warps[0].flip)
+    warps = [Warp.draw(1, random, strength=0.5 if whole else 1.0, bend=bend, mirrored=mirrored) for _ in range(2)]
+    held = held_by_borders(order, warps[0].flip, turned_too=mirrored)
     if held is not None:
         warps = [held, held]
     noise, join = torch.rand(1, 1, 8, 8, generator=random), torch.rand(1, 1, 3, 3, generator=random)
@@ -260,7 +265,7 @@ def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int
     return Laid(*degrade(laid, torch.tensor([order.novelty]), noise), outline)
 
 
-def held_by_borders(order: Order, flip: Tensor) -> Warp | None:
+def held_by_borders(order: Order, flip: Tensor, *, turned_too: bool = True) -> Warp | None:
     """How an exemplar is laid that a border cuts off, against the same border of another image: straight, or in a mirror; None for others.
 
     Where both fit, `flip` says which.
@@ -269,6 +274,7 @@ def held_by_borders(order: Order, flip: Tensor) -> Warp | None:
         return None
     own, there = (on_border(b, i.shape[1], i.shape[0]) for b, i in ((order.exemplar.box_xyxy, order.exemplar.image), (order.box_xyxy, order.background)))
     straight, turned = (all(t for s, t in zip(sides, there, strict=True) if s) for sides in (own, mirrored(own)))
+    turned = turned and turned_too
     if not any(own) or not (straight or turned):
         return None
     return replace(Warp.identity(1), flip=flip if straight and turned else torch.full((1,), float(turned)))
@@ -296,10 +302,13 @@ def lay(instance: Instance, box: Tensor, warp: Warp, fill: Tensor, whole: bool, 
 
 
 def scale(x: Tensor, size: int) -> Tensor:
-    """Resampled to size x size: by area when shrinking, bicubic when growing."""
-    if x.shape[-1] >= size:
-        return F.interpolate(x, size=(size, size), mode="area")
-    return F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+    """An image in [-1, 1], resampled to size x size."""
+    return resampled(x, size).clamp(-1, 1)
+
+
+def resampled(x: Tensor, size: int) -> Tensor:
+    """Bicubic over as many pixels as one becomes, as training windows are cut: nothing aliases. A little beyond the range of what was there."""
+    return F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False, antialias=True)
 
 
 def to_float(pixels: Pixels) -> Tensor:

@@ -36,7 +36,7 @@ class Scene:
 def residual(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:
     """The residual [B,3,R,R] that the generator adds to the scene's base."""
     inputs = generator_input(scene.image_B3RR, scene.mask_B1RR, scene.box_B1RR, scene.base(), scene.validity_B1RR)
-    out: Tensor = generator(inputs.contiguous(memory_format=torch.channels_last), latent_BZ, scene.label_B)
+    out: Tensor = generator(inputs, latent_BZ, scene.label_B)
     return out
 
 

@@ -230,17 +230,18 @@ def degraded_scene(
 
 @torch.no_grad()
 def served_scene(
-    learned: Windows, chosen: Tensor, contexts: Windows, at: Tensor, novelty: float, generator: torch.Generator, *, occupied: bool = True
-) -> Scene:
+    learned: Windows, chosen: Tensor, contexts: Windows, at: Tensor, novelty: float, generator: torch.Generator, *, occupied: bool = True,
+    mirrored: bool | None = None,
+) -> Scene:  # fmt: skip
     """Instances of `learned` as they would be served into the boxes of `contexts`; if those are occupied, holes take in what is there.
 
-    Boxes that fill their windows are whole images.
+    Boxes that fill their windows are whole images, which are not `mirrored` unless that is said.
     """
     image, box = contexts.floats(at), contexts.boxes[at]
     count, size = len(at), image.shape[-1]
     whole = float((box[:, 2:] - box[:, :2]).min()) > WHOLE
     source, source_box = learned.floats(chosen), learned.boxes[chosen]
-    warp = Warp.draw(count, generator, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=not whole)
+    warp = Warp.draw(count, generator, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=not whole if mirrored is None else mirrored)
     exemplar = warp_exemplar(source, source_box, box, warp, size, size)
     fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
     outline, known = learned.outlined(chosen)

@@ -33,6 +33,7 @@ class TrainState:
     step: int = 0
     images: int = 0
     elapsed_s: float = 0.0
+    evaluated_s: float = 0.0
     adversarial_steps: int = 0
     strength: float = 0.0
     best_score: float = math.inf
@@ -98,7 +99,7 @@ class TrainState:
 
     def numbers(self) -> dict[str, Any]:
         """Everything else of it, as plain JSON values."""
-        found = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "adversarial_steps", "strength", "size_px", "events")}
+        found = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "evaluated_s", "adversarial_steps", "strength", "size_px", "events")}
         return found | {"best_score": self.best_score if math.isfinite(self.best_score) else None}
 
     @classmethod

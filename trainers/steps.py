@@ -23,6 +23,7 @@ from trainers.scenes import Mixture, Seen, draw_indices, reconstruction_scene, t
 from trainers.state import TrainState
 from trainers.windows import Windows
 
+MOST_VARIANTS = 64
 Figures = dict[str, Tensor]
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,13 +40,14 @@ def warm_step(state: TrainState, windows: Windows) -> Figures:
 def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bool) -> Figures:
     """The discriminator's updates and, unless it is catching up, one of the generator.
 
-    Half of the batch transplants and is judged; half reconstructs, so that the generator never drifts from the data.
+    Half of the batch transplants and is judged; half reconstructs, so that the generator never drifts from the data. Where nothing
+    reconstructs, all of it is judged.
     """
     recipe = state.recipe
     figures: Figures = {}
     for remaining in reversed(range(recipe.discriminator_steps)):
         wanted = train_generator and not remaining
-        scene, real, fake = transplant(state, windows, recipe.batch // 2, with_gradient=wanted)
+        scene, real, fake = transplant(state, windows, recipe.batch // 2 if recipe.reconstruction_weight else recipe.batch, with_gradient=wanted)
         figures |= discriminator_update(state, scene, real, fake.detach())
         if wanted:
             figures |= generator_update(state, windows, scene, real, fake)
@@ -145,7 +147,6 @@ def pair_plan(state: TrainState, scene: Scene, *, random: torch.Generator | None
 def judged(state: TrainState, seen: Seen, label_B: Tensor, plan: Plan, *, penalise: bool = False) -> tuple[Tensor, Tensor]:
     """(logits [B], squared norms of their gradient in the image [B], zero where they are not asked for) of one side, augmented."""
     image, maps = augment(seen.image_B3RR, torch.cat([seen.box_B1RR, seen.mask_B1RR], 1), plan)
-    image = image.contiguous(memory_format=torch.channels_last)
     with precision(half=state.recipe.half):
         return fast(judgement, state.recipe)(state.discriminator, image, maps, label_B, torch.full((), state.fade), penalise)
 
@@ -169,6 +170,8 @@ def fast(function: Callable[P, T], recipe: Recipe) -> Callable[P, T]:
 
 @functools.cache
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """Compiled anew for every size, network and set of arguments that it meets: past the limit, torch would run it plainly without a word."""
+    torch._dynamo.config.recompile_limit = MOST_VARIANTS
     return torch.compile(function, dynamic=False)
 
 

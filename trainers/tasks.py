@@ -20,7 +20,7 @@ from infra.progress import Progress
 from infra.settings import Settings
 from longtail.boxes import xywh_to_xyxy
 from longtail.policies import moves
-from longtail.recipes import Preset, Start, finetune_recipe
+from longtail.recipes import Preset, Start, finetune_recipe, options_for
 from longtail.samples import Provenance
 from trainers import checkpoints, weights
 from trainers.bank import crop
@@ -92,7 +92,7 @@ def finetune(
     with at_work(os.cpu_count() or 1) as catalogue, best_device():
         view = view_of(catalogue, dataset, version)
         report = Progress(catalogue.database, job, low=0.05, high=0.95)
-        asked = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=recipe)
+        asked = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options_for(view.task, recipe))
         return run_finetune(catalogue, view, job=job, classes=classes, recipe=asked, start=start, report=report)
 
 

@@ -93,7 +93,8 @@ def _collapse(fake: Tensor, mask: Tensor, train: Windows, draw: Draw, label: Ten
 def _discriminator_findings(state: TrainState, train: Windows, val: Windows | None, random: torch.Generator) -> list[Finding]:
     mixture = in_place(state)
     scene, seen = transplant_scene(train, draw_indices(train, 32, random), mixture, random)
-    fake = complete(state.generator, scene, torch.randn(32, state.recipe.network.latent, generator=random))
+    fake = complete(state.generator.eval(), scene, torch.randn(32, state.recipe.network.latent, generator=random))
+    state.generator.train()
     real_logits, fake_logits = judge(state, scene, seen, fake, random=random)
     gap = float((real_logits - fake_logits).mean())
     findings = [Finding("d_overpowers", gap, f"at most {OVERPOWERS_GAP}", gap > OVERPOWERS_GAP, "halve the discriminator's rate")]

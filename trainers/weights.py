@@ -29,9 +29,9 @@ def foundation(path: Path = FOUNDATION) -> tuple[dict[str, Tensor], dict[str, st
     return read(path.read_bytes())
 
 
-def to_bytes(generator: Generator, *, classes: list[str], upscaler: Upscaler | None = None) -> bytes:
-    """The generator, and the upsampler that belongs to it, as one safetensors file."""
-    meta = {"network": json.dumps(asdict(generator.config)), "classes": json.dumps(classes)}
+def to_bytes(generator: Generator, *, classes: list[str], upscaler: Upscaler | None = None, mirrored: bool | None = None) -> bytes:
+    """The generator, the upsampler that belongs to it, and whether exemplars may be mirrored, as one safetensors file."""
+    meta = {"network": json.dumps(asdict(generator.config)), "classes": json.dumps(classes), "mirrored": json.dumps(mirrored)}
     tensors = dict(generator.state_dict())
     if upscaler is not None:
         meta["upscaler"] = json.dumps(asdict(upscaler.config))
@@ -52,7 +52,7 @@ def from_bytes(data: bytes) -> Painter:
         if module is not None:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             module.eval().requires_grad_(False)
-    return Painter(generator, upscaler)
+    return Painter(generator, upscaler, mirrored=json.loads(meta.get("mirrored", "null")))
 
 
 @functools.lru_cache(maxsize=8)

@@ -27,7 +27,7 @@ class FolderView(DatasetView):
         self.classes = ClassMap({k + 1: name for k, name in enumerate(classes)})
         self.samples, self.files, self.painted = list(samples), files, painted
         self.by_id = {s.id: s for s in self.samples}
-        self._cache, self._cached, self._estimates = OrderedDict(), 0, {}
+        self._cache, self._cached, self._estimates, self.looked = OrderedDict(), 0, {}, {}
 
     def read(self, sample: Sample) -> bytes:
         return self.files[sample.id]()
@@ -37,7 +37,9 @@ class FolderView(DatasetView):
         return self.painted
 
     def with_painter(self, painter: Painter) -> FolderView:
-        return FolderView(self.samples, self.files, [self.classes.names[k] for k in sorted(self.classes.names)], task=self.task, painted=painter)
+        view = FolderView(self.samples, self.files, self.names, task=self.task, painted=painter)
+        view.looked = self.looked  # the same images
+        return view
 
     def of_class(self, name: str) -> FolderView:
         """The images that show the class alone: where an image's kind is the class, its objects belong nowhere else."""

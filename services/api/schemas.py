@@ -107,10 +107,13 @@ class RecipeOptions(Body):
     novelty_range: tuple[Share, Share] | None = None
     full_novelty_share: Share | None = None
     symmetries: Symmetries | None = Field(default=None, description="of the data: what its images may be turned by and stay real")
+    size_shares: tuple[Share, ...] | None = Field(
+        default=None, min_length=1, max_length=4, description="shares of the time at ever larger sizes, the full one last: (0.4, 0.6) begins at half of it"
+    )
     ema_half_life_images: float | None = Field(default=None, gt=0)
     freeze_high_resolution: bool | None = None
     upscaler_s: float | None = Field(default=None, ge=0, le=86_400, description="seconds for the upsampler, in place of 7 % of the budget")
-    compiled: bool | None = Field(default=None, description="compile whole steps: pays on a GPU in runs of an hour")
+    compiled: bool | None = Field(default=None, description="compile the networks' passes: pays on a GPU in runs of an hour")
     spectral_norm: bool | None = None
     minibatch_std: bool | None = None
 

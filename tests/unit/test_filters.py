@@ -21,10 +21,15 @@ def test_the_classes_that_were_made_are_compared_with_every_training_object():
     image = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
     sample = SimpleNamespace(id="s", width=64, height=64, annotations=[Annotation(category_id=0, bbox_xywh=(0.0, 0.0, 64.0, 64.0))] * 260)
     objects = [SimpleNamespace(sample=sample, position=i, box_xyxy=(0.0, 0.0, 8.0, 8.0), label=i % 2, key=f"s#{i}") for i in range(260)]
-    view = SimpleNamespace(objects=lambda split: objects if split == "train" else [], names=["a", "b"], pixels=lambda s: (image, None))
+    view = SimpleNamespace(objects=lambda split: objects if split == "train" else [], names=["a", "b"], pixels=lambda s: (image, None), looked={})
     bank = build_bank(view, whole=frozenset({1}))
     assert len(bank.of(1, train=True)) == 130
     assert len(bank.of(0, train=True)) == PER_CLASS
+    view.pixels = None  # the view keeps what was looked at: another class of it needs no image again
+    with pytest.raises(TypeError):
+        build_bank(view, whole=frozenset({0}))
+    again = build_bank(view, whole=frozenset({1}))
+    assert np.array_equal(again.vectors, bank.vectors) and again.keys == bank.keys
 
 
 def test_the_only_instance_of_a_class_is_no_copy_of_itself():
@@ -49,7 +54,9 @@ def test_a_mirrored_training_object_is_a_copy():
     boxes = [(64.0 * i, 0.0, 64.0 * i + 64, 64.0) for i in range(40)]
     sample = SimpleNamespace(id="s", width=2560, height=64, annotations=[Annotation(category_id=0, bbox_xywh=(b[0], b[1], 64.0, 64.0)) for b in boxes])
     objects = [SimpleNamespace(sample=sample, position=i, box_xyxy=b, label=0, key=f"s#{i}") for i, b in enumerate(boxes)]
-    view = SimpleNamespace(objects=lambda split: objects[:20] if split == "train" else objects[20:], names=["a"], pixels=lambda s: (image, None))
+    view = SimpleNamespace(
+        objects=lambda split: objects[:20] if split == "train" else objects[20:], names=["a"], pixels=lambda s: (image, None), looked={}
+    )
     bank = build_bank(view, whole=frozenset({0}))
     record = Provenance(
         mode="inpaint", class_name="a", seed=1, novelty=0.8, model=None, model_version=None, model_uri=None, background=None, exemplar=None,

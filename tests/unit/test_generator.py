@@ -272,6 +272,29 @@ def test_pixels_outside_the_mask_are_the_background(mode, novelty):
     assert made.change > 0
 
 
+def test_what_is_painted_into_a_window_smaller_than_the_network_is_no_alias_of_it(monkeypatch):
+    """Stripes of one pixel at the network's size are gray at half of it, not stripes of another width."""
+    painter = Painter(build_generator(SMALL.network, num_classes=1).eval())
+    size = SMALL.network.resolution_px
+    stripes = torch.zeros(1, 3, size, size)
+    stripes[..., ::2], stripes[..., 1::2] = 0.9, -0.9
+    small = replace(order(novelty=1.0), box_xyxy=(20.0, 20.0, 28.0, 28.0))
+    pictures = []
+    for painted in (stripes, torch.zeros_like(stripes)):
+        monkeypatch.setattr("trainers.render.residual", lambda *_, painted=painted: painted)
+        pictures.append(render(painter, small).pixels.astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() < 20  # of 115
+
+
+def test_an_exemplar_is_mirrored_only_where_its_generator_learned_from_mirrored_ones(monkeypatch):
+    generator = build_generator(SMALL.network, num_classes=1).eval()
+    seen = []
+    monkeypatch.setattr("trainers.render.Warp.draw", lambda *a, mirrored, **k: seen.append(mirrored) or Warp.identity(1))
+    for mirrored in (None, True, False):
+        render(weights.from_bytes(weights.to_bytes(generator, classes=["a"], mirrored=mirrored)), order(novelty=0.2))
+    assert seen == [True, True, True, True, False, False]
+
+
 def test_copy_paste_puts_the_object_into_the_box():
     made = render(None, order("copy_paste"))
     middle = made.pixels[36:44, 56:64].reshape(-1, 3).mean(0)

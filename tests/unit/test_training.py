@@ -8,17 +8,19 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from longtail.errors import InvalidRequest
-from longtail.recipes import NetworkConfig, Preset, Recipe, finetune_recipe
-from trainers import checkpoints
+from longtail.recipes import NetworkConfig, Preset, Recipe, finetune_recipe, options_for
+from trainers import checkpoints, loop, steps
 from trainers.augment import Plan, augment
 from trainers.compose import Warp
-from trainers.loop import train
+from trainers.loop import apply_remedy, one_step, train
 from trainers.sampling import draw_latent, interpolate
 from trainers.scenes import Mixture, draw_indices
 from trainers.state import TrainState
-from trainers.steps import adversarial_step, warm_step
+from trainers.steps import adversarial_step, transplant, warm_step
+from trainers.watchdogs import Finding
 from trainers.windows import Instance, Windows, cut_windows
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
@@ -266,7 +268,75 @@ def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_co
     )  # fmt: skip
     state, reports = run(recipe, flat)
     assert barks(reports, "class_collapse")
-    assert any(e["name"] == "class_collapse" and e["remedy"] for e in state.events)
+    first = next(e for e in state.events if e["name"] == "class_collapse")
+    assert first["remedy"].startswith("none"), "nothing chooses checkpoints in this run, and it says so"
+
+
+def test_a_collapse_goes_back_to_the_best_weights_with_what_is_served():
+    state = TrainState.fresh(SMALL, num_classes=2)
+    state.best = {k: torch.randn_like(v) if v.is_floating_point() else v.clone() for k, v in state.ema.module.state_dict().items()}
+    done = apply_remedy(state, Finding("class_collapse", 0.0, "", True, "go back to the best checkpoint"))
+    assert done == "go back to the best checkpoint"
+    for module in (state.generator, state.ema.module):
+        assert all(torch.equal(v, state.best[k]) for k, v in module.state_dict().items())
+
+
+def test_weights_that_break_right_before_they_would_be_kept_are_not_kept(windows, monkeypatch):
+    """The loss of the step was finite, its gradient was not: what is put back must be from before."""
+    def breaking(state, *rest):
+        figures = one_step(state, *rest)
+        if state.step in (10, 17):
+            with torch.no_grad():
+                state.generator.tails[0].last.weight.fill_(torch.nan)
+        return figures
+
+    monkeypatch.setattr(loop, "one_step", breaking)
+    recipe = replace(SMALL, warm_s=30, catch_up_s=0, adversarial_s=0, evaluate_every_s=5)
+    state, _ = run(recipe, windows)
+    assert sum(e["name"] == "nan" for e in state.events) == 2
+    assert all(torch.isfinite(p).all() for module in state.modules().values() for p in module.parameters())
+
+
+class Waits(TorchDispatchMode):
+    """Operations for which the host would wait for a device, or copy to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.lift_fresh.default, torch.ops.aten.nonzero.default):
+            self.seen.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("train_generator", [True, False])
+def test_no_step_waits_for_the_device(windows, train_generator):
+    state = TrainState.fresh(SMALL, num_classes=2)
+    adversarial_step(state, windows, train_generator=True)  # the optimisers' slots are there
+    with Waits() as waits:
+        adversarial_step(state, windows, train_generator=train_generator)
+        warm_step(state, windows)
+    assert waits.seen == []
+
+
+def test_all_of_a_batch_is_judged_where_nothing_reconstructs(windows, monkeypatch):
+    seen = []
+    monkeypatch.setattr(steps, "transplant", lambda state, windows, count, **more: seen.append(count) or transplant(state, windows, count, **more))
+    for recipe in (SMALL, replace(SMALL, reconstruction_weight=0.0)):
+        adversarial_step(TrainState.fresh(recipe, num_classes=2), windows, train_generator=True)
+    assert seen == [4, 8]
+
+
+def test_what_a_picture_of_a_class_is_asked_of_the_task_and_the_caller_may_say_otherwise():
+    assert options_for("detection", {"batch": 8}) == {"batch": 8}
+    assert options_for("classification", {"batch": 8}) == {"batch": 8, "symmetries": "none", "whole_image_share": 1.0}
+    assert options_for("classification", {"symmetries": "mirror"})["symmetries"] == "mirror"
+
+
+def test_spectral_norm_cannot_grow():
+    with pytest.raises(InvalidRequest, match="spectral_norm"):
+        replace(OPTIONS["spectral_norm"], size_shares=(0.5, 0.5))
 
 
 def test_rates_that_tear_the_seams_are_named(windows):
