@@ -134,14 +134,15 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
         own=[None] * len(rest), real_agreed=cross_fitted_agreement(vectors, labels, classes=len(parts))[labels == 0],
     )  # fmt: skip
     seen = train[rng.integers(count, size=SAMPLES)]
+    placed = held[rng.integers(count, size=ON_GROUND)]  # samples lie on held-out places, more than once where those are few
     other = next(iter(material.others.values()))
     returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
     cases = {
-        what: replace(real, fake=fake, agreed=classifier.probabilities(fake)[:, 0], overlaps=material.overlaps[rest[:ON_GROUND]])
+        what: replace(real, fake=fake, agreed=classifier.probabilities(fake)[:, 0], overlaps=material.overlaps[placed], grounds=count)
         for what, fake in returned.items()
     }
-    return cases | {"box beside its object": replace(cases[REAL], overlaps=material.beside[rest[:ON_GROUND]])}
+    return cases | {"box beside its object": replace(cases[REAL], overlaps=material.beside[placed])}
 
 
 def verdicts(material: Material, count: int, draws: int) -> dict[tuple[str, str], Counter[str]]:

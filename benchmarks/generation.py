@@ -103,9 +103,12 @@ def through_the_bucket(count: int) -> list[Figure]:
         *(Figure(f"alone: {stage}", value * 1e3, "ms/image") for stage, value in alone.items()),
         Figure("generator_one_at_a_time", forward, "images/s"),
         Figure("with_planning_and_composition", composed, "images/s"),
+        Figure("composition_to_generator", composed / forward, "ratio"),
         Figure("with_encoding", encoded, "images/s"),
+        Figure("encoding_to_composition", encoded / composed, "ratio"),
         Figure("stages_allow", allowed, "images/s"),
         Figure("stored_through_a_batch_job", stored, "images/s"),
+        Figure("stored_to_encoded", stored / encoded, "ratio"),
         Figure("stored_to_allowed", stored / allowed, "ratio", f">= {SHARE}", stored / allowed >= SHARE),
     ]
 

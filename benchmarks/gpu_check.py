@@ -7,8 +7,10 @@ Ends with 1 if a check fails. Without a GPU it says so and ends with 2.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks import training
+from benchmarks import generation, training
 from benchmarks.report import Figure, save
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import device
@@ -141,17 +143,33 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("no GPU here: nothing was checked", file=sys.stderr)
         sys.exit(2)
-    figures = []
-    for check in CHECKS:
-        start = time.perf_counter()
-        figures.append(check())
-        print(f"{figures[-1].name}: {figures[-1].value:.4g} ({time.perf_counter() - start:.0f} s)", flush=True)
-    with GPU:
-        for preset in training.BATCHES["cuda"]:
-            figures += training.measure(preset, rounds=3, steps=20)
-            print(f"{preset}: {figures[-4].value:.0f} images/s", flush=True)
+    figures: list[Figure] = []
+    broken = [check.__name__ for check in CHECKS if not ran(check.__name__, functools.partial(alone, check), figures)]
+    failed = [f.name for f in figures if f.holds is False]
+    with device.best_device():
+        broken += [] if ran("bare generation", functools.partial(generation.bare, quick=True), figures) else ["bare generation"]
+    for preset in training.BATCHES["cuda"]:
+        with GPU:
+            broken += [] if ran(preset, functools.partial(training.measure, preset, rounds=3, steps=20), figures) else [preset]
+    print(f"failed: {failed or 'none'}; broke: {broken or 'none'}")
+    sys.exit(1 if failed or broken else 0)
+
+
+def alone(check: Callable[[], Figure]) -> list[Figure]:
+    return [check()]
+
+
+def ran(name: str, measure: Callable[[], list[Figure]], figures: list[Figure]) -> bool:
+    """Adds what is measured and saves all that there is so far; one that breaks says so and costs no other its turn."""
+    start = time.perf_counter()
+    try:
+        figures += (found := measure())
+    except Exception:
+        traceback.print_exc()
+        return False
+    print(f"{name} ({time.perf_counter() - start:.0f} s): " + ", ".join(f"{f.name} {f.value:.4g}" for f in found), flush=True)
     save("gpu", figures, quick=False, gpu=device.name())
-    sys.exit(1 if any(f.holds is False and f.name in {c.name for c in figures[: len(CHECKS)]} for f in figures) else 0)
+    return True
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from benchmarks.packs import Pack
 from trainers import device
-from trainers.compose import mask_map
 from trainers.gating import object_crops, window_features
 from trainers.grids import to_uint8
 from trainers.losses import ring_loss
@@ -23,7 +22,7 @@ from trainers.quality.features import features
 from trainers.quality.kid import kid
 from trainers.render import visibility
 from trainers.sampling import Scene, complete
-from trainers.scenes import served_scene
+from trainers.scenes import hole, served_scene
 from trainers.windows import Instance, Windows, cut_windows
 
 SAMPLES = 64
@@ -46,12 +45,14 @@ def some(found: list[Instance], most: int = MOST, *, seed: int = 0) -> list[Inst
 
 @dataclass(frozen=True)
 class Samples:
-    """Windows [N,3,R,R] in [-1, 1], their boxes [N,4], and the instance each began from [N]; what was in the window before."""
+    """Windows [N,3,R,R] in [-1, 1], their boxes [N,4], and the instance each began from [N]; what was in the window before, and the holes
+    that were painted [N,1,R,R]."""
 
     images: Tensor
     boxes: Tensor
     owners: Tensor
     before: Tensor
+    holes: Tensor
 
 
 class Yardstick:
@@ -82,7 +83,7 @@ class Yardstick:
         else:
             parts = (slice(i, i + 8) for i in range(0, SAMPLES, 8))
             images = torch.cat([complete(generator, Scene(**{k: v[p] for k, v in scene.__dict__.items()}), latent[p]) for p in parts])
-        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], scene.image_B3RR)
+        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], scene.image_B3RR, scene.mask_B1RR)
 
     def likeness(self, made: Samples, label: int, *, derived: bool) -> dict[str, float]:
         """KID, coverage, share of copies (one's own exemplar aside, where samples are derived from it), mean label consistency."""
@@ -98,12 +99,12 @@ class Yardstick:
         }
 
     def seam(self, made: Samples, label: int) -> float:
-        """Jump along the mask's edge, as a share of that around real objects."""
-        size = made.images.shape[-1]
+        """Jump along the edge of what was painted, as a share of that along the holes that real objects would have been painted into."""
         index = self.judge.by_class()[label][:SAMPLES]
-        pairs = ((made.images, made.boxes), (self.judge.floats(index), self.judge.boxes[index]))
-        fake, real = (float(ring_loss(x, x, mask_map(b, size, size)[0])) for x, b in pairs)
-        return fake / max(real, 1e-4)
+        outline, known = self.judge.outlined(index)
+        real = self.judge.floats(index), hole(self.judge, outline, known, self.judge.boxes[index])[0]
+        fake, there = (float(ring_loss(x, x, holes)) for x, holes in ((made.images, made.holes), real))
+        return fake / max(there, 1e-4)
 
     def overlap(self, made: Samples) -> float:
         """Mean IoU of the box about 90 % of the change with the label's, of samples on bare ground."""

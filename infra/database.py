@@ -72,7 +72,7 @@ PROMOTIONS = _table(
     "promotions", _text("model", index=True), _text("alias"), _int("before"), _int("after"), _text("who"), _text("why"), _text("outcome"),
 )
 MOVES = _table(
-    "moves", _text("dataset", index=True), _int("before"), _int("after"), _text("who"), _text("why"), _text("proof"),
+    "moves", _text("dataset", index=True), _int("before"), _int("version"), _text("who"), _text("why"), _text("proof"),
     sa.Column("accepted_unproven", sa.Boolean, default=False),
 )  # of `latest`
 EVALUATIONS = _table("evaluations", _text("dataset", index=True), _json("request"), _json("result"))
@@ -323,7 +323,7 @@ class Database:
         still = mine if instead_of is None else mine & (DATASETS.c.latest == instead_of)
         if not connection.execute(DATASETS.update().where(still).values(latest=version["number"])).rowcount:
             raise Overtaken
-        told = {"dataset": version["dataset"], "before": before, "after": version["number"], "who": who, "why": why}
+        told = {"dataset": version["dataset"], "before": before, "version": version["number"], "who": who, "why": why}
         said = {"proof": version["proof"], "accepted_unproven": bool(version["accepted_unproven"])}
         connection.execute(MOVES.insert().values(id=key, tenant=TENANT, created=now(), **told, **said))
 

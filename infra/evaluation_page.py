@@ -16,6 +16,7 @@ def page(found: Mapping[str, Any]) -> str:
         f"<h1>{text(title)}</h1>",
         f"<p>On {text(result['figure'])}, with {len(result['seeds'])} paired runs of {request['steps']} steps: "
         f"<b class={result['proof']}>{result['proof']}</b>. {text(policy_line(result))}</p>",
+        *(f"<p>{text(line)}</p>" for line in outcome(result)),
         "<h2>What did not go well</h2>",
         listed(hurt(result)),
         "<h2>Arms, on real test images</h2>",
@@ -27,6 +28,8 @@ def page(found: Mapping[str, Any]) -> str:
 
 def subject(request: Mapping[str, Any]) -> str:
     if request["candidate"] is not None:
+        if request["candidate"] == request["base"]:
+            return f"what was made in version {request['candidate']}"
         return f"version {request['candidate']}, which adds to version {request['base']},"
     return f"generator {request['generator']}, {request['count']} images of it added to version {request['base']},"
 
@@ -37,6 +40,17 @@ def policy_line(result: Mapping[str, Any]) -> str:
         return "There is no val split to find out how much to keep."
     known = {"real": "On val nothing of it helps: keep none.", "longtail": "On val all of it does best: keep all."}
     return known.get(chosen, f"On val a part does best: '{chosen}'.")
+
+
+def outcome(result: Mapping[str, Any]) -> list[str]:
+    """What became of it: who gained least, what was published, what `latest` is and why."""
+    worst, published = result["worst"], result["published"]
+    lines = [] if worst is None else [f"Least for {worst['figure']}: {signed(worst['difference'])} ({worst['says']})."]
+    if published is not None:
+        lines.append(f"Version {published['version']} was published with {published['kept']} of them, {published['left_out']} left out: {published['proof']}.")
+    if result.get("version_proof", result["proof"]) != result["proof"]:
+        lines.append(f"With every other evaluation of the version its proof is {result['version_proof']}.")
+    return [*lines, *([f"{result['latest_why'].capitalize()}."] if result.get("latest_why") else [])]
 
 
 def hurt(result: Mapping[str, Any]) -> list[str]:

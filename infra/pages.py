@@ -74,7 +74,7 @@ def neighbours(sample: Mapping[str, Any]) -> str:
     """A sample as GET /v1/batches/NAME/pictures gives it: what was there before, the mask, what was made, and the nearest real object."""
     figures = sample["verdict"]["figures"]
     row = (crop(sample["real"], caption="real") + crop(sample["mask"], caption="mask")) if "real" in sample else ""
-    row += crop(sample["made"], box=sample["box"], caption=", ".join(sample["verdict"]["reasons"]) or "accepted")
+    row += crop(sample["made"], box=sample["box"], caption=", ".join([sample["state"], *sample["verdict"]["reasons"]]))
     distance = f", {figures['nearest_distance']:.2f} away" if "nearest_distance" in figures else ""
     if "nearest" in sample:
         row += crop(sample["nearest"], caption=f"nearest real{distance}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -57,9 +57,9 @@ class Settings(BaseSettings):
         """Where something of a dataset lies in our own bucket: s3://BUCKET/tenants/TENANT/DATASET/PARTS."""
         return "/".join((f"s3://{self.bucket}/tenants/{TENANT}", dataset, *parts))
 
-    def report_of(self, dataset: str, job: str) -> str:
-        """Where the page of a training job lies, beside its copy in MLflow."""
-        return self.place(dataset, "reports", f"{job}.html")
+    def report_of(self, dataset: str, job: str, *, kind: Literal["html", "json"] = "html") -> str:
+        """Where the page of a training job lies, or its twin for programs, beside their copies in MLflow."""
+        return self.place(dataset, "reports", f"{job}.{kind}")
 
     @property
     def tables_root(self) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra.pages import document, listed, neighbours, table, text
+from infra.pages import document, listed, neighbours, shown_interval, table, text
+
+MOST_SHOWN = 8
+"""Instances of each batch in the page; its JSON has all of them."""
 
 
 def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str, Any]]]) -> str:
@@ -19,7 +22,7 @@ def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str
         "<h2>What it was measured to do</h2>",
         table(
             ["evaluation", "against", "figure", "without", "with", "difference", "95 %", "proof", "least for"],
-            [[e["id"], f"version {e['base']}", e["figure"], e["reference"], e["arm"], e["difference"], e["interval"], e["proof"], e["least_for"]]
+            [[e["id"], f"version {e['base']}", e["figure"], e["reference"], e["arm"], e["difference"], e["shown_interval"], e["proof"], e["least_for"]]
              for e in report["evaluations"]],
         ) if report["evaluations"] else "<p>It has not been evaluated: POST /v1/evaluations.</p>",
         "<h2>Batches</h2>",
@@ -29,8 +32,11 @@ def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str
              for b in report["batches"]],
         ),
         "<h2>Generators</h2>",
-        table(["generator", "gate", "class", "figure", "verdict"],
-              [[g["generator"], g["name"], g["class_name"], shown(g["figure"]), g["verdict"]] for g in report["gates"]]),
+        table(["generator", "gate", "class", "figure", "95 %", "threshold", "verdict", "samples"],
+              [[g["generator"], g["name"], g["class_name"], shown(g["figure"]), shown_interval(g["interval"]), g["threshold"], g["verdict"], g["count"]]
+               for g in report["gates"]]),
+        "<h2>Real instances that most was made from</h2>",
+        table(["class", "instance", "samples"], [[b["class_name"], i, n] for b in report["batches"] for i, n in list(b["by_instance"].items())[:MOST_SHOWN]]),
         "<h2>Before, mask, made, nearest real object</h2>",
         *(part for name, items in pictures.items() for part in (f"<h3>{text(name)}</h3>", *map(neighbours, items))),
     )  # fmt: skip

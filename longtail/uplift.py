@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from longtail.errors import InvalidRequest
+from longtail.errors import Conflict, InvalidRequest
 from longtail.samples import is_source
 
 Arm = Literal["real", "classical", "copy_paste", "longtail", "both"]
@@ -56,6 +58,45 @@ def proof_of(row: Mapping[str, Any]) -> Proof:
     if row["runs"] < MIN_RUNS or low is None or high is None or row["p"] is None or row["p"] > LEVEL:
         return "inconclusive"
     return "positive" if low > 0 else "negative" if high < 0 else "inconclusive"
+
+
+def holm(p_values: Sequence[float], *, level: float = LEVEL) -> list[bool]:
+    """Which hypotheses fall when all of them are asked at once. Source: Holm 1979; nan never falls."""
+    order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
+    falls = [False] * len(p_values)
+    for rank, i in enumerate(order):
+        if not p_values[i] <= level / (len(p_values) - rank):
+            break
+        falls[i] = True
+    return falls
+
+
+def kind_of(request: Mapping[str, Any]) -> str:
+    """What an evaluation asked, its seeds aside: two of one kind measure the same thing again."""
+    return json.dumps({k: request.get(k) for k in ("base", "model", "trainer", "weights", "steps", "side_px", "figure")}, sort_keys=True)
+
+
+def proof_after(measured: Sequence[tuple[str, Mapping[str, Any]]]) -> Proof:
+    """What all evaluations of a version prove together, each (its kind, its deciding row), oldest first: trying again until one helps proves nothing.
+
+    Of one kind the one with the most runs counts, the first of several with as many. Over the kinds Holm is asked; harm outweighs help.
+    """
+    counted: dict[str, Mapping[str, Any]] = {}
+    for kind, row in measured:
+        if kind not in counted or row["runs"] > counted[kind]["runs"]:
+            counted[kind] = row
+    rows = list(counted.values())
+    falls = holm([math.nan if row["p"] is None else row["p"] for row in rows])
+    said = {proof_of(row) for row, fallen in zip(rows, falls, strict=True) if fallen}
+    return "negative" if "negative" in said else "positive" if "positive" in said else "inconclusive"
+
+
+def check_latest(version: Mapping[str, Any], *, was_latest: bool, accepted: bool) -> None:
+    """Raises Conflict unless a version may become the latest: it holds nothing that was made, is proven, was the latest or accepted before, or is now."""
+    unmade = not version["health"]["synthetic_images"]
+    before = version["proof"] != "negative" and (was_latest or version["accepted_unproven"])
+    if not (unmade or version["proof"] == "positive" or before or accepted):
+        raise Conflict(f"version {version['number']} has proof {version['proof']!r}; evaluate it, or say accept_unproven: true")
 
 
 def worst_class(table: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -56,8 +56,10 @@ class Evaluation:
     def __init__(self, catalogue: Catalogue, request: Mapping[str, Any]) -> None:
         self.request, dataset = request, request["dataset"]
         self.base = DatasetView(catalogue, dataset, catalogue.database.version(dataset, request["base"]))
-        self.real = [s for s in self.base.samples if s.split == "train"]
         number = request.get("candidate")
+        self.alone = number == request["base"]
+        """Whether a version is measured against its own real images."""
+        self.real = [s for s in self.base.samples if s.split == "train" and (s.origin == "real" or not self.alone)]
         self.candidate = None if number is None else DatasetView(catalogue, dataset, catalogue.database.version(dataset, number))
         self.bench = Bench(setting_of(request, self.base), self.base.names, self.canvas())
         self._prepared: dict[str, tuple[list[Labelled], list[Any]]] = {}
@@ -70,7 +72,7 @@ class Evaluation:
         """The candidate's own synthetic samples, or as many as asked for that the generator makes now. Raises InvalidRequest where there is none."""
         if self.candidate is None:
             return self.asked_of_generator()
-        known = set(self.base.by_id)
+        known = set() if self.alone else set(self.base.by_id)
         added = [s for s in self.candidate.samples if s.split == "train" and s.origin == "synthetic" and s.id not in known]
         if not added:
             raise InvalidRequest(f"version {self.request['candidate']} has no synthetic image that version {self.request['base']} has not; nothing to measure")

@@ -79,8 +79,9 @@ def run_finetune(
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
-    page = file_evidence(registry, run, data, state, judged, curves, title=f"{view.dataset}: a generator of {', '.join(classes)}")
+    page, twin = file_evidence(registry, run, data, state, judged, curves, title=f"{view.dataset}: a generator of {', '.join(classes)}")
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page)
+    catalogue.objects.write(catalogue.settings.report_of(view.dataset, job, kind="json"), twin)
     registry.finish_run(run)
     return {
         "uri": uri,
@@ -96,8 +97,10 @@ def run_finetune(
     }
 
 
-def file_evidence(registry: Registry, run: str, data: TrainingData, state: TrainState, judged: Judged, curves: Curves, *, title: str) -> bytes:
-    """Puts what speaks for and against the generator into its run: watchdogs, pictures, gates, and the report, which is returned too."""
+def file_evidence(
+    registry: Registry, run: str, data: TrainingData, state: TrainState, judged: Judged, curves: Curves, *, title: str
+) -> tuple[bytes, bytes]:
+    """Puts what speaks for and against the generator into its run: watchdogs, pictures, gates, and the report, whose page and twin are returned."""
     registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
     final = grid(state, data.shown)
     registry.log_file(run, "grids/final.png", to_png(final))
@@ -110,7 +113,7 @@ def file_evidence(registry: Registry, run: str, data: TrainingData, state: Train
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
     measured |= {f"fid/{class_key(f.class_name)}": f.figure for f in judged.fids} | {f"fid_of_real/{class_key(f.class_name)}": f.real for f in judged.fids}
     registry.log_figures(run, measured, step=state.step)
-    return page.encode()
+    return page.encode(), twin.encode()
 
 
 def sharpened(data: TrainingData, recipe: Recipe, report: Progress) -> tuple[Upscaler | None, dict[int, float]]:

@@ -12,7 +12,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,15 @@ from infra.formats.segmentation import mask_of
 from longtail.boxes import xywh_to_xyxy
 from longtail.recipes import Recipe, tiny_foundation
 from trainers.checkpoints import from_bytes, to_bytes
-from trainers.device import as_tensor, best_device
+from trainers.device import as_tensor, best_device, random_stream
+from trainers.gating import INVENTED, object_crops
 from trainers.grids import grid
 from trainers.loop import train
+from trainers.networks import Generator
+from trainers.quality.features import features
+from trainers.quality.kid import kid
+from trainers.sampling import Scene, complete
+from trainers.scenes import served_scene
 from trainers.shapes import KINDS, draw_instance
 from trainers.state import TrainState
 from trainers.windows import Instance, Windows, box_pixels, cut_windows, join, on_grounds
@@ -36,6 +44,8 @@ MODALITIES = ("fluorescence", "histology", "brightfield")
 PER_MODALITY = 3000
 SHAPES = 6000
 MIN_SIDE_PX = 14
+JUDGED = 160
+"""Held-out windows that choose the checkpoint."""
 
 
 def nuclei_instances(root: Path, rng: np.random.Generator) -> list[Instance]:
@@ -118,9 +128,12 @@ def run() -> None:
     )
     working = arguments.out.with_suffix(".training.safetensors")
     state = open_state(working, recipe, num_classes, arguments.start)
-    held = torch.arange(len(windows)) % 20 == 0
+    held = windows.instances % 20 == 0  # of an instance all of its windows
+    best = scorer(windows.subset(held)) if find_spec("efficientnet_lite_pytorch") else None
+    if best is None:
+        print("EfficientNet-lite0 is not installed: no checkpoint is chosen, the last weights are kept", file=sys.stderr)
     saved = 0.0
-    for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, report_every_s=20):
+    for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, score=best, report_every_s=20):
         line = " ".join(f"{k}={v:.3f}" for k, v in at.figures.items())
         print(f"{at.phase:11s} {at.fraction:6.1%} {at.images:8d} images {line}", flush=True)
         for finding in at.findings:
@@ -132,12 +145,40 @@ def run() -> None:
             saved = at.elapsed_s
             working.write_bytes(to_bytes(state))
     save_foundation(state, arguments.out)
+    working.unlink(missing_ok=True)
+
+
+def scorer(held: Windows) -> Callable[[Generator], float]:
+    """KID of objects invented for held-out windows to those that are there, lower is better: it picks the checkpoint that is kept."""
+    index = torch.arange(0, len(held), max(1, len(held) // JUDGED))[:JUDGED]
+    real = features(object_crops(held.floats(index), held.boxes[index]))
+
+    def score(generator: Generator) -> float:
+        random = random_stream(7)
+        scene = served_scene(held, index, held, index, INVENTED, random)
+        latent = torch.randn(len(index), generator.config.latent, generator=random)
+        with torch.no_grad():
+            made = torch.cat([complete(generator, Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()}), latent[i : i + 8])
+                              for i in range(0, len(index), 8)])  # fmt: skip
+        return kid(real, features(object_crops(made, held.boxes[index])))
+
+    return score
 
 
 def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | None) -> TrainState:
-    """An interrupted run's own state, or a fresh one, with the weights of `start` where it is given."""
+    """An interrupted run's own state, or a fresh one, with the weights of `start` where it is given.
+
+    Exits where what was interrupted is another run, or where `start` would have to grow, whose ways in would be forgotten.
+    """
     if working.exists():
-        return from_bytes(working.read_bytes())
+        state = from_bytes(working.read_bytes())
+        if (state.recipe.total_s, state.recipe.batch, state.recipe.size_shares, state.num_classes) != (
+            recipe.total_s, recipe.batch, recipe.size_shares, num_classes,
+        ):  # fmt: skip
+            raise SystemExit(f"{working} is of another run: remove it to begin anew, or ask with that run's own minutes, batch and sizes")
+        return state
+    if start is not None and len(recipe.size_shares) > 1:
+        raise SystemExit("--start with --sizes: growing forgets the ways in and out that the earlier foundation has; leave one out")
     state = TrainState.fresh(recipe, num_classes=num_classes)
     if start is not None:
         state.adopt(load_file(start), same_classes=True)

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtail.gates import DEFAULT_NOVELTY, Gate, class_key
+from longtail.gates import DEFAULT_NOVELTY, MIN_INSTANCES_TO_INVENT, Gate, class_key
 from trainers.device import random_stream
 from trainers.grids import tile, to_uint8
 from trainers.networks import Generator
 from trainers.quality.consistency import cross_fitted_agreement, fit
 from trainers.quality.copying import looks
 from trainers.quality.features import features
-from trainers.quality.gates import Evidence, gates_of, worst
+from trainers.quality.gates import Evidence, copies_of, gates_of, worst
 from trainers.quality.inception import Fid, fid_of
 from trainers.quality.kid import kid
 from trainers.render import visibility
@@ -29,6 +29,8 @@ Floats = NDArray[np.float32]
 Crops = list[NDArray[np.uint8]]
 SAMPLES, ON_GROUND = 100, 40
 """Samples a gate looks at, and those on bare ground by which it sees where the change lies."""
+INVENTED = 0.8
+"""The novelty at which copying of any training object counts: by then next to nothing of an exemplar is left."""
 MOST = 150
 COLUMNS = 12
 
@@ -127,7 +129,7 @@ class Judge:
         values = []
         for c in self.names:
             made = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7, mirrored=self.mirrored)
-            invented = samples_of(generator, self.train, self.select, c, count=16, novelty=0.8, seed=8, mirrored=self.mirrored)
+            invented = samples_of(generator, self.train, self.select, c, count=16, novelty=INVENTED, seed=8, mirrored=self.mirrored)
             reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
             fake = features(object_crops(torch.cat([made.images, invented.images]), torch.cat([made.boxes, invented.boxes])))
             values.append(kid(reference, fake))
@@ -144,11 +146,14 @@ class Judge:
         for i, (c, name) in enumerate(self.names.items()):
             made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11, mirrored=self.mirrored)
             fake = features(object_crops(made.images, made.boxes))
+            invented = self.invented(generator, c)
             seen = self.evidence(c, name, made, fake)
+            if invented is not None:
+                seen = replace(seen, invented=features(object_crops(invented.images, invented.boxes)))
             if classifier is not None and agreed is not None:
                 seen = replace(seen, agreed=classifier.probabilities(fake)[:, i], real_agreed=agreed[labels == i])
-            on_ground, overlaps = self.on_ground(generator, c)
-            self._add(judged, replace(seen, overlaps=overlaps), c, made, on_ground)
+            on_ground, overlaps, grounds = self.on_ground(generator, c)
+            self._add(judged, replace(seen, overlaps=overlaps, grounds=grounds), c, made, on_ground, invented)
             fid = fid_of(name, made=object_crops(made.images, made.boxes), train=window_crops(self.train, c), held=window_crops(self.val, c))
             judged.fids.extend([fid] if fid else [])
         return judged
@@ -167,24 +172,35 @@ class Judge:
         index = self.train.by_class()[label][:MOST]
         views = [features(crops) for crops in looks(object_crops(self.train.floats(index), self.train.boxes[index]))]
         row_of = {instance: row for row, instance in enumerate(instances.tolist())}
-        own = [row_of.get(owner) if DEFAULT_NOVELTY < 0.5 else None for owner in made.owners.tolist()]
+        own = [row_of.get(owner) for owner in made.owners.tolist()]
         return Evidence(name=name, train=real, views=views, held=window_features(self.val, label, most=MOST)[0], fake=fake, own=own)
 
-    def on_ground(self, generator: Generator, label: int) -> tuple[Made | None, Floats | None]:
-        """(samples on bare ground, the IoU of each change's box with the label's); None where no ground of the class is known."""
-        grounds = [w for w in (self.val.emptied(), self.train.emptied()) if label in w.by_class()]
+    def invented(self, generator: Generator, label: int) -> Made | None:
+        """Samples with next to nothing of an exemplar in them; None of a class that is too small for the product to invent."""
+        if len(self.real[label][0]) < MIN_INSTANCES_TO_INVENT:
+            return None
+        return samples_of(generator, self.train, self.val, label, count=SAMPLES, novelty=INVENTED, seed=13, mirrored=self.mirrored)
+
+    def on_ground(self, generator: Generator, label: int) -> tuple[Made | None, Floats | None, int]:
+        """(samples on bare ground, the IoU of each change's box with the label's, on how many held-out places).
+
+        None where no ground of the class is known; where none is held out they lie on the training images', which counts for no place.
+        """
+        held = self.val.emptied()
+        grounds = [w for w in (held, self.train.emptied()) if label in w.by_class()]
         if not grounds:
-            return None, None
+            return None, None, 0
         made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=DEFAULT_NOVELTY, seed=12, bare=True, mirrored=self.mirrored)
         found = []
         for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
             found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])
-        return made, np.array(found, dtype=np.float32)
+        return made, np.array(found, dtype=np.float32), len(held.by_class().get(label, ()))
 
-    def _add(self, judged: Judged, seen: Evidence, label: int, made: Made, on_ground: Made | None) -> None:
+    def _add(self, judged: Judged, seen: Evidence, label: int, made: Made, on_ground: Made | None, invented: Made | None) -> None:
         for gate in gates_of(seen):
             path = f"gates/{label}-{class_key(seen.name)}/{gate.name}.png"
-            rows = self._rows(seen, gate.name, label, made, on_ground)
+            shown = invented if invented is not None and gate.name == "copying" and copies_of(seen).invented else made
+            rows = self._rows(seen, gate.name, label, shown, on_ground)
             if rows:
                 judged.pictures[path] = tile(rows)
             judged.gates.append(replace(gate, pictures=path if rows else ""))

@@ -87,7 +87,7 @@ def kl_to_prior(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
 def ring_loss(image_B3HW: Tensor, context_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
     """Mean absolute jump between the image just inside the mask and the context just outside it, a scalar.
 
-    Both are blurred over five pixels, so it asks for continuity of light and colour, not for equal pixels.
+    The context is averaged over seven pixels, so it asks for continuity of light and colour, not for equal pixels.
     """
     outside = 1 - mask_B1HW
     inner = F.max_pool2d(outside, 5, 1, 2) * mask_B1HW

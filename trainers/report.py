@@ -81,7 +81,6 @@ def training_report(
             [[g.name, g.class_name, shown(g.figure), " to ".join(map(shown, g.interval)), g.threshold, g.verdict, g.count, g.note] for g in ordered],
         ),
         *fid_table(judged.fids),
-        "<p class=note>Utility is no gate of training: it is measured on versions (POST /v1/evaluations).</p>",
         *(figure(to_png(judged.pictures[g.pictures]), f"{g.class_name}, {g.name}, {g.verdict}: {SHOWN[g.name]}") for g in ordered if g.pictures),
         "<h2>The dial</h2>",
         figure(to_png(grid), "real, pasted, then novelty 0, 0.3, 0.6 and 1"),

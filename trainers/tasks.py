@@ -138,10 +138,10 @@ def told(sample_id: str, record: Provenance, sample: Made) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def filter_batch(*, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def filter_batch(*, job: str, dataset: str, version: int, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A verdict for each made sample, in order; its objects' own pixels are judged, as they are stored."""
     with at_work(os.cpu_count() or 1) as catalogue:
-        view = view_of(catalogue, dataset, version)
+        view = view_for(job, dataset, version)
         files = [catalogue.objects.read(s["uri"]) for s in samples]
         records = [Provenance.from_json(s["record"]) for s in samples]
         made = [Finished(r, f, [Seen(**o) for o in s["objects"]]) for r, f, s in zip(records, files, samples, strict=True)]

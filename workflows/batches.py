@@ -35,7 +35,7 @@ def batch(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low: float, high: float) -> dict[str, Any]:
-    """Plans, generates, filters; {"batch", "made", "accepted", "rejected"}. Every step may be repeated."""
+    """Plans, generates, filters; what `keep` says. Every step may be repeated."""
     database = stack.catalogue.database
     try:
         model = step("choose model", lambda: serving_model(stack, request))
@@ -47,12 +47,11 @@ def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low:
         while len(made) < count:
             made += step(f"generate {len(made)}", generate_wave, stack, whole, len(made), count, [low, low + span])
         step("filtering", lambda: database.update(BATCHES, key, state="filtering"))
-        verdicts = step("filter", filter_all, stack, job, request, made, low + span)
-        refused = sum(not o for v in verdicts if partly(v) for o in v["objects"])
-        if refused:
+        verdicts = first = step("filter", filter_all, stack, job, request, made, low + span)
+        if any(partly(v) for v in verdicts):
             made = step("without", remake_wave, stack, whole, made, verdicts, [low + span, low + span])
             verdicts = step("filter again", filter_all, stack, job, request, made, low + span)
-        return step("ready", lambda: keep(stack, key, made, verdicts, taken_out=refused))
+        return step("ready", lambda: keep(stack, key, made, verdicts, first))
     except Cancelled:
         step("batch cancelled", lambda: database.update(BATCHES, key, state="cancelled"))
         raise
@@ -104,12 +103,14 @@ def remake_wave(stack: Stack, whole: dict[str, Any], made: list[dict[str, Any]],
 
 def filter_all(stack: Stack, job: str, request: dict[str, Any], made: list[dict[str, Any]], at: float) -> list[dict[str, Any]]:
     stack.progress(job, low=at)(0.1, "filtering: copies, labels, visibility", stage="filter")
-    payload = {"dataset": request["dataset"], "version": request["version"], "samples": made}
+    payload = {"job": job, "dataset": request["dataset"], "version": request["version"], "samples": made}
     verdicts: list[dict[str, Any]] = stack.cluster.run("trainers.tasks:filter_batch", payload)
     return verdicts
 
 
-def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict[str, Any]], *, taken_out: int) -> dict[str, Any]:
+def keep(
+    stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict[str, Any]], first: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Writes the samples with their verdicts; the batch is ready for a person, or for publication."""
     database = stack.catalogue.database
     rows = []
@@ -120,22 +121,31 @@ def keep(stack: Stack, key: str, made: list[dict[str, Any]], verdicts: list[dict
         said = {"annotations": sample["annotations"], "provenance": record, "verdict": verdict}
         rows.append({**fields, "batch": key, "position": position, "state": state, **said})
     database.insert_all(SAMPLES, rows)
-    reasons: dict[str, int] = {}
-    for verdict in verdicts:
-        for reason in verdict["reasons"]:
-            reasons[reason] = reasons.get(reason, 0) + 1
+    reasons, taken = counted(verdicts), counted([v for v in first if partly(v)])
     accepted = sum(v["accepted"] for v in verdicts)
     kept = [v for v in verdicts if v["accepted"]]
     result = {
         "batch": key, "made": len(made), "accepted": accepted, "rejected": reasons,
         "rates": {reason: count / len(made) for reason, count in reasons.items()}, "derived": derived(kept),
-        "objects": {"accepted": sum(len(v["objects"]) for v in kept), "taken_out": taken_out},
+        "objects": {
+            "made": sum(len(v["objects"]) for v in first), "accepted": sum(len(v["objects"]) for v in kept),
+            "taken_out": sum(not stays for v in first if partly(v) for stays in v["objects"]), "taken_out_for": taken,
+        },
     }  # fmt: skip
-    if accepted < ENOUGH * len(made):
-        worst = max(reasons, key=lambda reason: reasons[reason])
-        result["advice"] = f"{len(made) - accepted} of {len(made)} were filtered out, most by {worst!r}: {REMEDIES[worst]}"
+    lost = {"images": len(made) - accepted, "objects": result["objects"]["made"] - result["objects"]["accepted"]}
+    for what, of in (("images", len(made)), ("objects", result["objects"]["made"])):
+        if of - lost[what] < ENOUGH * of:
+            every = {r: reasons.get(r, 0) + taken.get(r, 0) for r in {**reasons, **taken}}
+            worst = max(every, key=lambda reason: every[reason])
+            result["advice"] = f"{lost[what]} of {of} {what} were filtered out, most by {worst!r}: {REMEDIES[worst]}"
+            break
     database.update(BATCHES, key, state="ready", summary=result)
     return result
+
+
+def counted(verdicts: list[dict[str, Any]]) -> dict[str, int]:
+    """How many of them give each reason."""
+    return dict(Counter(reason for v in verdicts for reason in v["reasons"]))
 
 
 def derived(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -152,14 +162,17 @@ def publish(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def publish_batches(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None = None) -> dict[str, Any]:
+def publish_batches(
+    stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None = None, instead_of: int | None = None
+) -> dict[str, Any]:
     """Stages every accepted sample, then names them in one version: a child of `onto`, or of the latest.
 
-    `latest` moves only where unproven is accepted. From here on nobody can discard the batches or decide on their samples.
+    `latest` moves only where unproven is accepted, and with `instead_of` only in the place of that version. From here on nobody can discard
+    the batches or decide on their samples.
     """
     claimed = step("claim", lambda: claim(stack, keys))
     try:
-        return publish_claimed(stack, job, dataset, keys, accept_unproven=accept_unproven, onto=onto)
+        return publish_claimed(stack, job, dataset, keys, accept_unproven=accept_unproven, onto=onto, instead_of=instead_of)
     except Exception:
         step("give back", lambda: move_all(stack, claimed, allowed="publishing", to="ready"))
         raise
@@ -184,11 +197,13 @@ def move_all(stack: Stack, keys: list[str], *, allowed: str, to: str) -> None:
             stack.catalogue.database.move(BATCHES, key, column="state", allowed=[allowed], to=to)
 
 
-def publish_claimed(stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None) -> dict[str, Any]:
+def publish_claimed(
+    stack: Stack, job: str, dataset: str, keys: list[str], *, accept_unproven: bool, onto: int | None, instead_of: int | None
+) -> dict[str, Any]:
     staged = step("stage rows", lambda: stage(stack, dataset, keys))
     published = publish_version(
         stack, dataset, job=job, onto=onto, batches=keys, lance_version=staged["lance_version"], note=f"{staged['added']} synthetic samples",
-        make_latest=accept_unproven, accepted_unproven=accept_unproven,
+        make_latest=accept_unproven, instead_of=instead_of, accepted_unproven=accept_unproven,
     )  # fmt: skip
     step("published", lambda: move_all(stack, keys, allowed="publishing", to="published"))
     return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven}

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS
+from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from infra.durable import step
 from infra.evaluation_page import page
 from infra.registry import CHALLENGER
+from infra.version_page import version_page
+from infra.version_report import pictures_of, version_report
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.expansion import OBJECTS
 from longtail.gates import MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT, check_novelty, class_key
 from longtail.policies import BY_TASK, resolve
-from longtail.uplift import ARMS, LONGTAIL, REAL, arms_asked, check_sources, proof_of, worst_class
-from workflows.generators import promote_now, said
+from longtail.seeds import derive_id
+from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, worst_class
+from workflows.generators import promote_now, said, summary
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
+PICTURES = 12
+"""Samples of each batch in the page of a version that MLflow gets."""
 STEPS = {"detector": 900, "classifier": 300, "probe": 1}
 SETTINGS: dict[str, Any] = {
     "steps": None, "augment": None,
@@ -55,8 +60,8 @@ def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: 
     measured = step("compare arms", lambda: stack.cluster.run("trainers.tasks:uplift_tables", {"runs": runs, **told}))
     published = publish_part(stack, job, request, measured, runs)
     result = step("record", lambda: record(stack, job, request, measured, published, plan))
-    step("log", lambda: log(stack, job, request, result))
-    return result
+    why = step("log", lambda: logged(stack, job, request, result))
+    return result if why is None else {**result, "not_logged": why}
 
 
 def run_wave(stack: Stack, job: str, request: dict[str, Any], runs: list[dict[str, Any]], start: int, span: list[float]) -> list[dict[str, Any]]:
@@ -94,6 +99,7 @@ def grown_by(stack: Stack, dataset: str, base: int, candidate: int) -> list[str]
     versions = [database.version(dataset, number) for number in (base, candidate)]
     check_sources(*(v["batches"] for v in versions), what=f"version {candidate}", base_number=base)
     before, after = ({c["name"]: c["synthetic"] for c in v["health"]["classes"]} for v in versions)
+    before = {} if base == candidate else before  # against its own real images
     return [name for name, count in after.items() if count > before.get(name, 0)]
 
 
@@ -146,23 +152,41 @@ def record(
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
     proof = proof_of(deciding(found, measured["figure"]))
-    moved = prove(stack, dataset, request["base"], request["candidate"], proof) if request["candidate"] is not None else False
+    chosen, moved, why = measured["policy"]["chosen"], False, ""
+    if request["candidate"] is not None:
+        version = prove(stack, request, job, request["candidate"], deciding(found, measured["figure"]))
+        keeps = chosen in (None, LONGTAIL)
+        moved = keeps and make_latest(stack, request, job, version)
+        why = why_latest(version, moved, chosen)
+        measured = {**measured, "version_proof": version["proof"]}
     if published is not None:
-        part = proof_of(deciding(measured["tables"][f"{published['arm']} - {REAL}"], measured["figure"]))
-        published = {**published, "proof": part, "latest_moved": prove(stack, dataset, request["base"], published["version"], part) and not moved}
+        row = deciding(measured["tables"][f"{published['arm']} - {REAL}"], measured["figure"])
+        part = prove(stack, request, job, published["version"], row)
+        published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
+        why = why_latest(part, published["latest_moved"], chosen)
     if request["generator"] is not None:
         add_utility(stack, dataset, request["generator"], measured, found, proof)
     harness = (
         f"the team's own trainer {request['trainer']!r}" if request["trainer"]
         else f"{plan['model']} on EfficientNet-lite0, early blocks frozen" if request["weights"] == "pretrained" else f"{plan['model']} from random weights"
     )  # fmt: skip
-    result = {**measured, "table": found, "worst": worst_class(found), "proof": proof, "latest_moved": moved, "published": published, "harness": harness}
+    result = {**measured, "table": found, "worst": worst_class(found), "proof": proof, "latest_moved": moved, "latest_why": why, "published": published,
+              "harness": harness}  # fmt: skip
     database.insert(EVALUATIONS, {"id": job, "dataset": dataset, "request": request, "result": result})
     return result
 
 
+def logged(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any]) -> str | None:
+    """Why MLflow has no run of it, None where it has one. What was measured and proven stands without."""
+    try:
+        log(stack, job, request, result)
+    except Exception as error:  # whatever ails MLflow
+        return f"MLflow did not take it: {error}"
+    return None
+
+
 def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any]) -> None:
-    """The evaluation as a run in MLflow, beside the generators' own: its figures, its page, and its twin for programs."""
+    """The evaluation as a run in MLflow, beside the generators' own: its figures, its page and the version's, and their twins for programs."""
     dataset, name = request["dataset"], f"evaluation of {'version' if request['candidate'] else 'generator'} {request['candidate'] or request['generator']}"
     asked = {k: str(request[k]) for k in ("base", "candidate", "generator", "steps", "seeds", "side_px", "weights", "trainer")}
     tags = {"longtail.job": job, "longtail.dataset": dataset, "longtail.proof": result["proof"]}
@@ -171,6 +195,11 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     stack.registry.log_figures(run, differences, step=0)
     stack.registry.log_file(run, "evaluation.html", page({"dataset": dataset, "request": request, "result": result}).encode())
     stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
+    if request["candidate"] is not None:
+        told = version_report(stack.catalogue, dataset, request["candidate"])
+        pictures = {b["batch"]: pictures_of(stack.catalogue, stack.cluster, b["batch"], PICTURES) for b in told["batches"]}
+        stack.registry.log_file(run, "version.html", version_page(told, pictures).encode())
+        stack.registry.log_file(run, "version.json", json.dumps(told, indent=1).encode())
     stack.registry.finish_run(run)
 
 
@@ -178,15 +207,39 @@ def deciding(rows: list[dict[str, Any]], figure: str) -> dict[str, Any]:
     return next(r for r in rows if r["figure"] == figure)
 
 
-def prove(stack: Stack, dataset: str, base: int, number: int, proof: str) -> bool:
-    """Writes the proof to the version; positive proof moves `latest` to it where it was still what the version was measured against."""
+def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dict[str, Any]) -> Row:
+    """The version with its proof, written down: what this evaluation's row and those of all others of it say together."""
     database = stack.catalogue.database
-    version, latest = database.version(dataset, number), database.get(DATASETS, dataset)["latest"]
+    measured = [(kind_of(request), row)]
+    for other in database.every(EVALUATIONS, dataset=request["dataset"]):
+        if other["request"]["candidate"] == number and other["id"] != job:
+            measured.insert(-1, (kind_of(other["request"]), deciding(other["result"]["table"], other["result"]["figure"])))
+    version = database.version(request["dataset"], number)
+    proof: Proof = proof_after(measured)
     database.update(VERSIONS, version["id"], proof=proof)
-    moved = proof == "positive" and (latest == base or (latest == number and not version["accepted_unproven"]))  # the latter: by this step, killed since
+    return {**version, "proof": proof}
+
+
+def make_latest(stack: Stack, request: dict[str, Any], job: str, version: Row) -> bool:
+    """Moves `latest` to a version of positive proof, in the place of what it was measured against and of nothing that came since."""
+    if version["proof"] != "positive":
+        return False
+    before = version["parent"] if request["base"] == version["number"] else request["base"]
+    key = derive_id("move", job, version["number"])
+    return stack.catalogue.database.move_latest(version, key=key, who=f"evaluation {job}", why="positive proof", instead_of=before)
+
+
+def why_latest(version: Row, moved: bool, chosen: str | None) -> str:
+    """Why `latest` is or is not this version now."""
+    number = version["number"]
     if moved:
-        database.update(DATASETS, dataset, latest=number)
-    return moved
+        return f"version {number} is the latest now: its proof is positive"
+    if version["proof"] != "positive":
+        return f"latest stays: version {number} has proof '{version['proof']}'"
+    if chosen not in (None, LONGTAIL):
+        kept = "nothing of it" if chosen == REAL else f"a part of it ('{chosen}')"
+        return f"latest stays: on val {kept} does best; with publish_choice a part is published and may become the latest"
+    return "latest stays: it is no longer what this was measured against"
 
 
 def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, Any], found: list[dict[str, Any]], proof: str) -> None:
@@ -201,7 +254,8 @@ def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, 
     }  # fmt: skip
     gates = [g for g in row["gates"] if g["name"] != "utility"] + [gate]
     stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)
-    tags = {"gate.utility": said(gate), **({"longtail.gates": "failed"} if verdict == "failed" else {})}
+    together = summary(gates) if len(gates) > 1 or verdict == "failed" else "unknown"  # the foundation has no other
+    tags = {"gate.utility": said(gate), "longtail.gates": together}
     stack.registry.tag(dataset, generator, tags)
     if verdict == "failed" and stack.registry.alias(dataset, CHALLENGER) == generator:
         stack.registry.drop_alias(dataset, CHALLENGER)

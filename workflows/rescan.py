@@ -57,8 +57,10 @@ def publish(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any
     staged = step("stage", lambda: stage(stack, job, request, found, problems, batch))
     gone = frozenset(found["gone"])
     step("classes", lambda: catalogue.database.update(DATASETS, name, classes=read["classes"], meta=read["meta"]))
+    before = catalogue.database.version(name, found["parent"], to_see=True)
+    made = f"; what was made is not proven with it (version {before['number']}: {before['proof']})" if before["health"]["synthetic_images"] else ""
     published = publish_version(
-        stack, name, job=job, batches=[batch] if staged["rows"] else [], lance_version=staged["lance_version"], note="source looked at again",
+        stack, name, job=job, batches=[batch] if staged["rows"] else [], lance_version=staged["lance_version"], note=f"source looked at again{made}",
         make_latest=True, removed=lambda parent: gone | derived_from(stack, name, same_source(stack, name, parent, found["parent"]), gone),
     )  # fmt: skip
     derived = step("derived", lambda: len(derived_from(stack, name, catalogue.database.version(name, published["parent"], to_see=True), gone)))

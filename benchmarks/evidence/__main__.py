@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.evidence.additions import foundation_path
 from benchmarks.evidence.page import write
 from benchmarks.evidence.rows import ROWS, Row
 from benchmarks.evidence.runs import ARMS, run_draw
@@ -22,6 +23,14 @@ from benchmarks.evidence.table import result_of
 
 FIRST = 3
 """Draws of every row that come before the further ones of any."""
+
+
+def ready(row: Row) -> bool:
+    """Whether what its generators start from is there; says what to do where it is not."""
+    if foundation_path(row).exists():
+        return True
+    print(f"{row.name}: left out, {foundation_path(row)} is not there: make foundation EXCLUDE=nuclei OUT={foundation_path(row)} (NUCLEI= the pack)")
+    return False
 
 
 def quick(row: Row) -> Row:
@@ -44,7 +53,7 @@ def main() -> None:
     if not a.table:
         with ProcessPoolExecutor(a.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             tasks = sorted(((row, draw) for row in rows for draw in range(row.draws)), key=lambda task: task[1] // FIRST)
-            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row, draw in tasks]
+            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row, draw in tasks if ready(row)]
             for done in as_completed(waiting):
                 done.result()
     results = [r for row in (rows if a.quick else ROWS.values()) if (r := result_of(row))]

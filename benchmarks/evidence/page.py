@@ -10,8 +10,8 @@ from benchmarks.evidence.rows import RANDOM, ROWS
 from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME
 from benchmarks.evidence.table import POLICY, RowResult
 from benchmarks.report import README, Figure, save, write_between
-from longtail.uplift import MIN_RUNS
-from trainers.uplift.statistics import Difference, holm
+from longtail.uplift import MIN_RUNS, holm
+from trainers.uplift.statistics import Difference
 
 DOCS = Path(__file__).parents[2] / "docs" / "evidence.md"
 ARMS = {REAL: "real", CLASSICAL: "+ classical", PASTED: "+ copy-paste", LONGTAIL: "+ Longtail", BOTH: "+ both"}
@@ -41,16 +41,23 @@ def write(results: Sequence[RowResult], *, quick: bool) -> None:
 
 
 def markdown(results: Sequence[RowResult]) -> list[str]:
-    """One line a row: the mean of each arm, and the differences that the promise rests on."""
-    titles = ["data", "figure", *ARMS.values(), *PAIRS.values(), "runs"]
+    """One line a row: each arm, the differences that the promise rests on, and what a draw's generator cost."""
+    titles = ["data", "figure", *ARMS.values(), *PAIRS.values(), "runs", "generator"]
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for r in results:
-        means = [f"{100 * r.means[arm]:.1f}" if arm in r.means else "–" for arm in ARMS]
+        means = [mean_of(r, arm) for arm in ARMS]
         pairs = [shown(r.differences.get(pair)) for pair in PAIRS]
-        lines.append("| " + " | ".join([r.row.title + FORMER * r.former, r.figure, *means, *pairs, str(r.runs)]) + " |")
+        lines.append("| " + " | ".join([r.row.title + FORMER * r.former, r.figure, *means, *pairs, str(r.runs), f"{r.core_minutes:.0f} core-min"]) + " |")
     if any(r.former for r in results):
         lines += ["", f"{FORMER.strip()} measured before the code that makes or trains its images last changed; `make evidence` measures it anew."]
     return lines
+
+
+def mean_of(r: RowResult, arm: str) -> str:
+    """An arm's mean and half the width of its own interval, in points; what separates two arms is in their paired difference."""
+    if arm not in r.means:
+        return "–"
+    return f"{100 * r.means[arm]:.1f}" + (f" ± {100 * r.halves[arm]:.1f}" if math.isfinite(r.halves[arm]) else "")
 
 
 def shown(d: Difference | None) -> str:
@@ -85,7 +92,15 @@ def figures(results: Sequence[RowResult]) -> list[Figure]:
         name = r.row.name
         found += [Figure(f"{name}/{arm}", value, r.figure, spread=r.spreads[arm]) for arm, value in r.means.items()]
         found += [Figure(f"{name}/{a} - {b}", d.mean, r.figure, spread=finite(d.interval)) for (a, b), d in r.differences.items()]
-    return found + promises([r for r in results if r.row.name.removesuffix("-quick") not in RANDOM.values()])
+    return found + agreement(results) + promises([r for r in results if r.row.name.removesuffix("-quick") not in RANDOM.values()])
+
+
+def agreement(results: Sequence[RowResult]) -> list[Figure]:
+    """Of each row that is repeated from random weights, whether Longtail - classical has the same sign there."""
+    known = {r.row.name.removesuffix("-quick"): r.differences[LONGTAIL, CLASSICAL].mean for r in results}
+    pairs = [(row, again) for row, again in RANDOM.items() if row in known and again in known]
+    return [Figure(f"{row}: same sign from random weights", float(known[row] * known[again] > 0), "yes or no", "= 1", known[row] * known[again] > 0)
+            for row, again in pairs]  # fmt: skip
 
 
 def finite(interval: tuple[float, float]) -> tuple[float, float] | None:

@@ -13,11 +13,21 @@ COLOURS = {"train": "#3b6fd4", "val": "#e0a526", "test": "#7a8699"}
 BAR_PX, HIST_PX, MAP_PX = 420, 200, 88
 
 
-def health_page(dataset: str, version: int, health: dict[str, Any], copies: dict[str, Any] | None) -> str:
-    """HTML of what `GET .../health` says; nothing in it is fetched from elsewhere."""
+def health_page(dataset: str, version: dict[str, Any], copies: dict[str, Any] | None) -> str:
+    """HTML of what `GET .../health` says of a version; nothing in it is fetched from elsewhere."""
+    health, number = version["health"], version["number"]
     classes = health["classes"]
-    parts = [f"<h1>{text(dataset)}, version {version}</h1>", head(health), findings(classes, copies), counts(classes), boxes(classes), targets(classes)]
-    return document(f"{dataset} v{version}", *parts, copies_of(copies))
+    parts = [f"<h1>{text(dataset)}, version {number}</h1>", head(health), proven(version), findings(classes, copies)]
+    parts += [counts(classes), boxes(classes), targets(classes)]
+    return document(f"{dataset} v{number}", *parts, copies_of(copies))
+
+
+def proven(version: dict[str, Any]) -> str:
+    """What is proven of the synthetic images, where there are any."""
+    if not version["health"]["synthetic_images"]:
+        return ""
+    accepted = "; it was accepted unproven, on request" if version["accepted_unproven"] else ""
+    return f"<p>Proof: <b class={version['proof']}>{version['proof']}</b>{accepted}.</p>"
 
 
 def head(health: dict[str, Any]) -> str:

@@ -228,6 +228,7 @@ class Publish(Body):
 class MoveLatest(Body):
     version: int = Field(ge=1)
     accept_unproven: bool = False
+    why: str = Field(default="", max_length=1000, description="kept in the log of moves, GET /v1/datasets/NAME/latest")
 
 
 class Export(Body):
@@ -259,6 +260,13 @@ class Evidence(Body):
         return self
 
 
+class Proving(Evidence):
+    """How a version that was made is measured: `latest` moves to what does best on val, all of it or a part, once its proof is positive."""
+
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.5], max_length=4, description="parts that may be kept instead of all")
+    publish_choice: bool = Field(default=True, description="where a part does best on val, publish that part as a version of its own")
+
+
 class Expansion(Body):
     """Targets are training instances per class; with a cron line (UTC) the clock runs it."""
 
@@ -273,7 +281,7 @@ class Expansion(Body):
     )
     augment: Augment = None
     accept_unproven: bool = False
-    evaluate: Evidence | None = Field(default=None, description="measure each version that it makes; `latest` moves on positive proof")
+    evaluate: Proving | None = Field(default=None, description="measure each version that it makes; `latest` moves on positive proof")
 
     @model_validator(mode="after")
     def several_objects_are_painted_in(self) -> Expansion:
@@ -294,7 +302,9 @@ class Evaluate(Body):
     """
 
     dataset: Name
-    base: int | None = Field(default=None, ge=1, description="the version to start from; the latest by default")
+    base: int | None = Field(
+        default=None, ge=1, description="the version to start from: what the candidate adds to, by default; the candidate itself, for its real images alone"
+    )
     candidate: int | None = Field(default=None, ge=1, description="a version that adds to `base`")
     generator: int | None = Field(default=None, ge=1, description="or a generator, whose images are made, filtered and measured, not published")
     classes: list[str] | None = Field(default=None, min_length=1, description="with `generator`: the classes to make; those it was trained on, by default")

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from infra.asking import Asking
 from infra.catalogue import Catalogue
 from infra.cluster import Cluster
-from infra.database import ANSWERS, BATCHES, SAMPLES, Row
+from infra.database import ANSWERS, Row
 from infra.durable import Queue
 from infra.settings import Settings
 from longtail.errors import Conflict, InvalidRequest
@@ -115,15 +115,3 @@ def check_trainer(name: str | None, served: Service) -> None:
     known = sorted(served.settings.trainer_commands)
     if name is not None and name not in known:
         raise InvalidRequest(f"trainer: unknown {name!r}; the server was set up with {known} (LONGTAIL_TRAINERS)")
-
-
-def pictures_of(served: Service, name: str, limit: int) -> list[dict[str, Any]]:
-    """Of a batch's first samples what was there before, what was made, and the nearest real object."""
-    found = served.catalogue.database.get(BATCHES, name)
-    rows = [r for r in served.catalogue.database.select(SAMPLES, batch=name, limit=limit) if r["state"] != "withdrawn"]
-    samples = [{"id": r["id"], "uri": r["uri"], "provenance": r["provenance"], "annotations": r["annotations"], "verdict": r["verdict"]} for r in rows]
-    version = served.catalogue.database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
-    payload = {"dataset": found["dataset"], "version": version, "samples": samples}
-    made = served.cluster.run("trainers.tasks:nearest_pictures", payload) if rows else []
-    states = {r["id"]: (r["state"], r["verdict"]) for r in rows}
-    return [{**m, "state": states[m["id"]][0], "verdict": states[m["id"]][1]} for m in made]

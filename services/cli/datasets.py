@@ -53,7 +53,15 @@ def list_all(state: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None:
     """Every dataset, with its latest version."""
     with refusals():
         found = client(state).get("/v1/datasets")
-        emit(found, as_json, "\n".join(f"{d['id']:24s} {d['format']:12s} v{d['latest']}  {d['uri']}" for d in found["items"]))
+        lines = (
+            f"{d['id']:24s} {d['format']:12s} v{d['latest']} {proven(d['latest_proof'], d['latest_accepted_unproven'])}  {d['uri']}" for d in found["items"]
+        )
+        emit(found, as_json, "\n".join(lines))
+
+
+def proven(proof: str | None, accepted: bool | None) -> str:
+    """What is proven of a version, and whether it was made the latest without."""
+    return f"({proof or 'being registered'}{', accepted unproven' if accepted else ''})"
 
 
 @datasets.command()
@@ -61,7 +69,10 @@ def versions(name: str, state: StateDir = DEFAULT_STATE, as_json: AsJson = False
     """The versions of a dataset: from which they come, and what is proven of them."""
     with refusals():
         found = client(state).get(f"/v1/datasets/{name}/versions")
-        lines = (f"v{v['number']:<4d} from {v['parent'] or '-'!s:4s} {v['state']:9s} proof {v['proof']:13s} {v['note']}" for v in found["items"])
+        lines = []
+        for v in found["items"]:
+            accepted = "accepted unproven; " if v["accepted_unproven"] else ""
+            lines.append(f"v{v['number']:<4d} from {v['parent'] or '-'!s:4s} {v['state']:9s} proof {v['proof']:13s} {accepted}{v['note']}")
         emit(found, as_json, "\n".join(lines))
 
 
@@ -116,12 +127,24 @@ def diff(name: str, base: int, candidate: int, state: StateDir = DEFAULT_STATE, 
 
 @datasets.command()
 def rollback(
-    name: str, version: int, accept_unproven: bool = False, state: StateDir = DEFAULT_STATE, as_json: AsJson = False
-) -> None:
+    name: str, version: int, accept_unproven: bool = False, why: Annotated[str, typer.Option(help="kept in the log of moves")] = "",
+    state: StateDir = DEFAULT_STATE, as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Moves `latest` to any version, back or, if it is proven or that is accepted, forward. Rewrites nothing."""
     with refusals():
-        found = client(state).post(f"/v1/datasets/{name}/latest", {"version": version, "accept_unproven": accept_unproven})
-        emit(found, as_json, f"latest of {name}: v{found['before']} -> v{found['latest']}")
+        found = client(state).post(f"/v1/datasets/{name}/latest", {"version": version, "accept_unproven": accept_unproven, "why": why})
+        said = proven(found["proof"], found["accepted_unproven"])
+        emit(found, as_json, f"latest of {name}: v{found['before']} -> v{found['latest']} {said}")
+
+
+@datasets.command()
+def moves(name: str, state: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None:
+    """Who moved `latest`, when, from what to what, and why; newest first."""
+    with refusals():
+        found = client(state).get(f"/v1/datasets/{name}/latest")
+        lines = (f"{m['created']}  v{m['before'] or '-'} -> v{m['version']} {proven(m['proof'], m['accepted_unproven'])}  {m['who']}: {m['why']}"
+                 for m in found["items"])  # fmt: skip
+        emit(found, as_json, "\n".join(lines))
 
 
 @datasets.command()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.evaluation_page import outcome
 from longtail.expansion import OBJECTS
 from services.cli.asking import DEFAULT_STATE, AsJson, NoWait, StateDir, client, console, emit, follow, refusals
 
@@ -20,7 +21,9 @@ def create(
     generator: Annotated[int | None, typer.Option(help="or a generator, whose images are made and measured, not published")] = None,
     base: Annotated[int | None, typer.Option(help="the version to start from; what the candidate was added to, by default")] = None,
     arm: Annotated[list[str], typer.Option("--arm", help="real, classical, copy_paste, longtail, both; all that fit by default")] = [],  # noqa: B006
-    share: Annotated[list[float], typer.Option("--share", help="a part of the addition that may be kept instead, as 0.5")] = [],  # noqa: B006
+    share: Annotated[
+        list[float] | None, typer.Option("--share", help="a part of the addition that may be kept instead; 0.5 by default, 0 for none")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="paired runs of every arm")] = 6,
     steps: int | None = None,
     count: Annotated[int, typer.Option(help="with --generator: how many images it makes")] = 100,
@@ -34,9 +37,10 @@ def create(
 ) -> None:
     """Trains a model on every arm with every seed, and measures each on real test images."""
     body: dict[str, Any] = {
-        "dataset": dataset, "base": base, "candidate": candidate, "generator": generator, "arms": arm or None, "shares": share, "seeds": list(range(seeds)),
+        "dataset": dataset, "base": base, "candidate": candidate, "generator": generator, "arms": arm or None, "seeds": list(range(seeds)),
         "steps": steps, "count": count, "objects": objects, "model": model, "trainer": trainer, "publish_choice": publish_choice,
     }  # fmt: skip
+    body |= {"shares": [s for s in share if s]} if share else {}
     with refusals():
         served = client(state)
         job = served.post("/v1/evaluations", body)
@@ -70,9 +74,7 @@ def told(result: dict[str, Any]) -> str:
     for name, rows in result["tables"].items():
         row = next(r for r in rows if r["figure"] == figure)
         lines.append(f"  {name:28s} {shown(row['reference'])} -> {shown(row['arm'])}  {shown(row['difference'])} [{', '.join(map(shown, row['interval']))}]")
-    worst = result["worst"]
-    if worst:
-        lines.append(f"  least for {worst['figure']}: {shown(worst['difference'])} ({worst['says']})")
+    lines += [f"  {line}" for line in outcome(result)]
     chosen = result["policy"]["chosen"]
     lines.append(f"  on val: {'no val split to choose on' if chosen is None else 'keep ' + {'real': 'none', 'longtail': 'all'}.get(chosen, chosen)}")
     return "\n".join(lines)

@@ -23,6 +23,15 @@ found = {"images": len(json.loads((pathlib.Path(given["--data"]) / "train.json")
 pathlib.Path(given["--results"]).write_text(json.dumps({"figures": found, "on_val": found}))
 """
 """A team's own trainer: what it measures is how many images it got."""
+TASTES = """
+import json, pathlib, sys
+given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+images = len(json.loads((pathlib.Path(given["--data"]) / "train.json").read_text())["images"])
+likes = {"fond": images, "averse": -images, "sated": min(images, 14) - max(0, images - 14)}[sys.argv[1]]
+told = {"liking": likes * (1 + int(given["--seed"]) / 1000)}
+pathlib.Path(given["--results"]).write_text(json.dumps({"figures": told, "on_val": told}))
+"""
+"""Trainers with a taste, a little other with each seed: `fond` of images, `averse` to them, `sated` by 14."""
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +39,8 @@ def stack(tmp_path_factory):
     """A running stack with `.settings`, `.client`, `.objects`; watched, so that parts that die are started again."""
     supervisor = Stack(tmp_path_factory.mktemp("stack"), say=lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LONGTAIL_TRAINERS", json.dumps({"counting": [sys.executable, "-c", COUNTING]}))
+        tastes = {name: [sys.executable, "-c", TASTES, name] for name in ("fond", "averse", "sated")}
+        patch.setenv("LONGTAIL_TRAINERS", json.dumps({"counting": [sys.executable, "-c", COUNTING], **tastes}))
         settings = supervisor.start()
     watcher = threading.Thread(target=supervisor.watch, daemon=True)
     watcher.start()

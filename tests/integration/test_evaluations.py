@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from infra.registry import Registry
+from infra.registry import CHALLENGER, Registry
 from longtail.client import ApiProblem, JobFailed
-from tests.integration.test_lifecycle import done
+from tests.integration.test_lifecycle import done, picture, put
 from tests.integration.test_path import register_single_platelet
 
 LITTLE = {"steps": 5, "seeds": [0, 1], "side_px": 96}
@@ -83,13 +83,97 @@ def test_the_foundation_has_no_report_of_its_own(stack, cells):
     assert error.value.status == 404
 
 
-def test_a_part_that_did_best_on_val_is_a_version_of_its_own(stack, cells, whole):
-    _, result = whole
-    if result["policy"]["chosen"] != "longtail 0.5":
-        assert result["published"] is None
-        return
-    found = stack.client.get(f"/v1/datasets/{cells}/versions/{result['published']['version']}")
-    assert found["health"]["images"]["train"] == 52 and found["proof"] == result["published"]["proof"]
+@pytest.fixture(scope="module")
+def small(stack):
+    """A dataset of 24 little images, twelve of them to learn from: trainers with a taste are soon done with it."""
+    name = stack.name("tasted")
+    for n in range(24):
+        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
+    put(stack, name, range(24))
+    body = {"name": name, "uri": f"s3://team-data/{name}", "splits": {"val": 0.25, "test": 0.25, "seed": 1}}
+    done(stack, stack.client.post("/v1/datasets", body))
+    assert stack.client.get(f"/v1/datasets/{name}/health")["images"] == {"train": 12, "val": 6, "test": 6}
+    return name
+
+
+def judged(stack, small, candidate, trainer, **more):
+    """A whole evaluation by a trainer with a taste: six seeds, arms without and with the addition."""
+    body = {"dataset": small, "candidate": candidate, "trainer": trainer, "arms": ["real", "longtail"], "shares": [], "seeds": list(range(6)), **more}
+    return evaluated(stack, body)[1]
+
+
+@pytest.fixture
+def candidate(stack, small, request):
+    """A new version with four pasted objects, whatever the filters say; the first version is the latest."""
+    stack.client.post(f"/v1/datasets/{small}/latest", {"version": 1})
+    asked = {"dataset": small, "class_name": "class 1", "count": 4, "mode": "copy_paste", "seed": len(request.node.name)}
+    job = stack.client.post("/v1/batches", asked)
+    done(stack, job)
+    for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
+        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    return done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": 1}))["version"]
+
+
+def latest(stack, small):
+    return stack.client.get(f"/v1/datasets/{small}/latest")
+
+
+def test_positive_proof_moves_latest_and_the_log_says_who_and_why(stack, small, candidate):
+    result = judged(stack, small, candidate, "fond")
+    assert result["proof"] == result["version_proof"] == "positive" and result["latest_moved"] and "is the latest now" in result["latest_why"]
+    now = latest(stack, small)
+    assert (now["latest"], now["latest_proof"], now["latest_accepted_unproven"]) == (candidate, "positive", False)
+    move = now["items"][0]
+    assert (move["before"], move["version"], move["proof"], move["why"]) == (1, candidate, "positive", "positive proof") and "evaluation" in move["who"]
+    assert [d["latest_proof"] for d in stack.client.get("/v1/datasets")["items"] if d["id"] == small] == ["positive"]
+
+
+def test_harm_is_negative_proof_and_stays_so_however_often_it_is_measured(stack, small, candidate):
+    result = judged(stack, small, candidate, "averse")
+    assert result["proof"] == "negative" and not result["latest_moved"] and latest(stack, small)["latest"] == 1
+    again = judged(stack, small, candidate, "fond")  # another trainer likes it: harm outweighs
+    assert again["proof"] == "positive" and again["version_proof"] == "negative" and not again["latest_moved"]
+    with pytest.raises(ApiProblem, match="proof 'negative'"):
+        stack.client.post(f"/v1/datasets/{small}/latest", {"version": candidate})
+    moved = stack.client.post(f"/v1/datasets/{small}/latest", {"version": candidate, "accept_unproven": True, "why": "we know better"})
+    assert moved["accepted_unproven"] and latest(stack, small)["items"][0]["why"] == "we know better"
+    assert stack.client.get(f"/v1/datasets/{small}/health")["accepted_unproven"]
+    page = b"".join(stack.client.download(f"/v1/datasets/{small}/versions/{candidate}/health.html")).decode()
+    assert "accepted unproven" in page
+
+
+def test_what_does_best_on_val_is_published_and_may_become_the_latest_the_whole_may_not(stack, small, candidate):
+    """Two of the four images help, the other two undo it."""
+    unasked = judged(stack, small, candidate, "sated", shares=[0.5])
+    assert unasked["policy"]["chosen"] == "longtail 0.5" and unasked["published"] is None and not unasked["latest_moved"]
+    result = judged(stack, small, candidate, "sated", shares=[0.5], publish_choice=True, seeds=list(range(7)))
+    part = result["published"]
+    assert part["kept"] == 2 and part["left_out"] == 2 and part["proof"] == "positive" and part["latest_moved"]
+    assert latest(stack, small)["latest"] == part["version"]
+    found = stack.client.get(f"/v1/datasets/{small}/versions/{part['version']}")
+    assert found["health"]["images"]["train"] == 14 and found["proof"] == "positive"
+    with pytest.raises(ApiProblem, match="proof 'inconclusive'"):  # the whole has the same batches, and is another version all the same
+        stack.client.post(f"/v1/datasets/{small}/latest", {"version": candidate})
+    told = stack.client.get(f"/v1/datasets/{small}/versions/{part['version']}/report")
+    assert [e["proof"] for e in told["evaluations"]] == ["positive"]
+    assert [b["samples"] for b in told["batches"]] == [2] and sum(told["batches"][0]["by_instance"].values()) == 2
+
+
+def test_a_version_may_be_measured_against_its_own_real_images(stack, small, candidate):
+    result = judged(stack, small, candidate, "fond", base=candidate)
+    assert {r["arm"]: r["images"] for r in result["runs"]} == {"real": 12, "longtail": 16} and result["version_proof"] == "positive"
+
+
+@pytest.mark.long
+def test_a_generator_that_does_harm_is_not_promoted_and_loses_its_alias(stack, cells):
+    registry = Registry(stack.settings.mlflow_url)
+    registry.set_alias(cells, CHALLENGER, 1)
+    evaluate = {"trainer": "averse", "count": 4, "classes": ["Platelets"]}
+    with pytest.raises(JobFailed, match="was not promoted: its images changed liking"):
+        done(stack, stack.client.post(f"/v1/generators/{cells}/champion", {"version": 1, "why": "try", "evaluate": evaluate}), timeout_s=500)
+    gate = next(g for g in stack.client.get(f"/v1/generators/{cells}")["items"][0]["gates"] if g["name"] == "utility")
+    assert gate["verdict"] == "failed"
+    assert registry.tags(cells, 1)["longtail.gates"] == "failed" and registry.alias(cells, CHALLENGER) is None
 
 
 @pytest.mark.long
@@ -114,7 +198,7 @@ def test_a_team_s_own_trainer_is_the_judge(stack, cells, grown):
     ("body", "says"),
     [({"candidate": 1}, "does not add to version"), ({}, "name either"), ({"candidate": 2, "generator": 1}, "name either"),
      ({"generator": 77}, "no generator version 77"), ({"generator": 1, "seeds": [1, 1]}, "each may be given once"),
-     ({"generator": 1, "trainer": "theirs"}, r"unknown 'theirs'; the server was set up with \['counting'\]"),
+     ({"generator": 1, "trainer": "theirs"}, r"unknown 'theirs'; the server was set up with \['averse', 'counting', 'fond', 'sated'\]"),
      ({"generator": 1, "arms": ["magic"]}, "arms"), ({"generator": 1, "augment": "wild"}, "unknown policy 'wild'")],
     ids=["adds_nothing", "names_nothing", "names_both", "no_generator", "twice_the_seed", "trainer", "arm", "policy"],
 )  # fmt: skip

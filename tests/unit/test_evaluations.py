@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from longtail.errors import InvalidRequest
-from longtail.uplift import arms_asked, check_sources, proof_of, share_of, worst_class
+from longtail.errors import Conflict, InvalidRequest
+from longtail.uplift import arms_asked, check_latest, check_sources, kind_of, proof_after, proof_of, share_of, worst_class
 from trainers.evaluating import tables_of
 from trainers.uplift.images import Labelled
 from trainers.uplift.plugged import run_command
@@ -35,6 +35,44 @@ def test_a_proof_is_an_interval_that_excludes_zero(low, high, p, says):
 
 def test_fewer_than_six_runs_prove_nothing():
     assert proof_of({**row(0.1, 0.2, 0.001), "runs": 5}) == "inconclusive"
+
+
+HELPS, HARMS, SAYS_NOTHING = row(0.01, 0.2, 0.02), row(-0.2, -0.01, 0.02), row(-0.1, 0.2, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"),
+    [([("a", HELPS)], "positive"), ([("a", HARMS)], "negative"), ([], "inconclusive"),
+     ([("a", SAYS_NOTHING), ("a", HELPS)], "inconclusive"), ([("a", HARMS), ("a", HELPS)], "negative"),
+     ([("a", HARMS), ("a", {**HELPS, "runs": 12})], "positive"), ([("a", HELPS), ("b", SAYS_NOTHING)], "positive"),
+     ([("a", {**HELPS, "p": 0.03}), ("b", SAYS_NOTHING)], "inconclusive"), ([("a", {**HELPS, "p": 0.001}), ("b", HARMS)], "negative")],
+    ids=["helps", "harms", "nothing", "tried_again", "harm_tried_again", "more_runs", "another_kind", "another_kind_asked_at_once", "harm_outweighs"],
+)  # fmt: skip
+def test_trying_again_until_one_helps_proves_nothing(measured, says):
+    assert proof_after(measured) == says
+
+
+def test_evaluations_that_differ_in_seeds_alone_are_of_one_kind():
+    request = {"base": 1, "candidate": 2, "steps": 900, "seeds": [0, 1], "figure": None}
+    assert kind_of(request) == kind_of({**request, "seeds": [4, 5]}) != kind_of({**request, "steps": 5})
+
+
+def version(proof="none", accepted=False, synthetic=4):
+    return {"number": 7, "proof": proof, "accepted_unproven": accepted, "health": {"synthetic_images": synthetic}}
+
+
+@pytest.mark.parametrize(
+    ("version", "was_latest", "accepted", "may"),
+    [(version(), False, False, False), (version("inconclusive"), False, False, False), (version("negative", accepted=True), True, False, False),
+     (version("positive"), False, False, True), (version(synthetic=0), False, False, True), (version(), True, False, True),
+     (version(accepted=True), False, False, True), (version("negative"), False, True, True)],
+    ids=["unproven", "inconclusive", "harmful_once_accepted", "positive", "all_real", "latest_before", "accepted_before", "accepted_now"],
+)  # fmt: skip
+def test_nothing_unproven_becomes_the_latest_unless_that_is_accepted(version, was_latest, accepted, may):
+    if may:
+        return check_latest(version, was_latest=was_latest, accepted=accepted)
+    with pytest.raises(Conflict, match="accept_unproven"):
+        check_latest(version, was_latest=was_latest, accepted=accepted)
 
 
 def test_versions_of_different_looks_at_the_source_are_not_compared():

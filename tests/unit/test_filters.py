@@ -96,3 +96,22 @@ def test_neither_instance_that_a_sample_is_mixed_from_counts_as_copied():
     assert verdict.derived_from == ("one#0", "two#0")
     assert verdict.nearest == "three#0"
     assert record.sources == {"one", "two"}
+
+
+def test_twins_faint_ones_and_those_whose_edges_show_are_refused_each_for_its_reason():
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(24, 8)).astype(np.float32)
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    bank = Bank(own, tuple(f"{k}#0" for k in range(24)), np.zeros(24, dtype=np.int64), np.arange(24) < 12, 1, {}, np.full(24, 3.0, dtype=np.float32))
+    record = Provenance(
+        mode="inpaint", class_name="c", seed=1, novelty=0.4, model=None, model_version=None, model_uri=None, background=None, exemplar=None,
+        box_xyxy=(0.0, 0.0, 1.0, 1.0),
+    )  # fmt: skip
+    far = -own[:2]  # like no training object
+    good = Candidate(record, 0, far[0], change=50.0, overlap=1.0, seam=1.0)
+    asked = {
+        "good": good, "its twin": replace(good, vector=far[0] + 1e-4), "faint": replace(good, vector=far[1], change=0.1),
+        "beside its box": replace(good, vector=far[1], overlap=0.1), "with an edge": replace(good, vector=far[1], seam=40.0),
+    }  # fmt: skip
+    reasons = {what: set(v.reasons) - {"copy", "label"} for what, v in zip(asked, judge_batch(bank, list(asked.values())), strict=True)}
+    assert reasons == {"good": set(), "its twin": {"near_duplicate"}, "faint": {"no_change"}, "beside its box": {"no_change"}, "with an edge": {"seam"}}

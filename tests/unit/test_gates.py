@@ -12,6 +12,7 @@ import torch
 from benchmarks.gates import CASES, REAL, drawn, gather
 from longtail.gates import Gate, class_key
 from longtail.recipes import NetworkConfig, Recipe
+from trainers import gating
 from trainers.architectures import build_generator
 from trainers.gating import COLUMNS, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
@@ -124,8 +125,35 @@ def test_without_ground_or_held_out_objects_what_cannot_be_said_is_unknown(gener
     none = train.subset(torch.zeros(0, dtype=torch.long))
     judged = Judge(train, none, none, {0: "dark", 1: "light"}).gates(generator)
     assert {g.name for g in judged.gates} == {"kid", "coverage", "copying", "label_consistency"}
-    assert {g.verdict for g in judged.gates if g.name != "label_consistency"} == {"unknown"}
+    assert {g.verdict for g in judged.gates} == {"unknown"}
     json.dumps([g.to_json() for g in judged.gates], allow_nan=False)
+
+
+def test_a_generator_that_hands_back_what_it_began_from_fails_copying_once_it_is_asked_to_invent(generator, monkeypatch):
+    """At the default novelty a sample may resemble its own exemplar; at a high one next to nothing of that is given: who returns it knows it by heart."""
+    train, val, honest = squares(24, seed=0), squares(48, seed=2), gating.samples_of
+
+    def by_heart(generator, learned, contexts, label, **asked):
+        made = honest(generator, learned, contexts, label, **asked)
+        return replace(made, images=learned.floats(made.owners), boxes=learned.boxes[made.owners])  # one window an instance, in order
+
+    monkeypatch.setattr(gating, "samples_of", by_heart)
+    copying = [g for g in Judge(train, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
+    assert [(g.verdict, g.figure) for g in copying] == [("failed", 1.0)] * 2 and all("invented" in g.note for g in copying)
+    few = train.subset(torch.arange(16))  # eight a class, of which the product invents none
+    copying = [g for g in Judge(few, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
+    assert all("own exemplars aside" in g.note for g in copying)
+
+
+@pytest.mark.parametrize(("learned", "held", "grounds", "unknown"), [
+    (40, 40, 40, set()), (5, 40, 40, {"kid", "coverage"}), (40, 40, 12, {"overlap"}), (40, 12, 40, {"kid", "coverage", "copying", "label_consistency"}),
+], ids=["enough", "few_learned", "few_grounds", "few_held"])  # fmt: skip
+def test_no_gate_passes_what_too_few_images_speak_for(cases, learned, held, grounds, unknown):
+    seen = cases[REAL]
+    views = [v[:learned] for v in seen.views]
+    some = replace(seen, train=seen.train[:learned], views=views, held=seen.held[:held], real_agreed=seen.real_agreed[:40], grounds=grounds)
+    assert {g.name for g in gates_of(some) if "real images to judge by" in g.note} == unknown
+    assert all(g.verdict == "unknown" for g in gates_of(some) if g.name in unknown)
 
 
 def test_what_could_not_be_measured_is_none_in_json():

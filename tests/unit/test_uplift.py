@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from longtail.boxes import iou
+from longtail.uplift import holm
 from trainers.uplift.average_precision import average_precision
 from trainers.uplift.detector import Canvas, detect, scenes, train_detector
 from trainers.uplift.matches import figures_of, match, pack, unpack
-from trainers.uplift.statistics import Difference, drawn_again, holm, paired_difference, paired_interval, paired_p, verdicts
+from trainers.uplift.statistics import Difference, drawn_again, paired_difference, paired_interval, paired_p, verdicts
 
 
 def drawn(width, height, box):

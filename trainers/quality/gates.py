@@ -20,6 +20,8 @@ from trainers.quality.intervals import mean_interval, share_interval
 from trainers.quality.kid import kid, kid_interval
 
 Floats = NDArray[np.floating]
+LEAST_LEARNED = 10
+"""With fewer training objects what they attain says little: of twenty-five held-out objects and samples of another kind KID then passes one time in three."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Evidence:
     `views` [V][N,D] are the training objects mirrored and cropped; `own` [F] the training object that a sample derives from, which
     is no copy, or None; `agreed` [F] the probability of the label by a classifier of real objects, `real_agreed` [N] what it gives real
     ones that it never saw, both None where there is no class to mistake this one for; `overlaps` [F'] the IoU of each changed region's
-    box with the label, None where the class is the whole image.
+    box with the label, None where the class is the whole image, on so many different held-out `grounds`; `invented` [F''] samples of a
+    novelty at which a copy of any training object is a copy, None where the class is too small to be invented.
     """
 
     name: str
@@ -41,6 +44,13 @@ class Evidence:
     agreed: Floats | None = None
     real_agreed: Floats | None = None
     overlaps: Floats | None = None
+    grounds: int = 0
+    invented: Floats | None = None
+
+    @property
+    def to_learn_by(self) -> int:
+        """How many real objects speak for a threshold that training objects set: held-out ones, or those learned from where they are too few."""
+        return len(self.held) if len(self.train) >= LEAST_LEARNED else min(len(self.train), len(self.held))
 
 
 def gates_of(seen: Evidence) -> list[Gate]:
@@ -58,7 +68,7 @@ def kid_gate(seen: Evidence) -> Gate:
     reach = kid_interval(train, seen.held)[1] if min(len(train), len(seen.held)) >= 2 else float("nan")
     limit = max(KID_FLOOR, KID_RATIO * reach)
     interval = kid_interval(seen.held, seen.fake) if min(len(seen.held), len(seen.fake)) >= 2 else (0.0, float("nan"))
-    said, why = judge(interval, limit, at_most=True, real=len(seen.held))
+    said, why = judge(interval, limit, at_most=True, real=seen.to_learn_by)
     return Gate(
         name="kid", class_name=seen.name, figure=kid(seen.held, seen.fake), interval=interval, verdict=said, count=len(seen.fake),
         threshold=f"<= {limit:.3f} ({KID_RATIO:g} x what train attains)", note=why,
@@ -71,7 +81,7 @@ def coverage_gate(seen: Evidence) -> Gate:
     density, coverage = density_and_coverage(seen.held, seen.fake)
     covered = 0 if np.isnan(coverage) else round(coverage * len(seen.held))
     interval = share_interval(covered, len(seen.held))
-    said, why = judge(interval, limit, at_most=False, real=len(seen.held))
+    said, why = judge(interval, limit, at_most=False, real=seen.to_learn_by)
     return Gate(
         name="coverage", class_name=seen.name, figure=coverage, interval=interval, verdict=said, count=len(seen.fake),
         threshold=f">= {limit:.2f} ({COVERAGE_SHARE:g} x what train attains)", note="; ".join(filter(None, [f"density {density:.2f}", why])),
@@ -83,31 +93,53 @@ def as_many(train: Floats, count: int) -> Floats:
     return train[np.random.default_rng(0).permutation(len(train))[:count]]
 
 
-def copy_distances(seen: Evidence) -> tuple[Floats, NDArray[np.intp], float]:
-    """(distance of each sample to the nearest view of a training object [F], which object [F], below what it is a copy)."""
-    every = [seen.train, *seen.views]
-    found = [nearest(seen.fake, view, ignore_M=list(seen.own)) for view in every]
-    apart = np.stack([distance for _, distance in found])
-    index = np.stack([i for i, _ in found])[apart.argmin(0), np.arange(len(seen.fake))]
-    return apart.min(0), index, copy_threshold(seen.train, seen.held, views=seen.views)
+@dataclass(frozen=True)
+class Copies:
+    """Of each sample the distance to the nearest view of a training object [F], which object [F], and below what distance it is a copy.
+
+    `invented` says which samples these are: those of a high novelty, or those of the default one, which may resemble their own exemplar.
+    """
+
+    apart: Floats
+    index: NDArray[np.intp]
+    near: float
+    invented: bool
+
+    @property
+    def share(self) -> float:
+        return float((self.apart < self.near).mean()) if len(self.apart) else 0.0
+
+
+def copies_of(seen: Evidence) -> Copies:
+    """Of the samples, or of the invented ones, whichever repeat more."""
+    near, every = copy_threshold(seen.train, seen.held, views=seen.views), [seen.train, *seen.views]
+    told = []
+    for fake, own, invented in ((seen.fake, list(seen.own), False), (seen.invented, None, True)):
+        if fake is not None:
+            found = [nearest(fake, view, ignore_M=own or [None] * len(fake)) for view in every]
+            apart = np.stack([distance for _, distance in found])
+            index = np.stack([i for i, _ in found])[apart.argmin(0), np.arange(len(fake))]
+            told.append(Copies(apart.min(0), index, near, invented))
+    return max(told, key=lambda c: c.share)
 
 
 def copying_gate(seen: Evidence) -> Gate:
     """Share of samples nearer to a training object, mirrored and cropped ones too, than held-out objects are."""
-    apart, _, near = copy_distances(seen)
-    copies = int((apart < near).sum())
-    interval = share_interval(copies, len(apart))
+    found = copies_of(seen)
+    copies = int((found.apart < found.near).sum())
+    interval = share_interval(copies, len(found.apart))
     said, why = judge(interval, COPY_EXCESS, at_most=True, real=len(seen.held))
+    which = "of invented samples" if found.invented else "of samples, their own exemplars aside"
     return Gate(
-        name="copying", class_name=seen.name, figure=copies / max(1, len(apart)), interval=interval, verdict=said, count=len(apart),
-        threshold=f"<= {COPY_EXCESS:g}", note=why,
+        name="copying", class_name=seen.name, figure=found.share, interval=interval, verdict=said, count=len(found.apart),
+        threshold=f"<= {COPY_EXCESS:g}", note="; ".join(filter(None, [which, why])),
     )  # fmt: skip
 
 
 def consistency_gate(seen: Evidence, agreed: Floats, real_agreed: Floats) -> Gate:
     """Mean probability of the label by a classifier of real objects, at least `CONSISTENCY_SHARE` of what real ones get."""
     limit, interval = CONSISTENCY_SHARE * float(np.mean(real_agreed)), mean_interval(agreed)
-    said, why = judge(interval, limit, at_most=False, real=len(real_agreed))
+    said, why = judge(interval, limit, at_most=False, real=min(len(real_agreed), len(seen.held)))
     return Gate(
         name="label_consistency", class_name=seen.name, figure=float(np.mean(agreed)), interval=interval, verdict=said, count=len(agreed),
         threshold=f">= {limit:.2f} ({CONSISTENCY_SHARE:g} x real)", note=why,
@@ -115,10 +147,10 @@ def consistency_gate(seen: Evidence, agreed: Floats, real_agreed: Floats) -> Gat
 
 
 def overlap_gate(seen: Evidence, overlaps: Floats) -> Gate:
-    """Share of samples whose change lies where their label does."""
+    """Share of samples whose change lies where their label does, on held-out grounds."""
     there = int((overlaps >= OVERLAP_IOU).sum())
     interval = share_interval(there, len(overlaps))
-    said, why = judge(interval, OVERLAP_SHARE, at_most=False, real=len(overlaps))
+    said, why = judge(interval, OVERLAP_SHARE, at_most=False, real=seen.grounds)
     return Gate(
         name="overlap", class_name=seen.name, figure=there / max(1, len(overlaps)), interval=interval, verdict=said, count=len(overlaps),
         threshold=f">= {OVERLAP_SHARE:g} with IoU >= {OVERLAP_IOU:g}", note=why,
@@ -131,9 +163,9 @@ def worst(seen: Evidence, gate: str) -> tuple[NDArray[np.intp], NDArray[np.intp]
     Beside a sample lies the nearest held-out object, or for copying the nearest training object; beside a held-out object, the nearest sample.
     """
     if gate == "copying":
-        apart, index, _ = copy_distances(seen)
-        order = apart.argsort()
-        return order, index[order]
+        found = copies_of(seen)
+        order = found.apart.argsort()
+        return order, found.index[order]
     across = distances(seen.fake, seen.held)
     if gate == "coverage":
         order = (-across.min(0)).argsort()

@@ -91,12 +91,12 @@ def write(root: Path, parts: Mapping[str, Sequence[Labelled]], names: Sequence[s
             (root / split / name).mkdir(parents=True)
         if task == "classification":
             for k, image in enumerate(images):
-                Image.fromarray(image.pixels).save(root / split / names[image.labels[0]] / f"{k:06d}.png")
+                Image.fromarray(image.pixels).save(root / split / names[image.labels[0]] / f"{k:06d}.png", compress_level=1)
             continue
         (root / "images").mkdir(parents=True, exist_ok=True)
         (root / f"{split}.json").write_text(json.dumps(coco(split, images, names)))
         for k, image in enumerate(images):
-            Image.fromarray(image.pixels).save(root / "images" / f"{split}-{k:06d}.png")
+            Image.fromarray(image.pixels).save(root / "images" / f"{split}-{k:06d}.png", compress_level=1)
 
 
 def coco(split: str, images: Sequence[Labelled], names: Sequence[str]) -> dict[str, Any]:

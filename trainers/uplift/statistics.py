@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from longtail.uplift import holm
+
 Floats = NDArray[np.float64]
 Says = Literal["helped", "harmed", "inconclusive"]
 LEVEL = 0.05
@@ -81,17 +83,6 @@ def drawn_again(draws: Sequence[object], rounds: int, rng: np.random.Generator) 
 def verdicts(found: Sequence[Difference]) -> list[Says]:
     """What each row of a table says, all of them asked at once: Holm's step-down at `LEVEL`."""
     return ["inconclusive" if not falls else "helped" if d.mean > 0 else "harmed" for d, falls in zip(found, holm([d.p for d in found]), strict=True)]
-
-
-def holm(p_values: Sequence[float], *, level: float = LEVEL) -> list[bool]:
-    """Which hypotheses fall when all of them are asked at once. Source: Holm 1979; nan never falls."""
-    order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
-    falls = [False] * len(p_values)
-    for rank, i in enumerate(order):
-        if not p_values[i] <= level / (len(p_values) - rank):
-            break
-        falls[i] = True
-    return falls
 
 
 def paired_p(difference: Floats) -> float:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from uuid import uuid4
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from infra.changes import diff, hanging_on, lineage
 from infra.collecting import drop_version
-from infra.database import DATASETS, INSPECTIONS, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
+from infra.database import DATASETS, INSPECTIONS, MOVES, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
 from infra.formats.export import Format, check_fits, tar_of
 from infra.version_page import version_page
+from infra.version_report import pictures_of, version_report
 from longtail.errors import Conflict, NotFound
 from longtail.names import check_name, split_uri
-from longtail.samples import Sample, is_source
+from longtail.samples import Sample
 from longtail.seeds import derive_id
+from longtail.uplift import check_latest
 from services.api.health_page import health_page
 from services.api.schemas import Collect, Export, MoveLatest, RegisterDataset, Rescan, Withdraw
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of, pictures_of
-from services.api.version_report import version_report
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -48,16 +50,24 @@ def rescan(name: str, body: Rescan, served: Served, key: IdempotencyKey = None) 
 @router.get("")
 def datasets(served: Served, cursor: Cursor = None, limit: Limit = 1000) -> dict[str, Any]:
     found = page_of(served, DATASETS, cursor=cursor, limit=limit)
-    return {**found, "items": [shown(d) for d in found["items"]]}
+    return {**found, "items": [shown(served, d) for d in found["items"]]}
 
 
 @router.get("/{name}")
 def dataset(name: str, served: Served) -> dict[str, Any]:
-    return shown(served.catalogue.database.get(DATASETS, name))
+    return shown(served, served.catalogue.database.get(DATASETS, name))
 
 
-def shown(row: Row) -> dict[str, Any]:
-    return {k: row[k] for k in ("id", "tenant", "uri", "format", "task", "classes", "latest", "serving", "created")}
+def shown(served: Served, row: Row) -> dict[str, Any]:
+    said = {k: row[k] for k in ("id", "tenant", "uri", "format", "task", "classes", "latest", "serving", "created")}
+    return {**said, **latest_of(served, row)}
+
+
+def latest_of(served: Served, row: Row) -> dict[str, Any]:
+    """{"latest", "latest_proof", "latest_accepted_unproven"}; None while the dataset is being registered."""
+    found = served.catalogue.database.select(VERSIONS, dataset=row["id"], number=row["latest"]) if row["latest"] is not None else []
+    version = found[0] if found else {"proof": None, "accepted_unproven": None}
+    return {"latest": row["latest"], "latest_proof": version["proof"], "latest_accepted_unproven": version["accepted_unproven"]}
 
 
 @router.get("/{name}/versions")
@@ -90,27 +100,28 @@ def shown_version(row: Row) -> dict[str, Any]:
 @router.get("/{name}/health")
 def health(name: str, served: Served, version: int | None = None) -> dict[str, Any]:
     found = served.catalogue.database.version(name, version)
-    return {"dataset": name, "version": found["number"], **(found["health"] or {}), "copies": copies(served, name, found["number"])}
+    said = {"proof": found["proof"], "accepted_unproven": bool(found["accepted_unproven"])}
+    return {"dataset": name, "version": found["number"], **said, **(found["health"] or {}), "copies": copies(served, name, found["number"])}
 
 
 @router.get("/{name}/versions/{number}/health.html", response_class=HTMLResponse)
 def page(name: str, number: int, served: Served) -> HTMLResponse:
     """The health of a version as a page with plots; it fetches nothing."""
     found = served.catalogue.database.version(name, number, to_see=True)
-    return HTMLResponse(health_page(name, number, found["health"], copies(served, name, number)))
+    return HTMLResponse(health_page(name, found, copies(served, name, number)))
 
 
 @router.get("/{name}/versions/{number}/report")
 def report(name: str, number: int, served: Served) -> dict[str, Any]:
     """What a version holds that was made, what it was measured to do, and what did not go well."""
-    return version_report(served, name, number)
+    return version_report(served.catalogue, name, number)
 
 
 @router.get("/{name}/versions/{number}/report.html", response_class=HTMLResponse)
 def report_page(name: str, number: int, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> HTMLResponse:
     """The same as one self-contained page, with `limit` samples of each batch beside their nearest real objects."""
-    found = version_report(served, name, number)
-    return HTMLResponse(version_page(found, {b["batch"]: pictures_of(served, b["batch"], limit) for b in found["batches"]}))
+    found = version_report(served.catalogue, name, number)
+    return HTMLResponse(version_page(found, {b["batch"]: pictures_of(served.catalogue, served.cluster, b["batch"], limit) for b in found["batches"]}))
 
 
 @router.post("/{name}/versions/{number}/inspections", status_code=202)
@@ -192,15 +203,21 @@ def collect(name: str, body: Collect, served: Served, key: IdempotencyKey = None
 def move_latest(name: str, body: MoveLatest, served: Served) -> dict[str, Any]:
     """Moves `latest`: back to any version, or to an unproven one if that is accepted. Rewrites nothing."""
     database = served.catalogue.database
-    target = database.version(name, body.version)
-    before = database.get(DATASETS, name)["latest"]
-    grows = {b for b in set(target["batches"]) - set(database.version(name)["batches"]) if not is_source(b)}
-    if grows and target["proof"] != "positive" and not body.accept_unproven:
-        raise Conflict(f"version {body.version} has proof {target['proof']!r}; evaluate it, or say accept_unproven: true")
-    if body.accept_unproven and target["proof"] != "positive":
+    target, before = database.version(name, body.version), database.get(DATASETS, name)["latest"]
+    was_latest = bool(database.select(MOVES, dataset=name, version=body.version, limit=1))
+    check_latest(target, was_latest=was_latest, accepted=body.accept_unproven)
+    if body.accept_unproven and target["proof"] != "positive" and target["health"]["synthetic_images"]:
         database.update(VERSIONS, target["id"], accepted_unproven=True)
-    database.update(DATASETS, name, latest=body.version)
-    return {"dataset": name, "before": before, "latest": body.version}
+        target = database.version(name, body.version)
+    database.move_latest(target, key=derive_id("move", uuid4().hex), who="api", why=body.why)
+    return {"dataset": name, "before": before, "latest": body.version, "proof": target["proof"], "accepted_unproven": bool(target["accepted_unproven"])}
+
+
+@router.get("/{name}/latest")
+def latest_moves(name: str, served: Served, cursor: Cursor = None, limit: Limit = 100) -> dict[str, Any]:
+    """What `latest` is, what is proven of it, and who moved it, when, from what to what and why; newest first."""
+    found = page_of(served, MOVES, cursor=cursor, limit=limit, newest=True, dataset=name)
+    return {**latest_of(served, served.catalogue.database.get(DATASETS, name)), **found}
 
 
 @router.get("/{name}/versions/{number}/samples")

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, Database, Row
 from infra.evaluation_page import page
 from longtail.errors import InvalidRequest, NotFound
+from longtail.samples import is_source
 from longtail.uplift import arms_asked, check_sources
 from services.api.schemas import Evaluate
 from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, job_id, page_of
@@ -23,8 +24,10 @@ def evaluate(body: Evaluate, served: Served, key: IdempotencyKey = None) -> JSON
     database = served.catalogue.database
     base = base_of(body, database)
     if body.candidate is not None:
-        candidate = database.version(body.dataset, body.candidate)["batches"]
-        if not set(base["batches"]) < set(candidate):
+        found = database.version(body.dataset, body.candidate)
+        candidate = found["batches"]
+        adds = found["health"]["synthetic_images"] > 0 if base["number"] == body.candidate else set(base["batches"]) < set(candidate)
+        if not adds:
             raise InvalidRequest(f"version {body.candidate} does not add to version {base['number']}; there is nothing to measure")
         check_sources(base["batches"], candidate, what=f"version {body.candidate}", base_number=base["number"])
     if body.generator is not None and database.find(GENERATORS, f"{body.dataset}:{body.generator}") is None:
@@ -37,9 +40,15 @@ def evaluate(body: Evaluate, served: Served, key: IdempotencyKey = None) -> JSON
 
 
 def base_of(body: Evaluate, database: Database) -> Row:
-    """The version asked for; else the one that the candidate was added to, or the latest."""
+    """The version asked for; else the one that the candidate was added to, or the latest.
+
+    A candidate whose source was looked at again since has its own real images to be measured against.
+    """
     if body.base is None and body.candidate is not None:
-        return database.version(body.dataset, database.version(body.dataset, body.candidate)["parent"])
+        candidate = database.version(body.dataset, body.candidate)
+        parent = database.version(body.dataset, candidate["parent"], to_see=True) if candidate["parent"] else candidate
+        same = set(filter(is_source, parent["batches"])) == set(filter(is_source, candidate["batches"]))
+        return parent if same and not parent["withdrawn"] else candidate
     return database.version(body.dataset, body.base)
 
 

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from infra.database import DATASETS, GENERATORS
+from infra.database import DATASETS, GENERATORS, Row
+from infra.pages import shown_interval, text
 from infra.signatures import signature
 from longtail.errors import NotFound
 from longtail.uplift import arms_asked
@@ -39,13 +40,42 @@ def generators(dataset: str, served: Served) -> dict[str, Any]:
 
 @router.get("/generators/{dataset}/{version}/report.html", response_class=HTMLResponse, dependencies=[Depends(authorised)])
 def report(dataset: str, version: int, served: Served) -> HTMLResponse:
-    """A generator's gates with their pictures, its curves and latents, as one self-contained page; MLflow has the same."""
+    """A generator's gates with their pictures, its curves and latents, as one self-contained page; MLflow has it as it was after training.
+
+    What was measured of its use since stands first.
+    """
+    row = fine_tuned(dataset, version, served)
+    page = served.catalogue.objects.read(served.settings.report_of(dataset, row["job"])).decode()
+    first, rest = page.split("<h2>", 1)
+    return HTMLResponse(f"{first}{utility_line(row)}<h2>{rest}")
+
+
+@router.get("/generators/{dataset}/{version}/report", dependencies=[Depends(authorised)])
+def report_twin(dataset: str, version: int, served: Served) -> dict[str, Any]:
+    """The same for programs: gates as they stand now, watchdogs, recipe, curves."""
+    row = fine_tuned(dataset, version, served)
+    found: dict[str, Any] = json.loads(served.catalogue.objects.read(served.settings.report_of(dataset, row["job"], kind="json")))
+    return {**found, "gates": row["gates"]}
+
+
+def fine_tuned(dataset: str, version: int, served: Served) -> Row:
+    """The row of a generator that was trained here. Raises NotFound for the foundation, too."""
     row = served.catalogue.database.find(GENERATORS, f"{dataset}:{version}")
     if row is None:
         raise NotFound(f"dataset {dataset!r} has no generator version {version}")
     if row["source"] != "finetune":
         raise NotFound(f"generator {version} of {dataset!r} is the shipped foundation, which was measured on nothing of this dataset: fine-tune one")
-    return HTMLResponse(served.catalogue.objects.read(served.settings.report_of(dataset, row["job"])).decode())
+    return row
+
+
+def utility_line(row: Row) -> str:
+    """What its images were last measured to do for a model."""
+    gate = next((g for g in row["gates"] if g["name"] == "utility"), None)
+    if gate is None:
+        return "<p>What its images do for a model has not been measured: POST /v1/evaluations.</p>"
+    figure = "not measured" if gate["figure"] is None else f"{gate['figure']:+.3f} ({shown_interval(gate['interval'])})"
+    said = f"{figure}, wanted {gate['threshold']}, {gate['count']} images of {gate['class_name']}; {gate['note']}"
+    return f"<p>Utility: <b class={gate['verdict']}>{gate['verdict']}</b>, {text(said)}.</p>"
 
 
 @router.post("/generators/{dataset}/champion", status_code=202, dependencies=[Depends(authorised)])

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from infra.database import BATCHES, DATASETS, GENERATORS, JOBS, SAMPLES
+from infra.version_report import pictures_of
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id
 from services.api.schemas import Batch, Decide, Generate, Preview, Publish
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, job_id, page_of, pictures_of
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, job_id, page_of
 
 router = APIRouter(prefix="/v1", tags=["samples"])
 
@@ -96,7 +97,10 @@ def publish(name: str, body: Publish, served: Served, key: IdempotencyKey = None
     job_id("publish", key, f"publish/{name}", body.model_dump(), served)
     request = {"dataset": dataset, "batches": names, "accept_unproven": body.accept_unproven, "onto": body.onto}
     job = served.asking.attempt(derive_id("job", TENANT, "publish", *names, *([body.onto] if body.onto is not None else [])))
-    return accepted(served.asking.ask("publish", request, job=job), batches=names)
+    found = served.asking.ask("publish", request, job=job)
+    if body.accept_unproven and not found["request"]["accept_unproven"]:
+        raise Conflict(f"these batches were published by job {found['id']} without accept_unproven; move `latest` with POST /v1/datasets/{dataset}/latest")
+    return accepted(found, batches=names)
 
 
 @router.post("/batches/{name}/discard")
@@ -146,7 +150,7 @@ def regenerate(sample: str, served: Served) -> dict[str, Any]:
 @router.get("/batches/{name}/pictures")
 def pictures(name: str, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> dict[str, Any]:
     """Crops for a report: before, after, and the nearest real neighbour of each sample."""
-    return {"items": pictures_of(served, name, limit)}
+    return {"items": pictures_of(served.catalogue, served.cluster, name, limit)}
 
 
 @router.get("/jobs/{job}/result")

@@ -1,0 +1,93 @@
+"""What is told of a version: who was hurt first, what it was measured to do, its batches and the generators behind them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from infra.catalogue import Catalogue
+from infra.cluster import Cluster
+from infra.database import BATCHES, EVALUATIONS, GENERATORS, SAMPLES, Row
+from infra.pages import shown_interval
+from longtail.samples import is_source
+from longtail.uplift import worst_class
+
+
+def version_report(catalogue: Catalogue, dataset: str, number: int) -> dict[str, Any]:
+    """The machine-readable twin of the page."""
+    database = catalogue.database
+    version = database.version(dataset, number)
+    batches = [told(catalogue, dataset, version, database.get(BATCHES, key)) for key in version["batches"] if not is_source(key)]
+    evaluations = [m for e in database.every(EVALUATIONS, dataset=dataset) if (m := measured(e, number))]
+    used = sorted({m for b in batches for m in b["generators"]})
+    gates = [{"generator": m, **g} for m in used for g in database.get(GENERATORS, f"{dataset}:{m}")["gates"]]
+    health = version["health"]
+    report = {
+        "dataset": dataset, "version": number, "parent": version["parent"], "proof": version["proof"], "accepted_unproven": version["accepted_unproven"],
+        "images": health["images"], "synthetic": health["synthetic_images"], "evaluations": evaluations, "batches": batches, "gates": gates,
+    }  # fmt: skip
+    return {**report, "failures": failures(report)}
+
+
+def told(catalogue: Catalogue, dataset: str, version: Row, batch: Row) -> dict[str, Any]:
+    """A batch as far as it is in the version: what was left out of that, or withdrawn, counts for nothing here."""
+    summary, request = batch["summary"] or {}, batch["request"]
+    there = {s.id for s in catalogue.samples(dataset, version, batches=[batch["id"]])}
+    rows = [r for r in catalogue.database.every(SAMPLES, batch=batch["id"]) if r["id"] in there]
+    derived = [set(r["verdict"].get("derived_from", ())) for r in rows]
+    by_instance = dict(Counter(instance for one in derived for instance in one).most_common())
+    rejected = summary.get("rejected", {})
+    return {
+        "batch": batch["id"], "class_name": request["class_name"], "mode": request["mode"],
+        "novelty": sorted({r["provenance"]["novelty"] for r in rows})[0] if rows else None, "made": summary.get("made", 0), "samples": len(rows),
+        "filtered": ", ".join(f"{count} {reason}" for reason, count in rejected.items()) or "none", "rejected": rejected,
+        "rates": summary.get("rates", {}), "objects": summary.get("objects"),
+        "derived": sum(map(bool, derived)), "instances": len(by_instance), "by_instance": by_instance, "most_from_one": max(by_instance.values(), default=0),
+        "generators": sorted({r["provenance"]["model_version"] for r in rows if r["provenance"]["model_version"] is not None}),
+        "advice": summary.get("advice"),
+    }  # fmt: skip
+
+
+def measured(evaluation: Row, number: int) -> dict[str, Any] | None:
+    """What an evaluation says of the version: as what it added, or as the part of that which was published; None where it says nothing of it."""
+    result, request = evaluation["result"], evaluation["request"]
+    part = result.get("published") if (result.get("published") or {}).get("version") == number else None
+    if part is None and request["candidate"] != number:
+        return None
+    rows = result["tables"][f"{part['arm']} - real"] if part else result["table"]
+    row, worst = next(r for r in rows if r["figure"] == result["figure"]), worst_class(rows)
+    return {
+        "id": evaluation["id"], "base": request["base"], "figure": result["figure"], "reference": row["reference"], "arm": row["arm"],
+        "difference": row["difference"], "interval": row["interval"], "shown_interval": shown_interval(row["interval"]),
+        "proof": part["proof"] if part else result["proof"], "harness": result["harness"],
+        "least_for": None if worst is None else f"{worst['figure']} {worst['difference']:+.3f} ({worst['says']})",
+        "kept_on_val": None if part else result["policy"]["chosen"], "harmed": [r["figure"] for r in rows if r["says"] == "harmed"],
+    }  # fmt: skip
+
+
+def failures(report: dict[str, Any]) -> list[str]:
+    lines = []
+    if report["synthetic"] and report["proof"] != "positive":
+        lines.append(f"nothing proves that its synthetic images help: proof is {report['proof']}")
+    if report["accepted_unproven"]:
+        lines.append("it became the latest without proof, because a request said accept_unproven")
+    for e in report["evaluations"]:
+        lines += [f"{figure} was harmed, says evaluation {e['id']}" for figure in e["harmed"]]
+        if e["kept_on_val"] not in (None, "longtail"):
+            lines.append(f"on val {'none' if e['kept_on_val'] == 'real' else 'a part'} of the addition does best, says evaluation {e['id']}")
+    lines += [f"gate {g['name']} of {g['class_name']} {g['verdict']} (generator {g['generator']})" for g in report["gates"] if g["verdict"] == "failed"]
+    lines += [f"batch {b['batch']}: {b['advice']}" for b in report["batches"] if b["advice"]]
+    return lines
+
+
+def pictures_of(catalogue: Catalogue, cluster: Cluster, name: str, limit: int) -> list[dict[str, Any]]:
+    """Of a batch's first samples what was there before, what was made, and the nearest real object."""
+    database = catalogue.database
+    found = database.get(BATCHES, name)
+    rows = [r for r in database.select(SAMPLES, batch=name, limit=limit) if r["state"] != "withdrawn"]
+    samples = [{"id": r["id"], "uri": r["uri"], "provenance": r["provenance"], "annotations": r["annotations"], "verdict": r["verdict"]} for r in rows]
+    version = database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
+    payload = {"dataset": found["dataset"], "version": version, "samples": samples}
+    made = cluster.run("trainers.tasks:nearest_pictures", payload) if rows else []
+    states = {r["id"]: (r["state"], r["verdict"]) for r in rows}
+    return [{**m, "state": states[m["id"]][0], "verdict": states[m["id"]][1]} for m in made]

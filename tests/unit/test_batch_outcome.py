@@ -1,0 +1,50 @@
+"""What a batch says of itself once its filters have spoken: rates, objects that were taken out, and advice where too much is lost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from infra.database import BATCHES, SAMPLES, Database
+from workflows.batches import keep
+
+
+@pytest.fixture
+def stack(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'records.db'}")
+    database.create_tables()
+    database.insert(BATCHES, {"id": "b", "dataset": "d", "state": "filtering", "request": {}, "job": "j"})
+    return SimpleNamespace(catalogue=SimpleNamespace(database=database))
+
+
+def sample(k):
+    fields = {"id": f"s{k}", "uri": "s3://b/x", "etag": "e", "size_bytes": 1, "width": 8, "height": 8, "annotations": []}
+    return {**fields, "record": {"novelty": 0.3}, "objects": []}
+
+
+def verdict(objects, *reasons):
+    figures = {"change": 9.0}
+    return {"accepted": not reasons, "reasons": list(reasons), "nearest": "n#0", "derived_from": ["n#0"], "figures": figures, "objects": objects}
+
+
+def test_a_batch_that_loses_objects_says_so_though_every_image_is_left(stack):
+    """Of four images with three objects each two were refused in all: nothing is rejected, and two thirds are gone."""
+    first = [verdict([True, False, False], "label")] * 4
+    told = keep(stack, "b", [sample(k) for k in range(4)], [verdict([True])] * 4, first)
+    assert told["rejected"] == {} and told["accepted"] == 4
+    assert told["objects"] == {"made": 12, "accepted": 4, "taken_out": 8, "taken_out_for": {"label": 4}}
+    assert told["advice"].startswith("8 of 12 objects were filtered out, most by 'label'") and "fine-tune longer" in told["advice"]
+    assert stack.catalogue.database.get(BATCHES, "b")["summary"] == told
+
+
+def test_a_batch_that_loses_images_says_so(stack):
+    verdicts = [verdict([True]), *[verdict([False], "copy")] * 2]
+    told = keep(stack, "b", [sample(k) for k in range(3)], verdicts, verdicts)
+    assert told["rates"] == {"copy": pytest.approx(2 / 3)} and told["advice"].startswith("2 of 3 images were filtered out, most by 'copy'")
+    assert [r["state"] for r in stack.catalogue.database.every(SAMPLES, batch="b")] == ["accepted", "rejected", "rejected"]
+
+
+def test_a_batch_that_keeps_half_gives_no_advice(stack):
+    verdicts = [verdict([True]), verdict([False], "copy")]
+    assert "advice" not in keep(stack, "b", [sample(k) for k in range(2)], verdicts, verdicts)
