@@ -220,7 +220,8 @@ def test_an_expansion_goes_on_from_what_it_made_until_its_target_is_met(stack):
     assert parents
     assert all(parent == before for parent, before in parents)
     assert result["did"] == "nothing"
-    assert result["why"] == ("every target is met" if count == 8 else "no sample passed the filters")
+    met = f"every target is met by version {last}, which is not the latest: its proof is none"
+    assert result["why"] == (met if count == 8 else "no sample passed the filters")
 
 
 def test_a_batch_that_is_being_published_can_be_neither_discarded_nor_decided_on(stack, cells):
