@@ -34,10 +34,13 @@ class Scene:
 
 
 def residual(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:
-    """The residual [B,3,R,R] that the generator adds to the scene's base."""
+    """The residual [B,3,R,R] that the generator adds to the scene's base: none where the exemplar is still valid.
+
+    Left free there it redraws what it should leave, and spends itself on that (docs/decisions/020). The plain DCGAN sees no exemplar.
+    """
     inputs = generator_input(scene.image_B3RR, scene.mask_B1RR, scene.box_B1RR, scene.base(), scene.validity_B1RR)
     out: Tensor = generator(inputs, latent_BZ, scene.label_B)
-    return out
+    return out if generator.config.architecture == "dcgan" else out * (1 - scene.validity_B1RR)
 
 
 def complete(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:

@@ -143,7 +143,8 @@ def test_sizes_follow_their_schedule_across_a_resume(windows):
 
 def test_growing_does_not_undo_what_was_learned(windows):
     """L1 in the first steps at 32 px is far below that of a network that begins, although there is more detail to get wrong."""
-    recipe = replace(SMALL, warm_s=400, catch_up_s=0, adversarial_s=0, size_shares=(0.9, 0.1), rate_warm=3e-3, evaluate_every_s=1e9)
+    recipe = replace(SMALL, warm_s=400, catch_up_s=0, adversarial_s=0, size_shares=(0.9, 0.1), rate_warm=3e-3, evaluate_every_s=1e9,
+                     full_novelty_share=1.0)  # fmt: skip
     _, reports = run(recipe, windows)
     l1 = [at.figures["l1"] for at in reports]
     assert np.mean(l1[360:372]) < 0.75 * np.mean(l1[:12])
