@@ -63,7 +63,7 @@ def run_finetune(
     if data.val is None and not state.step:
         state.strength = UNJUDGED_STRENGTH
     judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none")
-    saved, curves = state.elapsed_s, Curves()
+    saved, curves = state.elapsed_s, Curves(state.curves)
     for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
         log_progress(registry, run, state, data, at)
         curves.add(at)
@@ -117,14 +117,17 @@ def file_evidence(
 
 
 def sharpened(data: TrainingData, recipe: Recipe, report: Progress) -> tuple[Upscaler | None, dict[int, float]]:
-    """(upsampler, its gain over bicubic on held-out crops for each factor): trained where windows are large, kept where it is better."""
-    if not len(data.crops) or not recipe.upscaler_s:
+    """(upsampler, its gain over bicubic on held-out crops for each factor): trained where windows are large, kept where it is better.
+
+    None where nothing is held out to tell.
+    """
+    if not len(data.crops) or not len(data.held_crops) or not recipe.upscaler_s:
         return None, {}
     torch.manual_seed(recipe.seed)
     upscaler = Upscaler(UpscalerConfig())
     for done, figures in train_upscaler(upscaler, data.crops, seconds=recipe.upscaler_s, seed=recipe.seed, clock=time.monotonic):
         report(0.82 + 0.1 * done, "learning to enlarge", figures=figures)
-    gains = {factor: gain(upscaler, data.held_crops if len(data.held_crops) else data.crops, factor) for factor in FACTORS}
+    gains = {factor: gain(upscaler, data.held_crops, factor) for factor in FACTORS}
     return (upscaler if min(gains.values()) > 0 else None), gains
 
 
@@ -148,9 +151,10 @@ class TrainingData:
         self.shown = self.singles if self.val is None else self.val
         sides = [max(x1 - x0, y1 - y0) * (1 if whole else SERVED_MARGIN) for x0, y0, x1, y1 in (i.box_xyxy for i in train)]
         large = float(np.median(sides)) > WORTH * resolution
+        sharp, held = (train, judging) if judging else apart(train)
         self.crops, self.held_crops = (
             crops([i.image for i in part], [i.box_xyxy for i in part], size=CROP_PX, count=count, seed=seed)
-            for part, count in ((train if large else [], MOST_CROPS), (judging if large else [], HELD_CROPS))
+            for part, count in ((sharp if large else [], MOST_CROPS), (held if large else [], HELD_CROPS))
         )
 
     @classmethod
@@ -172,6 +176,13 @@ class TrainingData:
             if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
         return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed)
+
+
+def apart(found: list[Instance]) -> tuple[list[Instance], list[Instance]]:
+    """The instances without those of every tenth image, and those: where no split is held out, something has to be."""
+    images = list(dict.fromkeys(id(i.image) for i in found))
+    held = set(images[::10]) if len(images) > 1 else set()
+    return [i for i in found if id(i.image) not in held], [i for i in found if id(i.image) in held]
 
 
 def on_own_grounds(view: DatasetView, found: list[ObjectRef], instances: list[Instance], rng: np.random.Generator) -> list[Instance]:

@@ -35,16 +35,22 @@ SHOWN = {
 }
 
 
+MOST_POINTS = 2000
+
+
 @dataclass
 class Curves:
-    """(images seen, figure) of everything that was reported while training, by name."""
+    """(images seen, figure) of everything that was reported while training, by name; of a long run every other, every fourth ..."""
 
     points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     def add(self, at: Progress) -> None:
         for name, value in {**at.figures, **({} if at.score is None else {"KID on val": at.score})}.items():
             if np.isfinite(value):
-                self.points.setdefault(name, []).append((float(at.images), float(value)))
+                points = self.points.setdefault(name, [])
+                points.append((float(at.images), float(value)))
+                if len(points) > MOST_POINTS:
+                    del points[1::2]
 
 
 @torch.no_grad()

@@ -39,6 +39,8 @@ class TrainState:
     best_score: float = math.inf
     best: dict[str, Tensor] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """(images seen, figure) of what whoever watches the run wants to keep of it."""
 
     @classmethod
     def fresh(cls, recipe: Recipe, *, num_classes: int) -> TrainState:
@@ -99,7 +101,7 @@ class TrainState:
 
     def numbers(self) -> dict[str, Any]:
         """Everything else of it, as plain JSON values."""
-        found = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "evaluated_s", "adversarial_steps", "strength", "size_px", "events")}
+        found = {k: getattr(self, k) for k in ("step", "images", "elapsed_s", "evaluated_s", "adversarial_steps", "strength", "size_px", "events", "curves")}
         return found | {"best_score": self.best_score if math.isfinite(self.best_score) else None}
 
     @classmethod

@@ -12,13 +12,15 @@ import torch
 from benchmarks.gates import CASES, REAL, drawn, gather
 from longtail.gates import Gate, class_key
 from longtail.recipes import NetworkConfig, Recipe
-from trainers import gating
+from trainers import checkpoints, gating
 from trainers.architectures import build_generator
+from trainers.finetune import apart
 from trainers.gating import COLUMNS, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
 from trainers.quality.gates import Evidence, gates_of, worst
 from trainers.quality.intervals import mean_interval, share_interval
 from trainers.report import Curves, interpolations, training_report
+from trainers.state import TrainState
 from trainers.windows import Instance, cut_windows, on_grounds
 
 COUNT = 40
@@ -165,6 +167,25 @@ def test_a_class_of_any_name_has_a_key():
     assert class_key("light (new)/2") == "light__new__2"
     assert class_key("..") == "_"
     assert class_key("größe") == "größe"
+
+
+def test_the_curves_of_a_run_go_on_after_a_resume_and_stay_short():
+    state = TrainState.fresh(Recipe(network=NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16))), num_classes=2)
+    for images in range(5000):
+        Curves(state.curves).add(Progress("warm", 1, images, 1.0, 0.5, {"l1": 0.5}))
+    again = checkpoints.from_bytes(checkpoints.to_bytes(state))
+    Curves(again.curves).add(Progress("warm", 1, 5000, 1.0, 0.5, {"l1": 0.25}))
+    points = [tuple(p) for p in again.curves["l1"]]
+    assert len(points) <= 2001 and points[0] == (0.0, 0.5) and points[-1] == (5000.0, 0.25) and points == sorted(points)
+
+
+def test_without_a_split_every_tenth_image_judges_the_upsampler():
+    images = [np.zeros((8, 8, 3), dtype=np.uint8) for _ in range(21)]
+    found = [Instance(image, (0.0, 0.0, 8.0, 8.0), 0) for image in images for _ in range(2)]
+    learned, held = apart(found)
+    assert len(held) == 6 and len(learned) == 36
+    assert not {id(i.image) for i in held} & {id(i.image) for i in learned}
+    assert apart(found[:2]) == (found[:2], [])
 
 
 def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generator):
