@@ -73,7 +73,7 @@ def summary(gates: list[dict[str, Any]]) -> Verdict:
 
 
 def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Fine-tunes on the classes asked for, or on the rare ones; registers the result, as challenger if no gate failed."""
+    """Fine-tunes on the classes asked for, or on the rare ones; registers the result, as challenger if every gate passed."""
     dataset = request["dataset"]
     chosen = step("choose classes", lambda: choose(stack, dataset, request))
     asked = {"preset": FOUNDATION_PRESET, "start": "foundation", "seed": 0, "recipe": {}} | request
@@ -85,7 +85,7 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
             stack, job, dataset, uri=trained["uri"], run=trained["run"], classes=chosen["classes"], gates=trained["gates"],
             recipe=trained["recipe"], source="finetune", dataset_version=chosen["version"],
         )  # fmt: skip
-        if summary(trained["gates"]) != "failed":
+        if summary(trained["gates"]) == "passed":
             stack.registry.set_alias(dataset, CHALLENGER, version)
         return version
 
