@@ -159,10 +159,11 @@ class Catalogue:
                 going = gone - self.removed(parent)
                 left = self.samples(dataset, parent, ids=sorted(going)) if going else ()
                 tally = Tally.from_json(parent["tally"]) + tally - Tally.of(left)
+            moves = make_latest and instead_of in (None, self.database.get(DATASETS, dataset)["latest"])
             counted: Row = {
                 "lance_version": at, "batches": [*(parent["batches"] if parent else []), *fresh], "tally": tally.to_json(),
                 "removed": self.without(dataset, (self.removed(parent) if parent else frozenset()) | gone),
-                "health": asdict(health(tally, self.classes(dataset))), "state": READY, "note": note, "accepted_unproven": accepted_unproven,
+                "health": asdict(health(tally, self.classes(dataset))), "state": READY, "note": note, "accepted_unproven": accepted_unproven and moves,
             }  # fmt: skip
             if at != pinned:  # before any reader can see the version, so that no collection takes what it needs
                 self.tables.tag(table, key, at)
@@ -173,7 +174,6 @@ class Catalogue:
                 continue
             number = self.database.last_number(dataset) + 1
             row: Row = {"id": key, "dataset": dataset, "number": number, "parent": before, "proof": "none", **counted}
-            moves = make_latest and instead_of in (None, self.database.get(DATASETS, dataset)["latest"])
             if not self.database.add_version(row, make_latest=moves, instead_of=before if follow else instead_of if moves else None, who=who):
                 if time.monotonic() > until:
                     raise Conflict(f"dataset {dataset!r}: others have published without a break for {PATIENCE_S:.0f} s; try again")

@@ -82,6 +82,7 @@ def drop_version(catalogue: Catalogue, name: str, number: int) -> None:
         raise Conflict(f"version {number} of dataset {name!r} is needed: {'; '.join(who)}")
     for pin in (row["id"], f"v{number}"):  # an older Longtail pinned by number
         catalogue.tables.untag(catalogue.tables.uri(TENANT, name), pin)
+    catalogue.database.update(DATASETS, name, numbered=catalogue.database.last_number(name))
     catalogue.database.delete(VERSIONS, id=row["id"])
 
 

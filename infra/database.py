@@ -45,7 +45,7 @@ def _int(name: str) -> sa.Column[Any]:
 
 DATASETS = _table(
     "datasets", _text("uri"), _text("format"), _text("task"), _json("classes"), _json("meta"), _text("table_uri"),
-    _int("latest"), _int("serving"),
+    _int("latest"), _int("serving"), _int("numbered"),
 )
 GENERATORS = _table(
     "generators", _text("dataset", index=True), _int("version"), _text("uri"), _text("run"), _json("classes"), _json("gates"), _json("recipe"),
@@ -270,10 +270,11 @@ class Database:
         return found[0]
 
     def last_number(self, dataset: str) -> int:
-        """The highest version number, 0 where there is none."""
+        """The highest version number that was ever given, 0 where there is none: what is said of a number is said of one version."""
         query = sa.select(sa.func.max(VERSIONS.c.number)).where(VERSIONS.c.tenant == TENANT, VERSIONS.c.dataset == dataset)
+        dropped = sa.select(DATASETS.c.numbered).where(DATASETS.c.id == dataset)
         with self.engine.connect() as connection:
-            return int(connection.execute(query).scalar() or 0)
+            return max(int(connection.execute(q).scalar() or 0) for q in (query, dropped))
 
     def add_version(self, row: Mapping[str, Any], *, make_latest: bool, instead_of: int | None, who: str) -> bool:
         """Enters a version and moves `latest` to it, both or neither.

@@ -240,6 +240,8 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     unknown = sorted(set(options) - known - set(NETWORK_OPTIONS))
     if unknown:
         raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known | set(NETWORK_OPTIONS))}")
+    if start == "foundation" and len(options.get("size_shares") or ()) > 1:
+        raise InvalidRequest("size_shares: growing begins with ways in and out that are empty, which would forget the foundation's; ask for start 'random'")
     network = replace(recipe.network, **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
     recipe = replace(recipe, network=network, freeze_high_resolution=recipe.freeze_high_resolution and not network.spectral_norm)
     return replace(recipe, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))

@@ -79,16 +79,19 @@ def kind_of(request: Mapping[str, Any]) -> str:
 def proof_after(measured: Sequence[tuple[str, Mapping[str, Any]]]) -> Proof:
     """What all evaluations of a version prove together, each (its kind, its deciding row), oldest first: trying again until one helps proves nothing.
 
-    Of one kind the one with the most runs counts, the first of several with as many. Over the kinds Holm is asked; harm outweighs help.
+    Of one kind the one with the most runs counts, the first of several with as many. Harm in any of these is harm; for help Holm is asked over
+    all of them.
     """
     counted: dict[str, Mapping[str, Any]] = {}
     for kind, row in measured:
         if kind not in counted or row["runs"] > counted[kind]["runs"]:
             counted[kind] = row
     rows = list(counted.values())
+    said = [proof_of(row) for row in rows]
+    if "negative" in said:
+        return "negative"
     falls = holm([math.nan if row["p"] is None else row["p"] for row in rows])
-    said = {proof_of(row) for row, fallen in zip(rows, falls, strict=True) if fallen}
-    return "negative" if "negative" in said else "positive" if "positive" in said else "inconclusive"
+    return "positive" if any(one == "positive" and fallen for one, fallen in zip(said, falls, strict=True)) else "inconclusive"
 
 
 def check_latest(version: Mapping[str, Any], *, was_latest: bool, accepted: bool) -> None:

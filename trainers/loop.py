@@ -57,8 +57,8 @@ def train(
     """Runs until the recipe's time is spent, yielding progress; `clock` gives seconds, `score` is lower for better.
 
     The state is changed in place and may be saved at any yield. At the end its average is that of the best evaluation.
-    Losses that are not finite, looked for at each report, or weights, looked for before they would be kept, put the last good weights
-    back and halve the rates; the next evaluation names it.
+    Losses or weights that are not finite, looked for at each report, put the last good weights back and halve the rates; the next
+    evaluation names it. So no state that is saved at a yield is broken.
     """
     recipe = state.recipe
     if recipe.freeze_high_resolution and isinstance(state.discriminator, ProjectionDiscriminator):
@@ -86,7 +86,7 @@ def train(
         reported = state.elapsed_s
         at = progress(state, phase, sums)
         sums.clear()
-        if not all(math.isfinite(v) for v in at.figures.values()) or (evaluating and not sound(state)):
+        if not all(math.isfinite(v) for v in at.figures.values()) or not sound(state):
             faults.append(mend(state, good, len(faults)))
         elif evaluating:
             good = snapshot(state)

@@ -2,7 +2,8 @@
 
     python -m trainers.onnx_export generator.safetensors generator.onnx
 
-Inputs are `inputs` [B,9,R,R] (see `compose.generator_input`), `latent` [B,Z] and `label` [B] int64; the output is `residual` [B,3,R,R].
+Inputs are `inputs` [B,9,R,R] (see `compose.generator_input`), `latent` [B,Z] and `label` [B] int64; the output is `residual` [B,3,R,R],
+nothing where the last of the inputs' channels says that the exemplar is valid.
 Wants the extra `onnx`: pip install 'longtail[onnx]'.
 """
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.networks import Generator
+from trainers.sampling import held
 from trainers.weights import from_bytes
 
 INPUTS = ("inputs", "latent", "label")
@@ -28,8 +30,7 @@ class Named(nn.Module):
         self.generator = generator
 
     def forward(self, inputs: Tensor, latent: Tensor, label: Tensor) -> Tensor:
-        residual: Tensor = self.generator(inputs, latent, label)
-        return residual
+        return held(self.generator, self.generator(inputs, latent, label), inputs[:, 8:9])
 
 
 def to_onnx(generator: Generator) -> bytes:

@@ -73,6 +73,8 @@ class Planner:
     truncation: float | None
     instances: list[ObjectRef]
     hidden: Mapping[int, float]
+    turned: bool = True
+    """Whether what a border cuts off may lie in a mirror."""
 
     @classmethod
     def of(cls, view: DatasetView, request: Mapping[str, Any], model: Model) -> Planner:
@@ -82,7 +84,9 @@ class Planner:
         looked_at = instances[:: max(1, len(instances) // LOOKED_AT)] if mode in ("inpaint", "copy_paste") and not request.get("boxes") else []
         hidden = usually_hidden([(o.box_xyxy, o.beside) for o in looked_at])
         instances = instances if mode == "enlarge" else to_lay_on_borders(instances)
-        return cls(view, mode, name, novelty, Model() if mode == "copy_paste" else model, request.get("truncation"), instances, hidden)
+        model = Model() if mode == "copy_paste" else model
+        turned = model.uri is None or not any(o.cut_off for o in instances) or view.painter(model.uri).mirrored is not False
+        return cls(view, mode, name, novelty, model, request.get("truncation"), instances, hidden, turned)
 
     def image(self, request: Mapping[str, Any], seed: int, position: int) -> Provenance:
         """The record of one image with its objects: those after the first where there is room for them."""
@@ -158,7 +162,7 @@ class Planner:
         """(background, box): one sized like the chosen instance in an emptier part of a training image, or of that which lies beneath.
 
         It hides at most the share `hidden` of any annotated object's box, together with what was added before, and nothing of that. It lies
-        against the borders of `cut`, mirrored half of the time, and against no others.
+        against the borders of `cut`, mirrored half of the time if it may be, and against no others.
         """
         grounds = [self.view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else self.view.real("train")
         added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
@@ -166,7 +170,7 @@ class Planner:
         for i in rng.permutation(len(grounds))[:TRIES]:
             background = grounds[i]
             factor = float(rng.uniform(0.9, 1.1))
-            against = mirrored(cut) if any(cut) and rng.random() < 0.5 else cut
+            against = mirrored(cut) if any(cut) and rng.random() < 0.5 and self.turned else cut
             occupied = boxed(background.annotations)
             gone = [sum(intersection(b, a) for a in added) / max(1e-9, area(b)) for b, _ in occupied]
             may = [*(max(0.0, self.hidden.get(category, 0.0) - g) for (_, category), g in zip(occupied, gone, strict=True)), *(0.0 for _ in added)]

@@ -34,13 +34,18 @@ class Scene:
 
 
 def residual(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:
-    """The residual [B,3,R,R] that the generator adds to the scene's base: none where the exemplar is still valid.
-
-    Left free there it redraws what it should leave, and spends itself on that (docs/decisions/020). The plain DCGAN sees no exemplar.
-    """
+    """The residual [B,3,R,R] that the generator adds to the scene's base."""
     inputs = generator_input(scene.image_B3RR, scene.mask_B1RR, scene.box_B1RR, scene.base(), scene.validity_B1RR)
     out: Tensor = generator(inputs, latent_BZ, scene.label_B)
-    return out if generator.config.architecture == "dcgan" else out * (1 - scene.validity_B1RR)
+    return held(generator, out, scene.validity_B1RR)
+
+
+def held(generator: Generator, residual_B3RR: Tensor, validity_B1RR: Tensor) -> Tensor:
+    """The residual where the exemplar is not valid, nothing where it is: left free there a generator redraws what it should leave (docs/decisions/020).
+
+    The plain DCGAN sees no exemplar, and makes the whole image.
+    """
+    return residual_B3RR if generator.config.architecture == "dcgan" else residual_B3RR * (1 - validity_B1RR)
 
 
 def complete(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:

@@ -139,8 +139,9 @@ def publish_part(stack: Stack, job: str, request: dict[str, Any], measured: dict
     kept = max(1, round(measured["policy"]["share"] * len(ids)))
     left_out = frozenset(ids[kept:])
     candidate = stack.catalogue.database.version(request["dataset"], request["candidate"])
+    part = derive_id("part", candidate["id"], *sorted(left_out))  # the same part is the same version, whoever asks for it again
     version = publish_version(
-        stack, request["dataset"], job=job, onto=request["candidate"], batches=[], lance_version=candidate["lance_version"],
+        stack, request["dataset"], job=part, onto=request["candidate"], batches=[], lance_version=candidate["lance_version"],
         note=f"{kept} of {len(ids)} samples of version {request['candidate']}: what did best on val", make_latest=False, removed=lambda _: left_out,
     )  # fmt: skip
     return {"version": version["version"], "kept": kept, "left_out": len(left_out), "arm": chosen}
@@ -157,13 +158,13 @@ def record(
         version = prove(stack, request, job, request["candidate"], deciding(found, measured["figure"]))
         keeps = chosen in (None, LONGTAIL)
         moved = keeps and make_latest(stack, request, job, version)
-        why = why_latest(version, moved, chosen)
+        why = why_latest(stack, version, moved, chosen)
         measured = {**measured, "version_proof": version["proof"]}
     if published is not None:
         row = deciding(measured["tables"][f"{published['arm']} - {REAL}"], measured["figure"])
         part = prove(stack, request, job, published["version"], row)
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
-        why = why_latest(part, published["latest_moved"], chosen)
+        why = why_latest(stack, part, published["latest_moved"], chosen)
     if request["generator"] is not None:
         add_utility(stack, dataset, request["generator"], measured, found, proof)
     harness = (
@@ -210,36 +211,50 @@ def deciding(rows: list[dict[str, Any]], figure: str) -> dict[str, Any]:
 def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dict[str, Any]) -> Row:
     """The version with its proof, written down: what this evaluation's row and those of all others of it say together."""
     database = stack.catalogue.database
-    measured = [(kind_of(request), row)]
-    for other in database.every(EVALUATIONS, dataset=request["dataset"]):
-        if other["request"]["candidate"] == number and other["id"] != job:
-            measured.insert(-1, (kind_of(other["request"]), deciding(other["result"]["table"], other["result"]["figure"])))
+    others = (e for e in database.every(EVALUATIONS, dataset=request["dataset"]) if e["id"] != job)
+    told = [(kind_of(other["request"]), rows) for other in others if (rows := rows_of(other, number))]
+    measured = [(kind, deciding(rows, figure)) for kind, (rows, figure) in told] + [(kind_of(request), row)]
     version = database.version(request["dataset"], number)
     proof: Proof = proof_after(measured)
     database.update(VERSIONS, version["id"], proof=proof)
     return {**version, "proof": proof}
 
 
+def rows_of(evaluation: Row, number: int) -> tuple[list[dict[str, Any]], str] | None:
+    """(the table of a version against real images, the figure that decides) where an evaluation measured it, as a whole or as the part that it published."""
+    result, part = evaluation["result"], evaluation["result"].get("published")
+    if part is not None and part["version"] == number:
+        return result["tables"][f"{part['arm']} - {REAL}"], result["figure"]
+    return (result["table"], result["figure"]) if evaluation["request"]["candidate"] == number else None
+
+
 def make_latest(stack: Stack, request: dict[str, Any], job: str, version: Row) -> bool:
     """Moves `latest` to a version of positive proof, in the place of what it was measured against and of nothing that came since."""
     if version["proof"] != "positive":
         return False
-    before = version["parent"] if request["base"] == version["number"] else request["base"]
+    before = request["base"]
+    if before == version["number"]:  # against its own real images: what its parent had of made ones was not measured apart
+        parent = stack.catalogue.database.version(request["dataset"], version["parent"], to_see=True) if version["parent"] else version
+        if parent["health"]["synthetic_images"]:
+            return False
+        before = parent["number"]
     key = derive_id("move", job, version["number"])
     return stack.catalogue.database.move_latest(version, key=key, who=f"evaluation {job}", why="positive proof", instead_of=before)
 
 
-def why_latest(version: Row, moved: bool, chosen: str | None) -> str:
+def why_latest(stack: Stack, version: Row, moved: bool, chosen: str | None) -> str:
     """Why `latest` is or is not this version now."""
     number = version["number"]
     if moved:
         return f"version {number} is the latest now: its proof is positive"
+    if stack.catalogue.database.get(DATASETS, version["dataset"])["latest"] == number:
+        return f"version {number} was the latest already; its proof is '{version['proof']}'"
     if version["proof"] != "positive":
         return f"latest stays: version {number} has proof '{version['proof']}'"
     if chosen not in (None, LONGTAIL):
         kept = "nothing of it" if chosen == REAL else f"a part of it ('{chosen}')"
         return f"latest stays: on val {kept} does best; with publish_choice a part is published and may become the latest"
-    return "latest stays: it is no longer what this was measured against"
+    return "latest stays: it is not what this was measured against"
 
 
 def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, Any], found: list[dict[str, Any]], proof: str) -> None:

@@ -25,7 +25,7 @@ def expand(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     counted = step("count", lambda: count(stack, key, expansion["dataset"], wanted))
     try:
         outcome: dict[str, Any]
-        if counted["harmful"] is not None:
+        if counted.get("harmful") is not None:
             why = f"version {counted['harmful']}, which this expansion made, did harm; drop it to let it try again, or change the generator"
             outcome = {"did": "nothing", "why": why, "counts": counted["counts"]}
         elif not counted["missing"]:
@@ -65,7 +65,7 @@ def count(stack: Stack, key: str, dataset: str, wanted: dict[str, Any]) -> dict[
 def met(counted: dict[str, Any]) -> str:
     if counted["onto"] == counted["version"]:
         return "every target is met"
-    return f"every target is met by version {counted['onto']}, which is not the latest: its proof is {counted['proof']}"
+    return f"every target is met by version {counted['onto']}, which is not the latest: its proof is {counted.get('proof', 'none')}"
 
 
 def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:

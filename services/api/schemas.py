@@ -108,7 +108,8 @@ class RecipeOptions(Body):
     full_novelty_share: Share | None = None
     symmetries: Symmetries | None = Field(default=None, description="of the data: what its images may be turned by and stay real")
     size_shares: tuple[Share, ...] | None = Field(
-        default=None, min_length=1, max_length=4, description="shares of the time at ever larger sizes, the full one last: (0.4, 0.6) begins at half of it"
+        default=None, min_length=1, max_length=4,
+        description="with start 'random': shares of the time at ever larger sizes, the full one last; (0.4, 0.6) begins at half of it",
     )
     ema_half_life_images: float | None = Field(default=None, gt=0)
     freeze_high_resolution: bool | None = None

@@ -27,11 +27,13 @@ TASTES = """
 import json, pathlib, sys
 given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 images = len(json.loads((pathlib.Path(given["--data"]) / "train.json").read_text())["images"])
-likes = {"fond": images, "averse": -images, "sated": min(images, 14) - max(0, images - 14)}[sys.argv[1]]
+thrifty = 1000 / (images - 12) if images > 12 else 0
+likes = {"fond": images, "averse": -images, "sated": min(images, 14) - max(0, images - 14), "thrifty": thrifty}[sys.argv[1]]
 told = {"liking": likes * (1 + int(given["--seed"]) / 1000)}
 pathlib.Path(given["--results"]).write_text(json.dumps({"figures": told, "on_val": told}))
 """
-"""Trainers with a taste, a little other with each seed: `fond` of images, `averse` to them, `sated` by 14."""
+"""Trainers with a taste, a little other with each seed: `fond` of images, `averse` to them, `sated` by 14,
+`thrifty` likes few more than twelve best."""
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,7 @@ def stack(tmp_path_factory):
     """A running stack with `.settings`, `.client`, `.objects`; watched, so that parts that die are started again."""
     supervisor = Stack(tmp_path_factory.mktemp("stack"), say=lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
-        tastes = {name: [sys.executable, "-c", TASTES, name] for name in ("fond", "averse", "sated")}
+        tastes = {name: [sys.executable, "-c", TASTES, name] for name in ("fond", "averse", "sated", "thrifty")}
         patch.setenv("LONGTAIL_TRAINERS", json.dumps({"counting": [sys.executable, "-c", COUNTING], **tastes}))
         settings = supervisor.start()
     watcher = threading.Thread(target=supervisor.watch, daemon=True)

@@ -152,16 +152,54 @@ def test_what_does_best_on_val_is_published_and_may_become_the_latest_the_whole_
     assert latest(stack, small)["latest"] == part["version"]
     found = stack.client.get(f"/v1/datasets/{small}/versions/{part['version']}")
     assert found["health"]["images"]["train"] == 14 and found["proof"] == "positive"
+    again = judged(stack, small, candidate, "sated", shares=[0.5], publish_choice=True, seeds=list(range(10, 17)))["published"]
+    assert (again["version"], again["proof"]) == (part["version"], "positive"), "the same part is the same version, measured once more"
     with pytest.raises(ApiProblem, match="proof 'inconclusive'"):  # the whole has the same batches, and is another version all the same
         stack.client.post(f"/v1/datasets/{small}/latest", {"version": candidate})
     told = stack.client.get(f"/v1/datasets/{small}/versions/{part['version']}/report")
-    assert [e["proof"] for e in told["evaluations"]] == ["positive"]
+    assert [e["proof"] for e in told["evaluations"]] == ["positive"] * 2  # both that published it
     assert [b["samples"] for b in told["batches"]] == [2] and sum(told["batches"][0]["by_instance"].values()) == 2
 
 
 def test_a_version_may_be_measured_against_its_own_real_images(stack, small, candidate):
     result = judged(stack, small, candidate, "fond", base=candidate)
     assert {r["arm"]: r["images"] for r in result["runs"]} == {"real": 12, "longtail": 16} and result["version_proof"] == "positive"
+    assert result["latest_moved"] and latest(stack, small)["latest"] == candidate  # its parent holds nothing made
+
+
+def test_what_a_parent_had_made_is_not_measured_with_it_unnoticed(stack, small, candidate):
+    """A second addition onto a first, measured against real images alone: the first may be all that helps."""
+    stack.client.post(f"/v1/datasets/{small}/latest", {"version": candidate, "accept_unproven": True})
+    job = stack.client.post("/v1/batches", {"dataset": small, "version": 1, "class_name": "class 1", "count": 2, "mode": "copy_paste", "seed": 77})
+    done(stack, job)
+    for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
+        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    second = done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": candidate}))["version"]
+    result = judged(stack, small, second, "fond", base=second)
+    assert result["version_proof"] == "positive" and not result["latest_moved"] and latest(stack, small)["latest"] == candidate
+
+
+def test_a_dropped_version_leaves_its_number_and_what_was_proven_of_it_behind(stack, small, candidate):
+    judged(stack, small, candidate, "averse")
+    stack.client.delete(f"/v1/datasets/{small}/versions/{candidate}")
+    job = stack.client.post("/v1/batches", {"dataset": small, "version": 1, "class_name": "class 1", "count": 2, "mode": "copy_paste", "seed": 78})
+    done(stack, job)
+    for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
+        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    fresh = done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": 1}))["version"]
+    assert fresh > candidate
+    assert judged(stack, small, fresh, "fond")["version_proof"] == "positive"
+
+
+def test_an_expansion_publishes_the_part_that_does_best_on_val(stack, small, candidate):
+    now = next(c["own"] for c in stack.client.get(f"/v1/datasets/{small}/versions/1")["health"]["classes"] if c["name"] == "class 1")
+    body = {"dataset": small, "targets": {"class 1": now + 4}, "mode": "copy_paste", "objects": 1, "evaluate": {"trainer": "thrifty"}}
+    key = stack.client.post("/v1/expansions", body)["id"]
+    outcome = done(stack, stack.client.post(f"/v1/expansions/{key}/run", {}), timeout_s=400)
+    assert outcome["did"] == "expanded" and outcome["added"] >= 2, outcome
+    part = outcome["published"]
+    assert part["version"] != outcome["version"] and part["kept"] + part["left_out"] == outcome["added"] and part["left_out"] >= 1
+    assert part["proof"] == "positive" and part["latest_moved"] and outcome["latest"] and latest(stack, small)["latest"] == part["version"]
 
 
 @pytest.mark.long
@@ -198,7 +236,7 @@ def test_a_team_s_own_trainer_is_the_judge(stack, cells, grown):
     ("body", "says"),
     [({"candidate": 1}, "does not add to version"), ({}, "name either"), ({"candidate": 2, "generator": 1}, "name either"),
      ({"generator": 77}, "no generator version 77"), ({"generator": 1, "seeds": [1, 1]}, "each may be given once"),
-     ({"generator": 1, "trainer": "theirs"}, r"unknown 'theirs'; the server was set up with \['averse', 'counting', 'fond', 'sated'\]"),
+     ({"generator": 1, "trainer": "theirs"}, r"unknown 'theirs'; the server was set up with \['averse', 'counting', 'fond', 'sated', 'thrifty'\]"),
      ({"generator": 1, "arms": ["magic"]}, "arms"), ({"generator": 1, "augment": "wild"}, "unknown policy 'wild'")],
     ids=["adds_nothing", "names_nothing", "names_both", "no_generator", "twice_the_seed", "trainer", "arm", "policy"],
 )  # fmt: skip

@@ -45,8 +45,10 @@ HELPS, HARMS, SAYS_NOTHING = row(0.01, 0.2, 0.02), row(-0.2, -0.01, 0.02), row(-
     [([("a", HELPS)], "positive"), ([("a", HARMS)], "negative"), ([], "inconclusive"),
      ([("a", SAYS_NOTHING), ("a", HELPS)], "inconclusive"), ([("a", HARMS), ("a", HELPS)], "negative"),
      ([("a", HARMS), ("a", {**HELPS, "runs": 12})], "positive"), ([("a", HELPS), ("b", SAYS_NOTHING)], "positive"),
-     ([("a", {**HELPS, "p": 0.03}), ("b", SAYS_NOTHING)], "inconclusive"), ([("a", {**HELPS, "p": 0.001}), ("b", HARMS)], "negative")],
-    ids=["helps", "harms", "nothing", "tried_again", "harm_tried_again", "more_runs", "another_kind", "another_kind_asked_at_once", "harm_outweighs"],
+     ([("a", {**HELPS, "p": 0.03}), ("b", SAYS_NOTHING)], "inconclusive"), ([("a", {**HARMS, "p": 0.04}), ("b", SAYS_NOTHING)], "negative"),
+     ([("a", {**HELPS, "p": 0.001}), ("b", HARMS)], "negative")],
+    ids=["helps", "harms", "nothing", "tried_again", "harm_tried_again", "more_runs", "another_kind", "another_kind_asked_at_once",
+         "harm_is_not_washed_away", "harm_outweighs"],
 )  # fmt: skip
 def test_trying_again_until_one_helps_proves_nothing(measured, says):
     assert proof_after(measured) == says

@@ -13,6 +13,7 @@ import torch
 from longtail.recipes import NetworkConfig
 from trainers import weights
 from trainers.architectures import build_generator
+from trainers.sampling import held
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
@@ -27,9 +28,11 @@ def test_the_exported_generator_is_the_generator(tmp_path, architecture):
     subprocess.run(command, check=True, capture_output=True)
     session = onnxruntime.InferenceSession((tmp_path / "g.onnx").read_bytes(), providers=["CPUExecutionProvider"])
     for count in (1, 2, 5):
-        inputs, latent, label = torch.randn(count, 9, 32, 32), torch.randn(count, 8), torch.randint(3, (count,))
+        inputs = torch.cat([torch.randn(count, 8, 32, 32), torch.rand(count, 1, 32, 32).round()], 1)
+        latent, label = torch.randn(count, 8), torch.randint(3, (count,))
         (made,) = session.run(["residual"], {"inputs": inputs.numpy(), "latent": latent.numpy(), "label": label.numpy()})
         with torch.no_grad():
-            wanted = generator(inputs, latent, label).numpy()
+            wanted = held(generator, generator(inputs, latent, label), inputs[:, 8:]).numpy()
         assert made.shape == (count, 3, 32, 32) and np.abs(wanted).max() > 0.1
         assert np.abs(made - wanted).max() < 1e-4
+        assert architecture == "dcgan" or not made[inputs[:, 8:].expand(-1, 3, -1, -1).numpy() == 1].any(), "what is valid is left alone"
