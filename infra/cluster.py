@@ -19,6 +19,7 @@ from infra.settings import Settings
 from longtail.errors import Cancelled, LongtailError, NotReady
 
 if TYPE_CHECKING:
+    from ray import ObjectRef
     from ray.actor import ActorHandle
     from ray.exceptions import RayTaskError
 
@@ -40,8 +41,11 @@ class Cluster:
     """
 
     def __init__(self, settings: Settings) -> None:
+        """Before Ray is imported, which reads then what it is to show the head."""
         self.settings = settings
         self.lock = Lock()
+        if settings.ray_token:
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=settings.ray_token)
 
     def connect(self) -> None:
         import ray
@@ -84,8 +88,7 @@ class Cluster:
         try:
             return ray.get(asked)
         except RayTaskError as error:
-            for one in asked:
-                ray.cancel(one)
+            call_off(asked)
             raise own_error(error) from error
 
     def cpus(self) -> int:
@@ -169,6 +172,17 @@ class ServerLoader:
 def call(name: str, payload: dict[str, Any]) -> Any:
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)(**payload)
+
+
+def call_off(asked: list[ObjectRef[Any]]) -> None:
+    """Ends the workers of those that are not done. An interrupted worker would stay, with half a module where it was importing, and fail
+    all later work that needs it; and Ray's driver dies of calling off a task that has just failed.
+    """
+    import ray
+
+    _, pending = ray.wait(asked, num_returns=len(asked), timeout=0)
+    for one in pending:
+        ray.cancel(one, force=True)
 
 
 def own_error(error: RayTaskError) -> Exception:

@@ -84,7 +84,7 @@ class Stack:
             )
             self._start(parts.ray(
                     port=ports["ray"], client_port=ports["ray_client"], agent_port=ports["ray_agent"], num_cpus=self.num_cpus,
-                    folder=self._short_folder(),
+                    folder=self._short_folder(), token=self.settings.ray_token,
                 ))
             for name in ("ray", "mlflow"):
                 self._wait(name)
@@ -180,12 +180,13 @@ class Stack:
 
     def _settings(self) -> tuple[Settings, dict[str, str]]:
         file = self.folder / "secrets.json"
-        if not file.exists():
-            made = {n: secrets.token_urlsafe(24) for n in ("api_key", "s3_access_key", "s3_secret_key", "webhook_secret")}
-            made["encryption_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        secret: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        made = {n: secrets.token_urlsafe(24) for n in ("api_key", "s3_access_key", "s3_secret_key", "webhook_secret", "ray_token")}
+        made["encryption_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        if made.keys() - secret.keys():  # an older stack's file lacks what came since
+            secret = made | secret
             file.touch(mode=0o600)
-            file.write_text(json.dumps(made))
-        secret: dict[str, str] = json.loads(file.read_text())
+            file.write_text(json.dumps(secret))
         self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray", "ray_client", "ray_agent"))
         api_port = self.api_port or free_ports(("api",), start=8080)["api"]
         if self.api_port and not is_free(self.api_port):
@@ -199,6 +200,7 @@ class Stack:
             durable_url=self._database("durable"),
             mlflow_url=f"http://127.0.0.1:{self.ports['mlflow']}",
             ray_address=f"127.0.0.1:{self.ports['ray']}",
+            ray_token=secret["ray_token"],
             api_port=api_port,
             api_url=f"http://127.0.0.1:{api_port}",
             api_key=secret["api_key"],

@@ -71,14 +71,14 @@ def mlflow(settings: Settings, *, port: int, backend: str, encryption_key: str) 
     return Part("mlflow", command, url=f"http://127.0.0.1:{port}/health", port=port, environment=environment)
 
 
-def ray(*, port: int, client_port: int, agent_port: int, num_cpus: int, folder: Path) -> Part:
+def ray(*, port: int, client_port: int, agent_port: int, num_cpus: int, folder: Path, token: str) -> Part:
     """A Ray head on loopback, with no dashboard; every fixed port is given, so that two stacks can live side by side."""
     command = (
         binary("ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", f"--num-cpus={num_cpus}",
         "--include-dashboard=false", "--disable-usage-stats", "--object-store-memory=500000000", f"--temp-dir={folder}",
         f"--ray-client-server-port={client_port}", f"--dashboard-agent-listen-port={agent_port}", f"--resources={SERVING_ON_HEAD}",
     )
-    return Part("ray", command, port=port)
+    return Part("ray", command, port=port, environment={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token})
 
 
 def worker() -> Part:

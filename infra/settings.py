@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     durable_url: str = ""
     mlflow_url: str = "http://127.0.0.1:5000"
     ray_address: str = "auto"
+    ray_token: str = Field(default="", description="what Ray's head asks of whoever speaks to it; empty leaves Ray to its own rules")
     ray_join: bool = Field(default=False, description="whether this process first joins the cluster as a node of no cores: a container needs it")
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=1, le=65535)

@@ -20,8 +20,6 @@ FEATHER = 1 / 20
 """Width of the soft edge inside the mask, as a fraction of the box's mean side."""
 OUTLINE_REACH = 0.025
 """How far the hole of an outlined object reaches beyond its outline, twice, as a fraction of the window's side."""
-DEGRADE_GRIDS_PX = (64, 32, 16, 8)
-"""Exemplar blur levels: detail finer than this grid is gone."""
 SOLID = 0.3
 """Share of a pixel that an outline must cover to count as labelled; of the most that it covers of any, if that is less than all."""
 FITTINGS = 3
@@ -32,8 +30,8 @@ MIX_SHARPNESS = 16.0
 FADE = 0.6
 MOST_GAIN = 4.0
 """Contrast against the ground is raised by no more than this where light differs: beyond it there is noise alone."""
-CUT_FROM = 0.4
-"""Below this novelty the exemplar is blurred but never cut away."""
+CUT_FROM = 0.25
+"""Up to this novelty the exemplar is bent, seen in another light and joined to its ground, but nothing of it is cut away."""
 
 
 @dataclass(frozen=True)
@@ -167,25 +165,17 @@ def mix(first_B3HW: Tensor, second_B3HW: Tensor, noise_B133: Tensor, box_B4: Ten
     return torch.lerp(first_B3HW, second_B3HW, torch.sigmoid((field - noise_B133.mean((2, 3), keepdim=True)) * MIX_SHARPNESS))
 
 
-def degrade(exemplar_B3HW: Tensor, novelty_B: Tensor, noise_B188: Tensor) -> tuple[Tensor, Tensor]:
-    """(blurred exemplar, validity map) for a novelty in [0, 1]: untouched at 0, wholly cut away at 1.
+def fade(novelty_B: Tensor, noise_B188: Tensor, height: int, width: int) -> Tensor:
+    """Validity of an exemplar [B, 1, height, width] for a novelty in [0, 1]: all of it up to `CUT_FROM`, nothing at 1.
 
-    Detail goes first (a walk down `DEGRADE_GRIDS_PX`), then, above `CUT_FROM`, the exemplar fades where `noise_B188`, uniform
-    in [0, 1], lies below the share to be cut; so softly that no edge of the fading is left to be seen.
+    It fades where `noise_B188`, uniform in [0, 1], lies below the share to be cut; so softly that no edge of the fading is left to be
+    seen. What is valid keeps all its detail (docs/decisions/020).
     """
-    height, width = exemplar_B3HW.shape[-2:]
-    level_B = 3 * novelty_B.clamp(0, 1).pow(1.5)
-    levels = [exemplar_B3HW]
-    for grid in DEGRADE_GRIDS_PX[1:]:
-        small = F.interpolate(exemplar_B3HW, size=(grid, grid), mode="area")
-        levels.append(F.interpolate(small, size=(height, width), mode="bicubic", align_corners=False))
-    weights = [(1 - (level_B - k).abs()).clamp_min(0)[:, None, None, None] for k in range(len(levels))]
-    blurred = sum(w * image for w, image in zip(weights, levels, strict=True))
     share_B = ((novelty_B - CUT_FROM) / (1 - CUT_FROM)).clamp(0, 1)
     field = F.interpolate(noise_B188, size=(height, width), mode="bilinear", align_corners=False)
     edge = share_B * (1 + FADE) - FADE  # so that 0 keeps and 1 cuts every pixel
     validity = ((field - edge[:, None, None, None]) / FADE).clamp(0, 1)
-    return torch.as_tensor(blurred), validity * (novelty_B < 1)[:, None, None, None]
+    return validity * (novelty_B < 1)[:, None, None, None]
 
 
 def ground_color(image_B3HW: Tensor, box_B4: Tensor, *, inner: float, outer: float) -> Tensor:

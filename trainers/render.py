@@ -26,7 +26,7 @@ from trainers.compose import (
     bend_at,
     box_map,
     composite,
-    degrade,
+    fade,
     fill_color,
     fitted,
     kept_place,
@@ -190,7 +190,7 @@ def synthesise(painter: Painter | None, order: Order, random: torch.Generator) -
 def paint(
     painter: Painter | None, order: Order, window: Tensor, box: Tensor, hole: Tensor | None, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(finished window [1,3,S,S], soft mask of what was changed, outline): exemplar laid, degraded, corrected by the generator's residual.
+    """(finished window [1,3,S,S], soft mask of what was changed, outline): exemplar laid, faded, completed by the generator's residual.
 
     The mask lies about the box `hole`, which goes on beyond the image's borders where the label's does not; it is everywhere where that is None.
 
@@ -262,7 +262,7 @@ def lay_exemplar(order: Order, box: Tensor, fill: Tensor, whole: bool, side: int
         outline = None if outline is None or other is None else mix(outline, other, join, box)
     if order.mode == "copy_paste":
         return Laid(laid, torch.ones(1, 1, side, side), outline)
-    return Laid(*degrade(laid, torch.tensor([order.novelty]), noise), outline)
+    return Laid(laid, fade(torch.tensor([order.novelty]), noise, side, side), outline)
 
 
 def held_by_borders(order: Order, flip: Tensor, *, turned_too: bool = True) -> Warp | None:

@@ -17,7 +17,7 @@ from trainers.networks import Generator
 
 @dataclass(frozen=True)
 class Scene:
-    """What the generator is asked to complete: window, mask, soft mask, box, exemplar as degraded, its
+    """What the generator is asked to complete: window, mask, soft mask, box, exemplar as laid, its
     validity, class, and the colour of the ground."""
 
     image_B3RR: Tensor

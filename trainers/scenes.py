@@ -1,6 +1,6 @@
 """The training mixture: what the generator is shown, drawn from a set of windows; and what it is shown when it serves.
 
-Half of a batch reconstructs: the exemplar is the object itself, recoloured and degraded; the truth is known. A share of that half is
+Half of a batch reconstructs: the exemplar is the object itself, recoloured and faded; the truth is known. A share of that half is
 bare ground with no object asked for, so that what is not the object is learned to be ground. The other half transplants: the exemplar
 is another instance of the class, laid over the object that is there or, as it is served, on bare ground; only the discriminator
 judges. In a share of both the mask is the whole window, which is class-conditional synthesis.
@@ -24,7 +24,7 @@ from trainers.compose import (
     bend_at,
     box_grid,
     box_map,
-    degrade,
+    fade,
     fill_color,
     mask_map,
     match_context,
@@ -140,7 +140,7 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
     soft = torch.where(erased > 0, torch.where(other.known > 0, none_soft, ground_soft), soft)
     whole = share_of(count, mixture.whole_share, generator) * (1 - erased)
     laid = Laid(exemplar, own, known)
-    scene = degraded_scene(windows, draw, truth, box, label * (1 - erased), (mask, soft), laid, whole, mixture, generator)
+    scene = faded_scene(windows, draw, truth, box, label * (1 - erased), (mask, soft), laid, whole, mixture, generator)
     return replace(scene, validity_B1RR=scene.validity_B1RR * (1 - erased)), truth
 
 
@@ -166,7 +166,7 @@ def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: 
     follows = known * torch.maximum(own_known, bare)
     holes = hole(windows, torch.maximum(outline, own * (1 - bare)), follows, place)
     whole = share_of(count, mixture.whole_share, generator)
-    scene = degraded_scene(windows, draw, context, place, label, holes, Laid(exemplar, outline, follows), whole, mixture, generator)
+    scene = faded_scene(windows, draw, context, place, label, holes, Laid(exemplar, outline, follows), whole, mixture, generator)
     own_hole = torch.maximum(hole(windows, own, own_known, box)[0], whole)
     return scene, Seen(image, where_labelled(own, own_known, box), torch.where(bare > 0, own_hole, scene.mask_B1RR))
 
@@ -215,17 +215,17 @@ def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor,
     return match_context(exemplar, source, source_box, fill, strength)
 
 
-def degraded_scene(
+def faded_scene(
     windows: Windows, draw: Draw, image: Tensor, box: Tensor, label_map: Tensor, holes: tuple[Tensor, Tensor], laid: Laid, whole: Tensor,
     mixture: Mixture, generator: torch.Generator,
 ) -> Scene:  # fmt: skip
-    """Degrades what was laid by a random novelty, and cuts it free of its ground where outlined. The mask is everywhere where `whole`."""
+    """Fades what was laid by a random novelty, and cuts it free of its ground where outlined. The mask is everywhere where `whole`."""
     count = len(image)
-    degraded, validity = degrade(laid.image, mixture.novelty(count, generator), torch.rand(count, 1, 8, 8, generator=generator))
+    validity = fade(mixture.novelty(count, generator), torch.rand(count, 1, 8, 8, generator=generator), *laid.image.shape[-2:])
     if windows.has_outlines:
         validity = torch.where((laid.known > 0) & (whole == 0), validity * outlined_mask(laid.outline, *holes)[1], validity)
     fill = fill_color(image, box, whole)
-    return Scene(image, torch.maximum(holes[0], whole), torch.maximum(holes[1], whole), label_map, degraded, validity, windows.labels[draw.target], fill)
+    return Scene(image, torch.maximum(holes[0], whole), torch.maximum(holes[1], whole), label_map, laid.image, validity, windows.labels[draw.target], fill)
 
 
 @torch.no_grad()
@@ -251,9 +251,9 @@ def served_scene(
     if not whole:
         exemplar = match_context(exemplar, source, source_box, fill, torch.ones(count))
     mask, soft = whole_mask(count, size, size) if whole else hole(learned, torch.maximum(outline, own), follows, box)
-    degraded, validity = degrade(exemplar, torch.full((count,), novelty), torch.rand(count, 1, 8, 8, generator=generator))
+    validity = fade(torch.full((count,), novelty), torch.rand(count, 1, 8, 8, generator=generator), size, size)
     validity = torch.where(follows > 0, validity * outlined_mask(outline, mask, soft)[1], validity)
-    return Scene(image, mask, soft, where_labelled(outline, follows, box), degraded, validity, learned.labels[chosen], fill)
+    return Scene(image, mask, soft, where_labelled(outline, follows, box), exemplar, validity, learned.labels[chosen], fill)
 
 
 def inner_map(box_B4: Tensor, size: int) -> Tensor:

@@ -66,7 +66,7 @@ def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient
 
 
 def reconstruct(state: TrainState, windows: Windows, count: int, *, invented_weight: float = 1.0) -> tuple[Tensor, Figures]:
-    """(loss, figures) of restoring `count` objects from their own degraded selves and the posterior latent.
+    """(loss, figures) of restoring `count` objects from their own faded selves and the posterior latent.
 
     Where the exemplar is cut away the error weighs `invented_weight`: a mean of many answers is what L1 asks for there.
     """

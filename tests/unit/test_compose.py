@@ -46,7 +46,7 @@ def test_a_container_runs_the_command_that_runs_natively(name):
 
 def test_ray_runs_the_same_command_but_for_the_ports_of_a_shared_host():
     composed = flags(yaml.safe_load(FILE.read_text())["services"]["ray"]["command"])
-    native = flags(parts.ray(port=1, client_port=2, agent_port=3, num_cpus=2, folder=Path("/x")).command)
+    native = flags(parts.ray(port=1, client_port=2, agent_port=3, num_cpus=2, folder=Path("/x"), token="t").command)
     assert set(composed) <= set(native)
 
 
