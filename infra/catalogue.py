@@ -16,7 +16,7 @@ from infra.tables import Tables
 from longtail.datasets import ClassMap, Tally, health
 from longtail.errors import Conflict
 from longtail.jobs import TENANT
-from longtail.samples import Sample, is_source
+from longtail.samples import Sample, Task, is_source
 from longtail.seeds import derive_id
 
 PATIENCE_S = 300.0
@@ -40,6 +40,10 @@ class Catalogue:
 
     def classes(self, dataset: str) -> ClassMap:
         return ClassMap({int(k): v for k, v in self.database.get(DATASETS, dataset)["classes"].items()})
+
+    def task(self, dataset: str) -> Task:
+        found: Task = self.database.get(DATASETS, dataset)["task"]
+        return found
 
     def samples(
         self, dataset: str, version: Row, *, split: str | None = None, origin: str | None = None, ids: Sequence[str] | None = None,

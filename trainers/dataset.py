@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.catalogue import Catalogue
-from infra.database import DATASETS, Row
 from infra.formats.segmentation import mask_in
 from infra.images import Codec, decode
 from longtail.boxes import UNCUT, BoxXyxy, Sides, area, on_border, xywh_to_xyxy, xyxy_to_xywh
@@ -21,6 +19,10 @@ from trainers.cutout import estimated_outline
 from trainers.render import Painter
 from trainers.weights import served
 from trainers.windows import Instance, box_pixels
+
+if TYPE_CHECKING:
+    from infra.catalogue import Catalogue
+    from infra.database import Row
 
 CACHED_BYTES = 256 << 20
 LEAST_CUT_PX, MOST_CUT = 4, 0.5
@@ -99,7 +101,7 @@ class DatasetView:
     def __init__(self, catalogue: Catalogue, dataset: str, version: Row) -> None:
         self.catalogue, self.dataset, self.version = catalogue, dataset, version
         self.classes: ClassMap = catalogue.classes(dataset)
-        self.task: Task = catalogue.database.get(DATASETS, dataset)["task"]
+        self.task: Task = catalogue.task(dataset)
         self.samples: list[Sample] = list(catalogue.samples(dataset, version))
         self.by_id = {s.id: s for s in self.samples}
         self.max_pixels = catalogue.settings.max_image_pixels

@@ -6,19 +6,21 @@ import functools
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from infra.objects import Objects
-from infra.settings import Settings
 from longtail.recipes import network_from_json
 from trainers.architectures import build_generator
 from trainers.checkpoints import read
 from trainers.networks import Generator
 from trainers.render import Painter
 from trainers.upscale import Upscaler, UpscalerConfig
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
 
 UPSCALER = "upscaler."
 FOUNDATION = Path(__file__).parent / "checkpoints" / "tiny.safetensors"
@@ -58,4 +60,6 @@ def from_bytes(data: bytes) -> Painter:
 @functools.lru_cache(maxsize=8)
 def served(settings: Settings, uri: str) -> Painter:
     """The generator stored at `uri`, kept in this process."""
+    from infra.objects import Objects  # where no bucket is, no client of one is needed: the harness of benchmarks/evidence
+
     return from_bytes(Objects(settings).read(uri))

@@ -1,10 +1,11 @@
 """The table at the top of the README: what Longtail's images did for models trained on them, on eight sets of few real images.
 
-    python -m benchmarks.evidence --data DATA [--rows bccd20,noto] [--workers 2] [--table] [--quick]
+    python -m benchmarks.evidence --data DATA [--rows bccd20,noto] [--workers 2] [--table | --runs] [--quick]
 
 Each draw of a row is a task of its own: a generator is trained on the draw's images alone, every arm is trained with every seed, and
 each run lands in benchmarks/results/evidence as it ends. Interrupted, the command goes on from there; `--table` runs nothing and makes
-the tables of what is there. Hours on two cores.
+the tables of what is there. Hours on two cores. With `--runs` nothing is asked for but torch, numpy, pillow, opencv-python-headless, safetensors
+and efficientnet-lite-pytorch.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.evidence.additions import foundation_path
-from benchmarks.evidence.page import write
 from benchmarks.evidence.rows import ROWS, Row
 from benchmarks.evidence.runs import ARMS, run_draw
-from benchmarks.evidence.table import result_of
 
 FIRST = 3
 """Draws of every row that come before the further ones of any."""
@@ -39,6 +38,13 @@ def quick(row: Row) -> Row:
     return replace(row, name=f"{row.name}-quick", draws=1, seeds=1, budget_s=20.0, setting=replace(row.setting, steps=30), ratios=less)
 
 
+def make_tables(rows: list[Row], *, quick: bool) -> None:
+    from benchmarks.evidence.page import write
+    from benchmarks.evidence.table import result_of
+
+    write([r for row in rows if (r := result_of(row))], quick=quick)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"))
@@ -46,6 +52,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--workers", type=int, default=2, help="draws at a time, one core each")
     parser.add_argument("--table", action="store_true", help="make the tables of what is there, run nothing")
+    parser.add_argument("--runs", action="store_true", help="run, and make no tables: those need scipy")
     parser.add_argument("--quick", action="store_true")
     a = parser.parse_args()
     rows = [ROWS[name] for name in a.rows.split(",")]
@@ -56,8 +63,8 @@ def main() -> None:
             waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row, draw in tasks if ready(row)]
             for done in as_completed(waiting):
                 done.result()
-    results = [r for row in (rows if a.quick else ROWS.values()) if (r := result_of(row))]
-    write(results, quick=a.quick)
+    if not a.runs:
+        make_tables(rows if a.quick else list(ROWS.values()), quick=a.quick)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from longtail.seeds import derive_seed
 from trainers import weights
 from trainers.additions import Batch, made, varied
 from trainers.checkpoints import recipe_of
-from trainers.finetune import TrainingData
 from trainers.gating import Judge
 from trainers.loop import train
 from trainers.planning import Model
 from trainers.render import Painter
 from trainers.state import TrainState
+from trainers.training_data import TrainingData
 from trainers.uplift.images import Labelled
 from trainers.windows import gray_labels
 

@@ -15,7 +15,7 @@ JUDGES = {
 VARYING = ("trainers/additions.py", "trainers/classical.py", "longtail/policies.py", "benchmarks/evidence/additions.py")
 LEARNING = (
     "trainers/windows.py", "trainers/scenes.py", "trainers/sampling.py", "trainers/compose.py", "trainers/steps.py", "trainers/losses.py", "trainers/loop.py",
-    "trainers/networks.py", "trainers/state.py", "longtail/recipes.py",
+    "trainers/networks.py", "trainers/state.py", "trainers/training_data.py", "longtail/recipes.py",
 )  # fmt: skip
 """What a generator is trained by; where objects have boxes, `OUTLINES` too."""
 OUTLINES = ("trainers/cutout.py", "longtail/placement.py", "longtail/boxes.py")

@@ -14,13 +14,13 @@ from longtail.gates import Gate, class_key
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, gating
 from trainers.architectures import build_generator
-from trainers.finetune import apart
 from trainers.gating import COLUMNS, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
 from trainers.quality.gates import Evidence, gates_of, worst
 from trainers.quality.intervals import mean_interval, share_interval
 from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
+from trainers.training_data import apart
 from trainers.windows import Instance, cut_windows, on_grounds
 
 COUNT = 40

@@ -15,7 +15,6 @@ from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.compose import Warp, composite, fade, ground_color, mask_map, mix, warp_exemplar
-from trainers.finetune import halve
 from trainers.loop import apply_remedy, train
 from trainers.quality.consistency import cross_fitted_agreement
 from trainers.quality.copying import copy_threshold, nearest
@@ -24,6 +23,7 @@ from trainers.quality.kid import kid
 from trainers.render import Order, Painter, masked, render, visibility
 from trainers.state import TrainState
 from trainers.steps import warm_step
+from trainers.training_data import halve
 from trainers.watchdogs import Finding
 from trainers.windows import Instance, cut_windows, window_around
 
