@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ABSENT = "mlflow sqlalchemy ray pydantic pydantic_settings fastapi lance lancedb minio dbos boto3 httpx scipy sklearn albumentations pyarrow pandas skimage".split()
+ABSENT = [
+    "mlflow", "sqlalchemy", "ray", "pydantic", "pydantic_settings", "fastapi", "lance", "lancedb", "minio", "dbos", "boto3", "httpx", "scipy", "sklearn",
+    "albumentations", "pyarrow", "pandas", "skimage",
+]  # fmt: skip
 IMPORTING = """
 import importlib.abc, sys
 class Absent(importlib.abc.MetaPathFinder):
