@@ -201,10 +201,11 @@ def test_interpolated_latents_keep_their_length_and_their_ends():
 # Recipes made to fail: each failure is named, its remedy is tried within the run, and the run says what became of it.
 
 
-def test_a_critic_that_overpowers_is_named_and_slowed(windows):
+@pytest.mark.parametrize("loss", ["relativistic", "hinge"])
+def test_a_critic_that_overpowers_is_named_and_slowed(windows, loss):
     recipe = replace(
         SMALL, catch_up_s=0, warm_s=0, adversarial_s=250, penalty_weight=0.0, rate_discriminator=1e-2, rate_generator=1e-6,
-        discriminator_steps=2, reconstruction_weight=0.0, full_novelty_share=1.0, evaluate_every_s=25,
+        discriminator_steps=2, reconstruction_weight=0.0, full_novelty_share=1.0, evaluate_every_s=25, loss=loss,
     )  # fmt: skip
     state, reports = run(recipe, windows)
     assert barks(reports, "d_overpowers")
@@ -258,7 +259,9 @@ def test_a_class_that_means_nothing_is_named(windows):
     assert state.recipe.projection_weight > recipe.projection_weight
 
 
-def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_come_back(windows):
+@pytest.mark.parametrize("labels", [2, 40], ids=["two_classes", "forty_classes"])
+def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_come_back(labels):
+    windows = textured(max(24, 4 * labels), seed=0, labels=labels)
     flat = Windows.plain(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
     outside = torch.ones(32, 32, dtype=torch.bool)
     outside[6:26, 6:26] = False
@@ -267,7 +270,7 @@ def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_co
         SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, kl_weight=10.0, rate_warm=5e-3, evaluate_every_s=60, full_novelty_share=1.0,
         ema_half_life_images=50.0,
     )  # fmt: skip
-    state, reports = run(recipe, flat)
+    state, reports = run(recipe, flat, num_classes=labels)
     assert barks(reports, "class_collapse")
     first = next(e for e in state.events if e["name"] == "class_collapse")
     assert first["remedy"].startswith("none"), "nothing chooses checkpoints in this run, and it says so"
