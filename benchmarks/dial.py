@@ -1,4 +1,4 @@
-"""What the dial of novelty does: KID, coverage, copying, label consistency, seam, overlap and diversity at five settings, on three packs.
+"""What the dial of novelty does: KID, coverage, copying, label consistency, seam, context, overlap and diversity at five settings, on three packs.
 
     python -m benchmarks.dial --data DATA [--packs bccd,magnetic_tile,nuclei] [--budget 300]
 
@@ -41,6 +41,7 @@ def measure(pack: Pack, *, budget_s: float) -> list[Figure]:
             values = yard.likeness(over, c, derived=novelty < DERIVED_BELOW) | {
                 "kid_bare": yard.likeness(bare, c, derived=True)["kid"],
                 "seam_to_real": yard.seam(over, c),
+                "context": yard.context(over),
                 "overlap": yard.overlap(bare),
                 "diversity_to_real": yard.diversity(generator, c, novelty),
             }

@@ -46,13 +46,14 @@ def some(found: list[Instance], most: int = MOST, *, seed: int = 0) -> list[Inst
 @dataclass(frozen=True)
 class Samples:
     """Windows [N,3,R,R] in [-1, 1], their boxes [N,4], and the instance each began from [N]; what was in the window before, and the holes
-    that were painted [N,1,R,R]."""
+    that were painted, hard and soft [N,1,R,R]."""
 
     images: Tensor
     boxes: Tensor
     owners: Tensor
     before: Tensor
     holes: Tensor
+    soft: Tensor
 
 
 class Yardstick:
@@ -83,7 +84,7 @@ class Yardstick:
         else:
             parts = (slice(i, i + 8) for i in range(0, SAMPLES, 8))
             images = torch.cat([complete(generator, Scene(**{k: v[p] for k, v in scene.__dict__.items()}), latent[p]) for p in parts])
-        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], scene.image_B3RR, scene.mask_B1RR)
+        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], scene.image_B3RR, scene.mask_B1RR, scene.soft_B1RR)
 
     def likeness(self, made: Samples, label: int, *, derived: bool) -> dict[str, float]:
         """KID, coverage, share of copies (one's own exemplar aside, where samples are derived from it), mean label consistency."""
@@ -105,6 +106,12 @@ class Yardstick:
         real = self.judge.floats(index), hole(self.judge, outline, known, self.judge.boxes[index])[0]
         fake, there = (float(ring_loss(x, x, holes)) for x, holes in ((made.images, made.holes), real))
         return fake / max(there, 1e-4)
+
+    def context(self, made: Samples) -> float:
+        """Jump along the edge, as a share of what it is where the same objects lie in another's place: below 1 as far as places matter."""
+        moved = torch.lerp(made.before.roll(1, 0), made.images, made.soft)
+        own, other = (float(ring_loss(x, x, made.holes)) for x in (made.images, moved))
+        return own / max(other, 1e-4)
 
     def overlap(self, made: Samples) -> float:
         """Mean IoU of the box about 90 % of the change with the label's, of samples on bare ground."""
