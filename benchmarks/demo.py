@@ -40,6 +40,7 @@ def main() -> None:
     figures = [*measure_import(), *measure_demo(quick)]
     save("demo", figures, quick=quick)
     if not quick:
+        shutil.copy(KEPT / "dial.png", README.parent / "docs" / "picture.png")
         shown = [row(f) for f in figures if not f.name.startswith("step: ")]
         write_between(README, "figures", "\n".join(["| what | figure |", "| --- | --- |", *shown]))
 

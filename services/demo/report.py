@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from infra.pages import document, listed, neighbours, table, text
+from services.demo.picture import dial_picture
 
 WIDTH = 130
 
 
 def write_report(out: Path, found: dict[str, Any], seconds: dict[str, float]) -> Path:
-    """Writes report.html and its machine-readable twin; returns the page's path."""
+    """Writes report.html, its machine-readable twin and dial.png; returns the page's path."""
     out.mkdir(parents=True, exist_ok=True)
     page = out / "report.html"
     sections = (head, failures, counts, previews, samples, gates, uplift, versions, provenance)
     body = "\n".join(section(found) for section in sections) + timing(seconds)
     page.write_text(document("Longtail", body), encoding="utf-8")
+    (out / "dial.png").write_bytes(dial_picture(found["previews"]))
     twin = {k: v for k, v in found.items() if k not in ("previews", "pictures", "sample_image")}
     (out / "report.json").write_text(json.dumps({**twin, "seconds": seconds}, indent=1))
     return page

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 
 @pytest.mark.long
@@ -20,6 +21,8 @@ def test_the_demo_walks_to_its_report(tmp_path):
     for title in (*titles, "How long it took"):
         assert title in page
     assert page.count("data:image/") > 20
+    with Image.open(tmp_path / "out" / "dial.png") as dial:
+        assert dial.width > 1000
     assert "http://" not in page.split("Make it again")[0].replace("http://cv.iptc.org", "")
     assert found["again"]["identical"]
     assert not found["swap"]["failed"]
