@@ -1,4 +1,4 @@
-"""What the dial of novelty does: KID, coverage, copying, label consistency, seam, context, overlap and diversity at five settings, on three packs.
+"""What the dial of novelty does: KID, coverage, copying, label consistency, seam, a fresh critic, context, overlap and diversity at five settings, on three packs.
 
     python -m benchmarks.dial --data DATA [--packs bccd,magnetic_tile,nuclei] [--budget 300]
 
@@ -34,13 +34,15 @@ COLUMNS = 15
 def measure(pack: Pack, *, budget_s: float) -> list[Figure]:
     generator = tuned(pack, budget_s=budget_s, name=f"{pack.name}-{budget_s:.0f}s")
     yard = Yardstick(pack, cut_windows(some(pack.train), resolution=64, per_instance=1, seed=0, fixed=True))
-    found = []
+    pasted = {c: yard.samples(None, c, novelty=0.0, bare=False) for c in yard.classes}
+    found = [Figure(f"{pack.name}/{name}/pasted/critic", yard.critic(pasted[c]), "share") for c, name in yard.classes.items()]
     for novelty in NOVELTIES:
         for c, name in yard.classes.items():
             over, bare = (yard.samples(generator, c, novelty=novelty, bare=b) for b in (False, True))
             values = yard.likeness(over, c, derived=novelty < DERIVED_BELOW) | {
                 "kid_bare": yard.likeness(bare, c, derived=True)["kid"],
                 "seam_to_real": yard.seam(over, c),
+                "critic": yard.critic(over),
                 "context": yard.context(over),
                 "overlap": yard.overlap(bare),
                 "diversity_to_real": yard.diversity(generator, c, novelty),

@@ -30,6 +30,7 @@ LATENTS = 8
 CONTEXTS = 6
 MOST = 400
 FEWEST_HELD = 8
+FOLDS = 4
 Floats = NDArray[np.float32]
 
 
@@ -45,12 +46,13 @@ def some(found: list[Instance], most: int = MOST, *, seed: int = 0) -> list[Inst
 
 @dataclass(frozen=True)
 class Samples:
-    """Windows [N,3,R,R] in [-1, 1], their boxes [N,4], and the instance each began from [N]; what was in the window before, and the holes
-    that were painted, hard and soft [N,1,R,R]."""
+    """Windows [N,3,R,R] in [-1, 1], their boxes [N,4], the instance each began from and the place it was painted into [N]; what was in the
+    window before, and the holes that were painted, hard and soft [N,1,R,R]."""
 
     images: Tensor
     boxes: Tensor
     owners: Tensor
+    places: Tensor
     before: Tensor
     holes: Tensor
     soft: Tensor
@@ -84,7 +86,7 @@ class Yardstick:
         else:
             parts = (slice(i, i + 8) for i in range(0, SAMPLES, 8))
             images = torch.cat([complete(generator, Scene(**{k: v[p] for k, v in scene.__dict__.items()}), latent[p]) for p in parts])
-        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], scene.image_B3RR, scene.mask_B1RR, scene.soft_B1RR)
+        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], at, scene.image_B3RR, scene.mask_B1RR, scene.soft_B1RR)
 
     def likeness(self, made: Samples, label: int, *, derived: bool) -> dict[str, float]:
         """KID, coverage, share of copies (one's own exemplar aside, where samples are derived from it), mean label consistency."""
@@ -106,6 +108,21 @@ class Yardstick:
         real = self.judge.floats(index), hole(self.judge, outline, known, self.judge.boxes[index])[0]
         fake, there = (float(ring_loss(x, x, holes)) for x, holes in ((made.images, made.holes), real))
         return fake / max(there, 1e-4)
+
+    def critic(self, made: Samples) -> float:
+        """Balanced accuracy of a fresh critic, a linear probe, in telling samples over real objects from these: 0.5 is deceived.
+
+        Source: Lopez-Paz & Oquab 2017 (arXiv:1610.06545). It judges no place whose real object, and no exemplar whose sample, it has learned from.
+        """
+        kinds = [(made.before, made.places), (made.images, made.owners)]
+        vectors = np.concatenate([features(object_crops(images, made.boxes)) for images, _ in kinds])
+        fold = np.concatenate([np.unique(ids.numpy(), return_inverse=True)[1] % FOLDS for _, ids in kinds])
+        truth = np.arange(2).repeat(len(made.images))
+        right = np.zeros(len(truth))
+        for k in range(FOLDS):
+            out = fold == k
+            right[out] = fit(vectors[~out], truth[~out], classes=2).probabilities(vectors[out]).argmax(1) == truth[out]
+        return float(right.reshape(2, -1).mean(1).mean())
 
     def context(self, made: Samples) -> float:
         """Jump along the edge, as a share of what it is where the same objects lie in another's place: below 1 as far as places matter."""
