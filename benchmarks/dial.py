@@ -1,4 +1,4 @@
-"""What the dial of novelty does: KID, coverage, copying, label consistency, seam, a fresh critic, context, overlap and diversity at five settings, on three packs.
+"""What the dial of novelty does at five settings, on three packs: KID, coverage, copying, label consistency, seam, a fresh critic, context, overlap, diversity.
 
     python -m benchmarks.dial --data DATA [--packs bccd,magnetic_tile,nuclei] [--budget 300]
 
