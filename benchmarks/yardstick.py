@@ -112,17 +112,20 @@ class Yardstick:
     def critic(self, made: Samples) -> float:
         """Balanced accuracy of a fresh critic, a linear probe, in telling samples over real objects from these: 0.5 is deceived.
 
-        Source: Lopez-Paz & Oquab 2017 (arXiv:1610.06545). It judges no place whose real object, and no exemplar whose sample, it has learned from.
+        Source: Lopez-Paz & Oquab 2017 (arXiv:1610.06545). It judges no place, and no exemplar, of which it
+        has learned from anything.
         """
-        kinds = [(made.before, made.places), (made.images, made.owners)]
-        vectors = np.concatenate([features(object_crops(images, made.boxes)) for images, _ in kinds])
-        fold = np.concatenate([np.unique(ids.numpy(), return_inverse=True)[1] % FOLDS for _, ids in kinds])
+        vectors = np.concatenate([features(object_crops(images, made.boxes)) for images in (made.before, made.images)])
         truth = np.arange(2).repeat(len(made.images))
-        right = np.zeros(len(truth))
+        places, owners = (np.tile(ids.numpy(), 2) for ids in (made.places, made.owners))
+        fold = np.unique(places, return_inverse=True)[1] % FOLDS
+        right = np.full(len(truth), np.nan)
         for k in range(FOLDS):
             out = fold == k
-            right[out] = fit(vectors[~out], truth[~out], classes=2).probabilities(vectors[out]).argmax(1) == truth[out]
-        return float(right.reshape(2, -1).mean(1).mean())
+            learned = ~out & ((truth == 0) | ~np.isin(owners, owners[out]))
+            if out.any() and len(np.unique(truth[learned])) == 2:
+                right[out] = fit(vectors[learned], truth[learned], classes=2).probabilities(vectors[out]).argmax(1) == truth[out]
+        return float(np.nanmean(right)) if np.isfinite(right).any() else float("nan")
 
     def context(self, made: Samples) -> float:
         """Jump along the edge, as a share of what it is where the same objects lie in another's place: below 1 as far as places matter."""

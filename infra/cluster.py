@@ -29,6 +29,8 @@ SERVER = "generators"
 SERVING = "serving"
 """A resource that only the head has: the serving actor must not lie in the container of an API or a worker."""
 JOIN_S = 60
+MOMENT_S = 1.0
+"""Tasks that fail of the same cause fail together."""
 LOST = 3
 """Exit code of a process whose cluster is gone."""
 
@@ -58,10 +60,7 @@ class Cluster:
             deadline = time.monotonic() + (JOIN_S if self.settings.ray_join else 0)
             while True:
                 try:
-                    ray.init(
-                        address=self.settings.ray_address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR",
-                        runtime_env={"env_vars": self.settings.environment()},
-                    )  # fmt: skip
+                    ray.init(address=self.settings.ray_address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
                     return
                 except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                     if time.monotonic() > deadline:
@@ -79,17 +78,17 @@ class Cluster:
     def run_all(self, name: str, payloads: list[dict[str, Any]], *, cpus: float = 1, use_gpu: bool = False) -> list[Any]:
         """The results of the named function for each payload, in order, side by side where there is room; as `run` otherwise."""
         import ray
-        from ray.exceptions import RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         self.connect()
         gpus = 1 if use_gpu and ray.cluster_resources().get("GPU", 0) >= 1 else 0
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=3, retry_exceptions=False)(call)
-        asked = [task.remote(name, payload) for payload in payloads]
+        asked = [task.remote(name, payload, self.settings.environment()) for payload in payloads]
         try:
             return ray.get(asked)
-        except RayTaskError as error:
+        except RayError as error:
             call_off(asked)
-            raise own_error(error) from error
+            raise (own_error(error) if isinstance(error, RayTaskError) else error) from error
 
     def cpus(self) -> int:
         """How many cores the whole cluster has."""
@@ -108,7 +107,7 @@ class Cluster:
             "name": SERVER, "lifetime": "detached", "get_if_exists": True, "max_restarts": -1, "max_task_retries": 3, "num_cpus": 0,
             "resources": {SERVING: 0.001},
         }  # fmt: skip
-        actor = ray.remote(ServerLoader).options(**options).remote(module, attribute, self.settings.model_dump(mode="json"))
+        actor = ray.remote(ServerLoader).options(**options).remote(module, attribute, self.settings.environment())
         ray.get(actor.call.remote("ready", {}))
 
     def ask_server(self, method: str, payload: dict[str, Any], *, timeout_s: float = 60) -> Any:
@@ -162,25 +161,28 @@ def join(address: str) -> None:
 class ServerLoader:
     """The actor: imports the serving class in the Ray worker, so that the caller need not."""
 
-    def __init__(self, module: str, attribute: str, settings: dict[str, Any]) -> None:
-        self.served = getattr(importlib.import_module(module), attribute)(Settings.model_validate(settings))
+    def __init__(self, module: str, attribute: str, environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        self.served = getattr(importlib.import_module(module), attribute)(Settings())
 
     def call(self, method: str, payload: dict[str, Any]) -> Any:
         return getattr(self.served, method)(**payload)
 
 
-def call(name: str, payload: dict[str, Any]) -> Any:
+def call(name: str, payload: dict[str, Any], environment: dict[str, str]) -> Any:
+    """The task. The stack's keys come with it: of what a cluster's `runtime_env` holds, Ray writes a log that everybody may read."""
+    os.environ.update(environment)
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)(**payload)
 
 
 def call_off(asked: list[ObjectRef[Any]]) -> None:
-    """Ends the workers of those that are not done. An interrupted worker would stay, with half a module where it was importing, and fail
-    all later work that needs it; and Ray's driver dies of calling off a task that has just failed.
+    """Ends the workers of those that are not done a moment later. An interrupted worker would stay, with half a module where it was
+    importing, and fail all later work that needs it; and Ray's driver dies of calling off a task that has just failed.
     """
     import ray
 
-    _, pending = ray.wait(asked, num_returns=len(asked), timeout=0)
+    _, pending = ray.wait(asked, num_returns=len(asked), timeout=MOMENT_S, fetch_local=False)
     for one in pending:
         ray.cancel(one, force=True)
 

@@ -185,8 +185,10 @@ class Stack:
         made["encryption_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         if made.keys() - secret.keys():  # an older stack's file lacks what came since
             secret = made | secret
-            file.touch(mode=0o600)
-            file.write_text(json.dumps(secret))
+            whole = file.with_suffix(".part")
+            whole.touch(mode=0o600)
+            whole.write_text(json.dumps(secret))
+            whole.replace(file)
         self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray", "ray_client", "ray_agent"))
         api_port = self.api_port or free_ports(("api",), start=8080)["api"]
         if self.api_port and not is_free(self.api_port):

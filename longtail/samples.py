@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 from longtail.boxes import BoxXywh
+from longtail.errors import Conflict
 
 Split = Literal["train", "val", "test"]
 Origin = Literal["real", "synthetic"]
@@ -49,6 +50,12 @@ class Annotation:
         return cls(category_id=body["category_id"], bbox_xywh=tuple(body["bbox"]) if body["bbox"] else None, extra=body["extra"])
 
 
+RENDERING = 2
+"""Raised whenever the same record would be painted otherwise: 2 since exemplars keep their detail (docs/decisions/020)."""
+INVENTS_FROM = 0.25
+"""Up to this novelty a real instance is bent, relit and joined to its new ground, and a latent changes nothing of it; beyond, parts are invented."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """What is needed to make a synthetic image again. Boxes in pixels of the background, xyxy.
@@ -58,6 +65,7 @@ class Provenance:
     policy that the finished image then went through, with its seed. `truncation` bounds the latent's entries; with `towards` (a seed
     and a share) it lies on the arc to another. An enlarged image is `factor` times the exemplar's, in whose pixels its box then is.
     Where several objects were added to one image, each is painted on what the record `beneath` it made, all on one background.
+    `rendering` says how: records of another number than today's cannot be made again.
     """
 
     mode: Mode
@@ -78,6 +86,7 @@ class Provenance:
     augment: Mapping[str, Any] | None = None
     beneath: Provenance | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    rendering: int = RENDERING
 
     @property
     def layers(self) -> tuple[Provenance, ...]:
@@ -89,7 +98,12 @@ class Provenance:
         found: Provenance | None = None
         for layer, keep in zip(self.layers, kept, strict=True):
             found = replace(layer, beneath=found, augment=None) if keep else found
-        return None if found is None else replace(found, augment=self.augment)
+        return None if found is None else replace(found, augment=self.augment, rendering=RENDERING)
+
+    def check_rendering(self) -> None:
+        """Raises Conflict where today's code would paint it otherwise."""
+        if self.rendering != RENDERING:
+            raise Conflict(f"the sample was painted by rendering {self.rendering}, and this version of Longtail has {RENDERING}: it cannot be made again")
 
     @property
     def sources(self) -> frozenset[str]:
@@ -108,7 +122,7 @@ class Provenance:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
         box, beneath = body["box_xyxy"], body.get("beneath")
-        return cls(**{**body, "box_xyxy": (box[0], box[1], box[2], box[3]), "beneath": cls.from_json(beneath) if beneath else None})
+        return cls(**{"rendering": 1, **body, "box_xyxy": (box[0], box[1], box[2], box[3]), "beneath": cls.from_json(beneath) if beneath else None})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,7 +194,7 @@ def paint(
 
     The mask lies about the box `hole`, which goes on beyond the image's borders where the label's does not; it is everywhere where that is None.
 
-    Where the exemplar is valid the residual is added to it at the window's own size; what is invented comes from the generator's
+    Where the exemplar is valid it is taken at the window's own size and nothing is added to it; what is invented comes from the generator's
     own finished window, enlarged.
     """
     side, whole = window.shape[-1], hole is None

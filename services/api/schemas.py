@@ -11,6 +11,7 @@ from longtail.expansion import OBJECTS
 from longtail.jobs import MAX_BATCH, MAX_PREVIEW
 from longtail.policies import resolve
 from longtail.recipes import FOUNDATION_PRESET, Loss, Penalty, Preset, Start, Symmetries, finetune_recipe
+from longtail.samples import INVENTS_FROM
 from longtail.uplift import Arm
 
 
@@ -179,7 +180,7 @@ Augment = Annotated[
 
 
 class Generate(Body):
-    """What to make, and how freely: novelty 0 harmonises a real instance, 1 invents from the latent."""
+    """What to make, and how freely: novelty 0 fits a real instance into a new place, 1 invents from the latent."""
 
     dataset: Name
     class_name: str = Field(min_length=1)
@@ -213,6 +214,8 @@ class Preview(Generate):
     def one_way(self) -> Preview:
         if self.interpolate and self.objects > 1:
             raise ValueError("interpolate: shows one object on its way; leave `objects` at 1")
+        if self.interpolate and self.novelty is not None and self.novelty <= INVENTS_FROM:
+            raise ValueError(f"interpolate: a latent changes nothing up to novelty {INVENTS_FROM}; ask for more")
         return self
 
 

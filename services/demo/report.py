@@ -72,7 +72,7 @@ def samples(found: dict[str, Any]) -> str:
 
 
 def previews(found: dict[str, Any]) -> str:
-    parts = ["<h2>The dial: novelty, from harmonised to invented</h2>"]
+    parts = ["<h2>The dial: novelty, from fitted to invented</h2>"]
     for title, items in found["previews"].items():
         images = []
         for item in items:

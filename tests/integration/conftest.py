@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import threading
 from types import SimpleNamespace
@@ -39,7 +40,7 @@ pathlib.Path(given["--results"]).write_text(json.dumps({"figures": told, "on_val
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
     """A running stack with `.settings`, `.client`, `.objects`; watched, so that parts that die are started again."""
-    supervisor = Stack(tmp_path_factory.mktemp("stack"), say=lambda line: None)
+    supervisor = Stack(tmp_path_factory.mktemp("stack"), num_cpus=max(2, os.cpu_count() or 1), say=lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
         tastes = {name: [sys.executable, "-c", TASTES, name] for name in ("fond", "averse", "sated", "thrifty")}
         patch.setenv("LONGTAIL_TRAINERS", json.dumps({"counting": [sys.executable, "-c", COUNTING], **tastes}))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+
+from infra.embedded import Stack
 
 IMPORTING = """
 import os, pathlib, time
@@ -23,7 +26,7 @@ raise ValueError("one of two fails")
 
 
 ASKING = """
-import pathlib, time
+import contextlib, pathlib
 import psutil
 from infra.cluster import Cluster
 from infra.settings import Settings
@@ -31,9 +34,8 @@ try:
     Cluster(Settings()).run_all("runpy:run_path", {payloads!r})
 except Exception as error:
     print(str(error).strip().splitlines()[-1])
-pid = int(pathlib.Path({said!r}).read_text())
-if psutil.pid_exists(pid):
-    psutil.Process(pid).wait(20)
+with contextlib.suppress(psutil.NoSuchProcess):
+    psutil.Process(int(pathlib.Path({said!r}).read_text())).wait(20)
 """
 
 
@@ -72,3 +74,22 @@ def test_who_does_not_have_the_stack_s_token_cannot_run_code_in_it(stack, tmp_pa
     admitted = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": stack.settings.ray_token}
     let_in = subprocess.run(command, env={**base, **admitted}, capture_output=True, text=True, timeout=120)
     assert let_in.stdout == "run\n"
+
+
+def test_no_key_of_the_stack_is_in_ray_s_logs(stack):
+    """Ray's folder lies in /tmp, and everybody may read what is in it."""
+    stack.client.get("/health/ready")
+    root = stack.supervisor._short_folder()
+    logs = [p for p in root.rglob("*") if p.is_file() and p.suffix in (".log", ".out", ".err")]
+    assert len(logs) > 5
+    keys = [stack.settings.ray_token, stack.settings.api_key, stack.settings.s3_secret_key, stack.settings.webhook_secret]
+    assert not [p.name for p in logs if any(key in p.read_text(errors="replace") for key in keys)]
+
+
+def test_a_state_directory_of_before_gets_what_it_lacks_and_keeps_what_it_has(tmp_path):
+    of_before = {"api_key": "a", "s3_access_key": "b", "s3_secret_key": "c", "webhook_secret": "d", "encryption_key": "e"}
+    (tmp_path / "secrets.json").write_text(json.dumps(of_before))
+    settings, secret = Stack(tmp_path, say=lambda line: None)._settings()
+    assert of_before.items() <= secret.items()
+    assert settings.ray_token == secret["ray_token"] == json.loads((tmp_path / "secrets.json").read_text())["ray_token"]
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o77 == 0

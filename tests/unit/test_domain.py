@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from longtail.boxes import dilate, intersection
 from longtail.datasets import ClassMap, Tally, health, median_of
-from longtail.errors import InvalidRequest, TooFewInstances
+from longtail.errors import Conflict, InvalidRequest, TooFewInstances
 from longtail.expansion import missing
 from longtail.gates import check_novelty, judge
 from longtail.names import check_name, check_relative, split_uri
@@ -235,6 +235,10 @@ def test_provenance_survives_json():
         exemplar=None, box_xyxy=(0.0, 1.0, 2.0, 3.0), scores={"change": 1.0},
     )  # fmt: skip
     assert Provenance.from_json(record.to_json()) == record
+    record.check_rendering()
+    older = {k: v for k, v in record.to_json().items() if k != "rendering"}
+    with pytest.raises(Conflict, match="rendering 1"):
+        Provenance.from_json(older).check_rendering()
 
 
 def test_what_an_inpainted_image_repeats_of_its_background_counts_for_no_target():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -15,7 +17,7 @@ from longtail.errors import Conflict, InvalidRequest
 from longtail.uplift import arms_asked, check_latest, check_sources, kind_of, proof_after, proof_of, share_of, worst_class
 from trainers.evaluating import tables_of
 from trainers.uplift.images import Labelled
-from trainers.uplift.plugged import run_command
+from trainers.uplift.plugged import run_command, sweep
 from trainers.uplift.policy import choose
 
 
@@ -123,7 +125,7 @@ data = pathlib.Path(a.data)
 body = {s: json.loads((data / f"{s}.json").read_text()) for s in ("train", "val", "test")}
 assert all((data / i["file_name"]).stat().st_size for b in body.values() for i in b["images"])
 assert json.loads((data / "classes.json").read_text()) == ["a", "b"]
-assert not any(k.startswith("LONGTAIL_") for k in os.environ)
+assert not any(k.startswith(("LONGTAIL_", "RAY_AUTH_")) for k in os.environ)
 assert body["test"]["annotations"][1]["bbox"] == [2, 3, 10, 10] and body["test"]["annotations"][1]["category_id"] == 2
 pathlib.Path(a.results).write_text(json.dumps({"figures": {"images": len(body["train"]["images"]), "seed": int(a.seed)}, "on_val": {"images": 1.5}}))
 """
@@ -131,9 +133,20 @@ pathlib.Path(a.results).write_text(json.dumps({"figures": {"images": len(body["t
 
 def test_a_team_s_trainer_gets_the_arm_as_a_folder_and_its_figures_come_back(monkeypatch):
     monkeypatch.setenv("LONGTAIL_S3_SECRET_KEY", "not for a trainer")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "nor this")
     held = {"val": pictures(1), "test": pictures(2)}
     found = run_command([sys.executable, "-c", COUNTS], pictures(3), held, ["a", "b"], task="detection", seed=7)
     assert found == {"test": {"images": 3.0, "seed": 7.0}, "val": {"images": 1.5}}
+
+
+def test_what_a_killed_worker_left_of_its_images_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / f"longtail-trainer-{gone.pid}-x" / "data").mkdir(parents=True)
+    (tmp_path / f"longtail-trainer-{os.getpid()}-x").mkdir()
+    sweep()
+    assert [p.name for p in tmp_path.iterdir()] == [f"longtail-trainer-{os.getpid()}-x"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +189,8 @@ def test_a_figure_that_no_run_gives_is_refused():
 
 WORKER = """
 import sys
-from trainers.uplift.plugged import run_command
+import tempfile
+from trainers.uplift.plugged import run_command, sweep
 run_command([sys.executable, "-c", sys.argv[1]], [], {"val": [], "test": []}, ["a"], task="detection", seed=0)
 """
 WAITS = "import os, sys, time; print(os.getpid(), file=open({path!r}, 'w'), flush=True); time.sleep(60)"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.evidence import runs
+from benchmarks.evidence import code, runs
 from benchmarks.evidence.rows import ROWS, few_of
 
 ROW = ROWS["bccd10"]
@@ -19,6 +19,13 @@ def test_how_many_objects_an_image_gets_is_part_of_what_was_added_and_of_nothing
     assert changed == {runs.PASTED, *runs.GENERATED}
     emoji = ROWS["noto"]  # whole images have no room for a second object
     assert all(runs.key_of(emoji, a, "i", "w") == runs.key_of(replace(emoji, objects=1), a, "i", "w") for a in runs.arms_of(emoji))
+
+
+def test_what_was_listed_later_counts_once_it_is_changed(monkeypatch):
+    generator, images = code.code(code.LEARNING), code.code(code.MAKING)
+    monkeypatch.setitem(code.CODE, "trainers/watchdogs.py", "another")
+    assert code.code(code.LEARNING) != generator
+    assert code.code(code.MAKING) == images
 
 
 @pytest.mark.parametrize(

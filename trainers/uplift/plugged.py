@@ -20,12 +20,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from longtail.errors import InvalidRequest
 from trainers.uplift.images import Labelled
 
 TIMEOUT_S = 24 * 3600
+FOLDER = "longtail-trainer-"
 TOLD = 2000
 """Characters of what a failed command printed that are told."""
 
@@ -34,7 +36,8 @@ def run_command(
     command: Sequence[str], training: Sequence[Labelled], held: Mapping[str, Sequence[Labelled]], names: Sequence[str], *, task: str, seed: int
 ) -> dict[str, dict[str, float]]:
     """{"test": figures, "val": figures where it gives them}. Raises InvalidRequest where it fails, or gives what is no figure."""
-    with tempfile.TemporaryDirectory(prefix="longtail-trainer-") as folder:
+    sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-") as folder:
         root, results = Path(folder) / "data", Path(folder) / "results.json"
         write(root, {"train": training, **held}, names, task=task)
         line = [*leash(), *command, "--data", str(root), "--results", str(results), "--seed", str(seed)]
@@ -51,6 +54,14 @@ def run_command(
         return read(results)
 
 
+def sweep() -> None:
+    """Removes what workers that were killed have left: the images of an arm, each."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        owner = left.name.removeprefix(FOLDER).split("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def leash() -> list[str]:
     """What ends a command (itself, not what it starts) with the worker that started it, where the machine's util-linux knows how."""
     held = ["setpriv", "--pdeathsig", "KILL", "--"]
@@ -60,7 +71,7 @@ def leash() -> list[str]:
 
 def environment() -> dict[str, str]:
     """Ours without the stack's keys and addresses, which are no business of a trainer's."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("LONGTAIL_")}
+    return {k: v for k, v in os.environ.items() if not k.startswith(("LONGTAIL_", "RAY_AUTH_"))}
 
 
 def read(results: Path) -> dict[str, dict[str, float]]:

@@ -13,6 +13,7 @@ from infra.version_report import pictures_of
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.gates import check_novelty
 from longtail.jobs import TENANT
+from longtail.samples import Provenance
 from longtail.seeds import derive_id
 from services.api.schemas import Batch, Decide, Generate, Preview, Publish
 from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, job_id, page_of
@@ -142,6 +143,7 @@ def regenerate(sample: str, served: Served) -> dict[str, Any]:
     record = {**row["provenance"], "scores": {}}
     if row["state"] == "withdrawn":
         raise Conflict(f"sample {sample!r} was made from images that were withdrawn, or by a generator that learned from them")
+    Provenance.from_json(record).check_rendering()
     version = served.catalogue.database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
     payload = {"dataset": found["dataset"], "version": version, "sample": sample, "record": record, "uri": row["uri"]}
     return {"sample": sample, **served.cluster.run("trainers.tasks:regenerate", payload)}
