@@ -86,9 +86,12 @@ class Cluster:
         asked = [task.remote(name, payload, self.settings.environment()) for payload in payloads]
         try:
             return ray.get(asked)
-        except RayError as error:
+        except RayTaskError as error:
             call_off(asked)
-            raise (own_error(error) if isinstance(error, RayTaskError) else error) from error
+            raise own_error(error) from error
+        except RayError:
+            call_off(asked)
+            raise
 
     def cpus(self) -> int:
         """How many cores the whole cluster has."""
