@@ -119,6 +119,12 @@ class RecipeOptions(Body):
     spectral_norm: bool | None = None
     minibatch_std: bool | None = None
 
+    @model_validator(mode="after")
+    def has_something_to_learn(self) -> RecipeOptions:
+        if self.novelty_range is not None and self.novelty_range[1] <= INVENTS_FROM and self.full_novelty_share == 0:
+            raise ValueError(f"novelty_range: up to {INVENTS_FROM} nothing is left for a generator to complete; reach higher")
+        return self
+
 
 class Finetune(Body):
     """Fine-tunes a generator; on the rare classes if none is named. Presets but `tiny` start from random weights and want a GPU."""

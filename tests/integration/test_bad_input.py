@@ -136,6 +136,9 @@ REFUSED = [
         "no background", id="box_without_background",
     ),
     pytest.param("/v1/previews", {"dataset": "cells", "class_name": "WBC", "interpolate": True, "novelty": 0.2}, 422, "changes nothing", id="latents_unseen"),
+    pytest.param(
+        "/v1/generators", {"dataset": "cells", "recipe": {"novelty_range": [0, 0.2], "full_novelty_share": 0}}, 422, "nothing is left", id="nothing_to_learn",
+    ),
     pytest.param("/v1/expansions", {"dataset": "cells", "targets": {"WBC": 9}, "cron": "every day"}, 422, "cron 'every day'", id="bad_cron"),
     pytest.param("/v1/expansions", {"dataset": "cells", "targets": {"dragon": 9}}, 422, "unknown class 'dragon'", id="unknown_target"),
     pytest.param("/v1/generators/cells/champion", {"version": 99}, 404, "no generator version 99", id="unknown_generator"),
