@@ -176,7 +176,7 @@ class Stack:
         if (pid := running_pid(self.folder)) is not None:
             raise Conflict(f"a stack with this state directory is running already (pid {pid}); stop it with `longtail down`")
         end_leftovers(self.folder)
-        pid_file.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
+        write_whole(pid_file, json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time()}))
 
     def _settings(self) -> tuple[Settings, dict[str, str]]:
         file = self.folder / "secrets.json"
@@ -185,10 +185,7 @@ class Stack:
         made["encryption_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         if made.keys() - secret.keys():  # an older stack's file lacks what came since
             secret = made | secret
-            whole = file.with_suffix(".part")
-            whole.touch(mode=0o600)
-            whole.write_text(json.dumps(secret))
-            whole.replace(file)
+            write_whole(file, json.dumps(secret))
         self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray", "ray_client", "ray_agent"))
         api_port = self.api_port or free_ports(("api",), start=8080)["api"]
         if self.api_port and not is_free(self.api_port):
@@ -208,9 +205,7 @@ class Stack:
             api_key=secret["api_key"],
             webhook_secret=secret["webhook_secret"],
         )
-        stack = self.folder / "stack.json"
-        stack.touch(mode=0o600)
-        stack.write_text(settings.model_dump_json(indent=2))
+        write_whole(self.folder / "stack.json", settings.model_dump_json(indent=2))
         return settings, secret
 
     def _database(self, name: str) -> str:
@@ -226,7 +221,7 @@ class Stack:
         process = subprocess.Popen(part.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
         log.close()
         self.running[part.name] = Running(part, process, restarts)
-        (self.folder / "pids.json").write_text(json.dumps({n: r.process.pid for n, r in self.running.items()}))
+        write_whole(self.folder / "pids.json", json.dumps({n: r.process.pid for n, r in self.running.items()}))
 
     def _wait(self, name: str) -> None:
         running = self.running[name]
@@ -313,6 +308,15 @@ def healthy(part: Part) -> bool:
         return error.code < 500
     except (OSError, urllib.error.URLError):
         return False
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file of the state directory for its owner alone; who reads it meanwhile, or after a kill, finds what was there or what comes, never a part."""
+    coming = file.with_name(f"{file.name}.part")
+    coming.unlink(missing_ok=True)
+    coming.touch(mode=0o600)
+    coming.write_text(text)
+    coming.replace(file)
 
 
 def is_free(port: int) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-
-from infra.embedded import Stack
 
 IMPORTING = """
 import os, pathlib, time
@@ -84,12 +81,3 @@ def test_no_key_of_the_stack_is_in_ray_s_logs(stack):
     assert len(logs) > 5
     keys = [stack.settings.ray_token, stack.settings.api_key, stack.settings.s3_secret_key, stack.settings.webhook_secret]
     assert not [p.name for p in logs if any(key in p.read_text(errors="replace") for key in keys)]
-
-
-def test_a_state_directory_of_before_gets_what_it_lacks_and_keeps_what_it_has(tmp_path):
-    of_before = {"api_key": "a", "s3_access_key": "b", "s3_secret_key": "c", "webhook_secret": "d", "encryption_key": "e"}
-    (tmp_path / "secrets.json").write_text(json.dumps(of_before))
-    settings, secret = Stack(tmp_path, say=lambda line: None)._settings()
-    assert of_before.items() <= secret.items()
-    assert settings.ray_token == secret["ray_token"] == json.loads((tmp_path / "secrets.json").read_text())["ray_token"]
-    assert (tmp_path / "secrets.json").stat().st_mode & 0o77 == 0
