@@ -24,7 +24,7 @@ from benchmarks.report import Figure, save, write_between
 from services.demo.packs import PACKS
 from trainers import device
 from trainers.gating import ON_GROUND, SAMPLES, object_crops
-from trainers.quality.consistency import cross_fitted_agreement, fit
+from trainers.quality.consistency import cross_fit, cross_fitted_agreement
 from trainers.quality.copying import looks
 from trainers.quality.features import features
 from trainers.quality.gates import Evidence, gates_of
@@ -112,7 +112,9 @@ REAL = "other real cells"
 CASES = {
     "training images": "copying",
     "training images, mirrored": "copying",
+    "training images, upside down": "copying",
     "the middles of training images": "copying",
+    "their middles, mirrored": "copying",
     "training images, turned and with other contrast": "copying",
     "another class": "label_consistency",
     "one image": "coverage",
@@ -128,10 +130,10 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     train, held, rest = order[:count], order[count : 2 * count], order[2 * count : 2 * count + SAMPLES]
     parts = [material.cells[train], *(o[rng.permutation(len(o))[:count]] for o in material.others.values())]
     vectors, labels = np.concatenate(parts), np.concatenate([np.full(len(p), i, dtype=np.int64) for i, p in enumerate(parts)])
-    classifier = fit(vectors, labels, classes=len(parts))
+    fitted = cross_fit(vectors, labels, classes=len(parts))
     real = Evidence(
         name="RBC", train=parts[0], views=[v[train] for v in material.views], held=material.cells[held], fake=material.cells[rest],
-        own=[None] * len(rest), real_agreed=cross_fitted_agreement(vectors, labels, classes=len(parts))[labels == 0],
+        own=[None] * len(rest), real_agreed=cross_fitted_agreement(fitted, vectors, labels)[labels == 0],
     )  # fmt: skip
     seen = train[rng.integers(count, size=SAMPLES)]
     placed = held[rng.integers(count, size=ON_GROUND)]  # samples lie on held-out places, more than once where those are few
@@ -139,7 +141,7 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
     cases = {
-        what: replace(real, fake=fake, agreed=classifier.probabilities(fake)[:, 0], overlaps=material.overlaps[placed], grounds=count)
+        what: replace(real, fake=fake, agreed=fitted.probabilities(fake, real.own)[:, 0], overlaps=material.overlaps[placed], grounds=count)
         for what, fake in returned.items()
     }
     return cases | {"box beside its object": replace(cases[REAL], overlaps=material.beside[placed])}

@@ -3,7 +3,7 @@
     python -m benchmarks.training [--quick] [--presets tiny,base,large]
 
 Plain is eager, float32, contiguous memory, an unfused optimiser, and a look at the losses after each step. Fast is what training
-does: channels last, fused optimisers, figures left on the device; on a GPU bfloat16 and compiled steps as well. Both take the
+does: channels last, fused optimisers, figures left on the device, bfloat16 where the device multiplies it; on a GPU compiled steps as well. Both take the
 same penalties at the same steps. Needs torch, numpy and pillow alone.
 """
 

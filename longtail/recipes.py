@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 from longtail.errors import InvalidRequest
-from longtail.samples import Task
+from longtail.samples import INVENTS_FROM, Task
 
 Architecture = Literal["comodulated", "dcgan"]
 Loss = Literal["relativistic", "hinge", "non_saturating"]
@@ -58,14 +58,14 @@ class NetworkConfig:
 class Recipe:
     """Everything that decides what a training run does, apart from its data.
 
-    Times are seconds; rates are per step. Novelty is drawn uniformly from its range, and is 1 (no exemplar at all) for
-    `full_novelty_share` of the images. `symmetries` of the data are what the critic's images may always be turned by; the
+    Times are seconds; rates are per step. Novelty is drawn uniformly from its range, below which nothing is left to invent, and is 1 (no exemplar
+    at all) for `full_novelty_share` of the images. `symmetries` of the data are what the critic's images may always be turned by; the
     generator then makes turned ones as gladly. `ground_share` of the transplants goes to bare ground, and of `erased_share` of what is
     restored nothing but bare ground is asked, where the data shows such places. `invented_weight` is what reconstruction weighs, beside
     an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's time at each size, the full one last;
     none means all of it at the full one.
     `upscaler_s` come after it all, for the upsampler of windows that are larger than the network's resolution, if the data has any.
-    `compiled` steps start minutes later and run faster on a GPU; `half` is bfloat16 there.
+    `compiled` steps start minutes later and run faster on a GPU; `half` is bfloat16 where the device is fast at it.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -96,7 +96,7 @@ class Recipe:
     ground_share: float = 0.5
     erased_share: float = 0.1
     symmetries: Symmetries = "all"
-    novelty_range: tuple[float, float] = (0.0, 1.0)
+    novelty_range: tuple[float, float] = (INVENTS_FROM, 1.0)
     full_novelty_share: float = 0.4
     evaluate_every_s: float = 30.0
     checkpoint_every_s: float = 20.0
@@ -178,6 +178,7 @@ def tiny_foundation(*, minutes: float) -> Recipe:
         checkpoint_every_s=60.0,
         projection_fade_steps=2000,
         ema_half_life_images=5000.0,
+        novelty_range=(0.0, 1.0),
     )
 
 

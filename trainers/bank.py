@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from longtail.boxes import BoxXyxy, intersection, xywh_to_xyxy
 from longtail.gates import SEAM_FLOOR, SEAM_SHARE
 from trainers.dataset import DatasetView
-from trainers.quality.consistency import Classifier, fit
+from trainers.quality.consistency import CrossFitted, cross_fit
 from trainers.quality.copying import copy_threshold, looks
 from trainers.quality.coverage import distances
 from trainers.quality.features import features
@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 class Bank:
     """Features [N,1280] of real crops with their keys, labels (the last class is bare ground) and splits.
 
-    `views` are other looks at the training crops of some classes, mirrored and cropped, each in the order of `of(label, train=True)`;
+    `views` are other looks at the training crops of some classes, mirrored, upside down and cropped, each in the order of `of(label, train=True)`;
     `steps` [N] is how large the step across a ring about each object is, 0 for what is no object.
     """
 
@@ -48,10 +48,11 @@ class Bank:
         chosen = (self.labels == label) & (self.is_train == train)
         return [k for k, keep in zip(self.keys, chosen, strict=True) if keep]
 
-    def classifier(self) -> Classifier:
-        """Fitted on the training crops alone, at most `PER_CLASS` of a class, so that none outweighs the others."""
+    def cross_fitted(self) -> tuple[CrossFitted, dict[str, int]]:
+        """(classifiers of the training crops alone, at most `PER_CLASS` of a class, so that none outweighs the others; their rows by key)."""
         index = np.concatenate([np.flatnonzero(self.is_train & (self.labels == c))[:PER_CLASS] for c in range(self.num_classes + 1)])
-        return fit(self.vectors[index], self.labels[index], classes=self.num_classes + 1)
+        fitted = cross_fit(self.vectors[index], self.labels[index], classes=self.num_classes + 1)
+        return fitted, {self.keys[i]: row for row, i in enumerate(index.tolist())}
 
     def seam_limit(self, label: int) -> float:
         """The largest seam, of 255, that the ground about real objects of the class hides."""
@@ -93,7 +94,7 @@ class Looked:
 def build_bank(view: DatasetView, *, whole: frozenset[int] = frozenset(), seed: int = 0) -> Bank:
     """Up to `PER_CLASS` objects of each class and split, and crops of ground where no object is.
 
-    Of the classes in `whole` every training object, up to `MOST_COMPARED`, mirrored and cropped as well: a copy must not escape by luck.
+    Of the classes in `whole` every training object, up to `MOST_COMPARED`, mirrored, upside down and cropped as well: a copy must not escape by luck.
     """
     every = [(label, train, looked_at(view, label, train=train, whole=train and label in whole, seed=seed))
              for train in (True, False) for label in range(len(view.names))]  # fmt: skip

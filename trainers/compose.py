@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from longtail.samples import INVENTS_FROM
+
 MASK_DILATION = 1.2
 """The mask is this much larger than the box, about its centre; the undilated box is the label."""
 FEATHER = 1 / 20
@@ -30,8 +32,6 @@ MIX_SHARPNESS = 16.0
 FADE = 0.6
 MOST_GAIN = 4.0
 """Contrast against the ground is raised by no more than this where light differs: beyond it there is noise alone."""
-CUT_FROM = 0.25
-"""Up to this novelty the exemplar is bent, seen in another light and joined to its ground, but nothing of it is cut away."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,12 @@ def mix(first_B3HW: Tensor, second_B3HW: Tensor, noise_B133: Tensor, box_B4: Ten
 
 
 def fade(novelty_B: Tensor, noise_B188: Tensor, height: int, width: int) -> Tensor:
-    """Validity of an exemplar [B, 1, height, width] for a novelty in [0, 1]: all of it up to `CUT_FROM`, nothing at 1.
+    """Validity of an exemplar [B, 1, height, width] for a novelty in [0, 1]: all of it up to `INVENTS_FROM`, nothing at 1.
 
     It fades where `noise_B188`, uniform in [0, 1], lies below the share to be cut; so softly that no edge of the fading is left to be
     seen. What is valid keeps all its detail (docs/decisions/020).
     """
-    share_B = ((novelty_B - CUT_FROM) / (1 - CUT_FROM)).clamp(0, 1)
+    share_B = ((novelty_B - INVENTS_FROM) / (1 - INVENTS_FROM)).clamp(0, 1)
     field = F.interpolate(noise_B188, size=(height, width), mode="bilinear", align_corners=False)
     edge = share_B * (1 + FADE) - FADE  # so that 0 keeps and 1 cuts every pixel
     validity = ((field - edge[:, None, None, None]) / FADE).clamp(0, 1)

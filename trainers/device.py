@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -26,9 +27,16 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def precision(*, half: bool = True) -> AbstractContextManager[Any]:
-    """bfloat16, if wanted, where the device is fast at it, a GPU; a CPU without it is ten times slower (docs/lab, 7)."""
-    on_gpu = torch.get_default_device().type == "cuda"
-    return torch.autocast("cuda", torch.bfloat16) if half and on_gpu else nullcontext()
+    """bfloat16, if wanted, where the device is fast at it (see `fast_at_half`)."""
+    kind = torch.get_default_device().type
+    return torch.autocast(kind, torch.bfloat16) if half and fast_at_half(kind) else nullcontext()
+
+
+@functools.cache
+def fast_at_half(kind: str) -> bool:
+    """Whether bfloat16 is quicker than float32: on a GPU, and on a CPU that multiplies it itself; any other is ten times slower (docs/lab, 7)."""
+    known = torch.cpu.get_capabilities() if kind == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return kind == "cuda" or any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def name() -> str:

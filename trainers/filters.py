@@ -71,9 +71,9 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 
 def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
     """A verdict for each candidate, in order; the first of two twins stays."""
-    classifier = bank.classifier()
+    fitted, rows = bank.cross_fitted()
     vectors = np.stack([c.vector for c in candidates])
-    agreement = classifier.probabilities(vectors)
+    agreement = fitted.probabilities(vectors, [next((rows[k] for k in c.record.instances if k in rows), None) for c in candidates])
     among = distances(vectors, vectors)
     verdicts: list[Verdict] = []
     for i, candidate in enumerate(candidates):

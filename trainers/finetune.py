@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from infra.catalogue import Catalogue
 from infra.images import to_png
@@ -26,11 +25,9 @@ from trainers.loop import train
 from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
 from trainers.training_data import TrainingData
-from trainers.upscale import FACTORS, Upscaler, UpscalerConfig, gain, train_upscaler
+from trainers.upscale import sharpened
 from trainers.windows import gray_labels
 
-UNJUDGED_STRENGTH = 0.3
-"""Of the augmentation, where too few objects are held out to steer it: where runs that are steered mostly end."""
 PHASES = {"warm": "restoring real objects", "catch_up": "the critic catches up", "adversarial": "inventing against the critic", "done": "done"}
 
 
@@ -53,8 +50,8 @@ def run_finetune(
         tags={"longtail.job": job, "longtail.dataset": view.dataset, "longtail.dataset_version": str(view.version["number"]),
               "longtail.start": start},
     )  # fmt: skip
-    if data.val is None and not state.step:
-        state.strength = UNJUDGED_STRENGTH
+    if not state.step:
+        state.strength = data.strength
     judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none")
     saved, curves = state.elapsed_s, Curves(state.curves)
     for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
@@ -64,7 +61,10 @@ def run_finetune(
         if state.elapsed_s - saved >= state.recipe.checkpoint_every_s:
             saved = state.elapsed_s
             catalogue.objects.write(checkpoint, checkpoints.to_bytes(state))
-    upscaler, gains = sharpened(data, state.recipe, report)
+    upscaler, gains = sharpened(
+        data.crops, data.held_crops, seconds=state.recipe.upscaler_s, seed=state.recipe.seed, clock=time.monotonic,
+        told=lambda done, figures: report(0.82 + 0.1 * done, "learning to enlarge", figures=figures),
+    )  # fmt: skip
     registry.log_figures(run, {f"upscaler/gain_x{factor}": value for factor, value in gains.items()}, step=state.step)
     report(0.92, "measuring the gates")
     judged = judge.gates(state.ema.module)
@@ -107,21 +107,6 @@ def file_evidence(
     measured |= {f"fid/{class_key(f.class_name)}": f.figure for f in judged.fids} | {f"fid_of_real/{class_key(f.class_name)}": f.real for f in judged.fids}
     registry.log_figures(run, measured, step=state.step)
     return page.encode(), twin.encode()
-
-
-def sharpened(data: TrainingData, recipe: Recipe, report: Progress) -> tuple[Upscaler | None, dict[int, float]]:
-    """(upsampler, its gain over bicubic on held-out crops for each factor): trained where windows are large, kept where it is better.
-
-    None where nothing is held out to tell.
-    """
-    if not len(data.crops) or not len(data.held_crops) or not recipe.upscaler_s:
-        return None, {}
-    torch.manual_seed(recipe.seed)
-    upscaler = Upscaler(UpscalerConfig())
-    for done, figures in train_upscaler(upscaler, data.crops, seconds=recipe.upscaler_s, seed=recipe.seed, clock=time.monotonic):
-        report(0.82 + 0.1 * done, "learning to enlarge", figures=figures)
-    gains = {factor: gain(upscaler, data.held_crops, factor) for factor in FACTORS}
-    return (upscaler if min(gains.values()) > 0 else None), gains
 
 
 def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe, start: Start) -> tuple[TrainState, str]:

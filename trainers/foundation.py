@@ -9,6 +9,7 @@ that it will be evaluated on; `--exclude-nuclei` makes the variant for figures o
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from infra.formats.segmentation import mask_of
 from longtail.boxes import xywh_to_xyxy
@@ -36,14 +38,16 @@ from trainers.quality.features import features
 from trainers.quality.kid import kid
 from trainers.sampling import Scene, complete
 from trainers.scenes import served_scene
-from trainers.shapes import KINDS, draw_instance
+from trainers.shapes import draw_instance
+from trainers.silhouettes import KINDS
 from trainers.state import TrainState
 from trainers.windows import Instance, Windows, box_pixels, cut_windows, join, on_grounds
 
 MODALITIES = ("fluorescence", "histology", "brightfield")
 PER_MODALITY = 3000
-SHAPES = 6000
+SHAPES = 8000
 MIN_SIDE_PX = 14
+SIZES = "0.4,0.6"
 JUDGED = 160
 """Held-out windows that choose the checkpoint."""
 
@@ -88,18 +92,22 @@ def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
     return replace(windows, images=images)
 
 
-def foundation_windows(nuclei: Path | None, *, resolution: int, seed: int) -> tuple[Windows, int]:
-    """(windows, number of classes): the whole diet, cut and recoloured."""
+def foundation_windows(nuclei: Path | None, *, resolution: int, seed: int) -> tuple[Windows, Tensor, int]:
+    """(windows, of each the image that it is of, number of classes): the whole diet, cut and recoloured."""
     rng = np.random.default_rng(seed)
     first = len(MODALITIES)
     shapes = cut_windows(
         [draw_instance(rng, size=96, first_label=first) for _ in range(SHAPES)], resolution=resolution, per_instance=1, seed=seed
     )
-    diet = recolored(shapes, rng)
+    diet, image_of = recolored(shapes, rng), torch.arange(SHAPES)
     if nuclei is not None:
-        cells = cut_windows(nuclei_instances(nuclei, rng), resolution=resolution, per_instance=2, seed=seed)
+        found = nuclei_instances(nuclei, rng)
+        cells = cut_windows(found, resolution=resolution, per_instance=2, seed=seed)
         diet = join(recolored(cells, rng), diet)
-    return diet, first + len(KINDS)
+        images = list(dict.fromkeys(id(i.image) for i in found))
+        place = {image: k for k, image in enumerate(images)}
+        image_of = torch.cat([torch.tensor([place[id(i.image)] for i in found]), image_of + len(images)])
+    return diet, image_of[diet.instances], first + len(KINDS)
 
 
 def main() -> None:
@@ -109,38 +117,41 @@ def main() -> None:
 
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nuclei", type=Path, required=True)
+    parser.add_argument("--nuclei", type=Path, help="folder of the nuclei pack; needed unless they are excluded")
     parser.add_argument("--exclude-nuclei", action="store_true")
     parser.add_argument("--start", type=Path, help="weights of an earlier foundation on the same diet to go on from")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, help="folder for a picture grid at each evaluation")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--sizes", default="", help="shares of the time at each size, the full one last, as 0.4,0.6; all at the full one by default")
+    parser.add_argument("--sizes", default=SIZES, help=f"shares of the time at each size, the full one last: {SIZES}, or 1; after --start 1 alone")
     parser.add_argument("--compiled", action="store_true", help="compile the steps: for a GPU")
     arguments = parser.parse_args()
+    if arguments.nuclei is None and not arguments.exclude_nuclei:
+        parser.error("--nuclei: where is the pack? (make foundation NUCLEI=..., or EXCLUDE=nuclei for a foundation without it)")
     recipe = replace(
         tiny_foundation(minutes=arguments.minutes), batch=arguments.batch, compiled=arguments.compiled,
-        size_shares=tuple(float(share) for share in arguments.sizes.split(",") if share),
+        size_shares=(1.0,) if arguments.start else tuple(float(share) for share in arguments.sizes.split(",")),
     )  # fmt: skip
-    windows, num_classes = foundation_windows(
+    windows, images, num_classes = foundation_windows(
         None if arguments.exclude_nuclei else arguments.nuclei, resolution=recipe.network.resolution_px, seed=recipe.seed
     )
     working = arguments.out.with_suffix(".training.safetensors")
     state = open_state(working, recipe, num_classes, arguments.start)
-    held = windows.instances % 20 == 0  # of an instance all of its windows
+    held = images % 20 == 0  # of an image all of its windows
     best = scorer(windows.subset(held)) if find_spec("efficientnet_lite_pytorch") else None
     if best is None:
         print("EfficientNet-lite0 is not installed: no checkpoint is chosen, the last weights are kept", file=sys.stderr)
     saved = 0.0
     for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, score=best, report_every_s=20):
-        line = " ".join(f"{k}={v:.3f}" for k, v in at.figures.items())
+        figures = at.figures if at.score is None else at.figures | {"KID": at.score}
+        line = " ".join(f"{k}={v:.3f}" for k, v in figures.items())
         print(f"{at.phase:11s} {at.fraction:6.1%} {at.images:8d} images {line}", flush=True)
         for finding in at.findings:
             print(f"    {finding.name} {finding.figure:.3f} ({finding.limit}){' BAD' if finding.bad else ''}", flush=True)
         if at.findings and arguments.pictures:
             arguments.pictures.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(grid(state, windows.subset(held))).save(arguments.pictures / f"{at.images:08d}.png")
+            Image.fromarray(grid(state, windows.subset(held).reduced(state.size_px))).save(arguments.pictures / f"{at.images:08d}.png")
         if at.elapsed_s - saved > recipe.checkpoint_every_s:
             saved = at.elapsed_s
             working.write_bytes(to_bytes(state))
@@ -148,28 +159,30 @@ def run() -> None:
     working.unlink(missing_ok=True)
 
 
-def scorer(held: Windows) -> Callable[[Generator], float]:
-    """KID of objects invented for held-out windows to those that are there, lower is better: it picks the checkpoint that is kept."""
+def scorer(held: Windows) -> Callable[[Generator, int], float]:
+    """KID of objects invented for held-out windows to those that are there, at the size that is trained: it picks the checkpoint that is kept."""
     index = torch.arange(0, len(held), max(1, len(held) // JUDGED))[:JUDGED]
-    real = features(object_crops(held.floats(index), held.boxes[index]))
 
-    def score(generator: Generator) -> float:
+    @functools.cache
+    def judged(size_px: int) -> tuple[Windows, NDArray[np.float32]]:
+        seen = held.reduced(size_px)
+        return seen, features(object_crops(seen.floats(index), seen.boxes[index]))
+
+    def score(generator: Generator, size_px: int) -> float:
         random = random_stream(7)
-        scene = served_scene(held, index, held, index, INVENTED, random)
+        seen, real = judged(size_px)
+        scene = served_scene(seen, index, seen, index, INVENTED, random)
         latent = torch.randn(len(index), generator.config.latent, generator=random)
         with torch.no_grad():
             made = torch.cat([complete(generator, Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()}), latent[i : i + 8])
                               for i in range(0, len(index), 8)])  # fmt: skip
-        return kid(real, features(object_crops(made, held.boxes[index])))
+        return kid(real, features(object_crops(made, seen.boxes[index])))
 
     return score
 
 
 def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | None) -> TrainState:
-    """An interrupted run's own state, or a fresh one, with the weights of `start` where it is given.
-
-    Exits where what was interrupted is another run, or where `start` would have to grow, whose ways in would be forgotten.
-    """
+    """An interrupted run's own state, or a fresh one, with the weights of `start` where it is given. Exits where what was interrupted is another run."""
     if working.exists():
         state = from_bytes(working.read_bytes())
         if (state.recipe.total_s, state.recipe.batch, state.recipe.size_shares, state.num_classes) != (
@@ -177,11 +190,10 @@ def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | No
         ):  # fmt: skip
             raise SystemExit(f"{working} is of another run: remove it to begin anew, or ask with that run's own minutes, batch and sizes")
         return state
-    if start is not None and len(recipe.size_shares) > 1:
-        raise SystemExit("--start with --sizes: growing forgets the ways in and out that the earlier foundation has; leave one out")
     state = TrainState.fresh(recipe, num_classes=num_classes)
     if start is not None:
-        state.adopt(load_file(start), same_classes=True)
+        weights = load_file(start)
+        state.adopt(weights, same_classes=len(weights["ema.embed.weight"]) == num_classes)
     return state
 
 

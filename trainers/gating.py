@@ -14,7 +14,7 @@ from longtail.gates import DEFAULT_NOVELTY, MIN_INSTANCES_TO_INVENT, Gate, class
 from trainers.device import random_stream
 from trainers.grids import tile, to_uint8
 from trainers.networks import Generator
-from trainers.quality.consistency import cross_fitted_agreement, fit
+from trainers.quality.consistency import cross_fit, cross_fitted_agreement
 from trainers.quality.copying import looks
 from trainers.quality.features import features
 from trainers.quality.gates import Evidence, copies_of, gates_of, worst
@@ -121,11 +121,24 @@ class Judge:
 
     def __init__(self, train: Windows, select: Windows, val: Windows, names: dict[int, str], *, mirrored: bool | None = None) -> None:
         self.train, self.select, self.val, self.names, self.mirrored = train, select, val, names, mirrored
+        self.smaller: dict[int, Judge] = {}
         self.real = {c: window_features(train, c, most=MOST) for c in names}
         self.chosen_by = {c: window_features(select, c, most=MOST)[0] for c in names}
 
-    def score(self, generator: Generator) -> float:
-        """Mean KID over the classes at the default novelty, lower is better."""
+    def at_size(self, size_px: int) -> Judge:
+        """The same judge of windows of a smaller size."""
+        if size_px == self.train.images.shape[-1]:
+            return self
+        if size_px not in self.smaller:
+            train, select, val = (w.reduced(size_px) for w in (self.train, self.select, self.val))
+            self.smaller[size_px] = Judge(train, select, val, self.names, mirrored=self.mirrored)
+        return self.smaller[size_px]
+
+    def score(self, generator: Generator, size_px: int) -> float:
+        """Mean KID over the classes at the default novelty and at `INVENTED`, at the size that is trained, lower is better."""
+        return self.at_size(size_px)._score(generator)
+
+    def _score(self, generator: Generator) -> float:
         values = []
         for c in self.names:
             made = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7, mirrored=self.mirrored)
@@ -140,8 +153,7 @@ class Judge:
         """Every gate of every class."""
         vectors, labels = self.known()
         classes = int(labels.max()) + 1
-        agreed = cross_fitted_agreement(vectors, labels, classes=classes) if classes > 1 else None
-        classifier = fit(vectors, labels, classes=classes) if classes > 1 else None
+        fitted = cross_fit(vectors, labels, classes=classes) if classes > 1 else None
         judged = Judged([], {})
         for i, (c, name) in enumerate(self.names.items()):
             made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11, mirrored=self.mirrored)
@@ -150,8 +162,11 @@ class Judge:
             seen = self.evidence(c, name, made, fake)
             if invented is not None:
                 seen = replace(seen, invented=features(object_crops(invented.images, invented.boxes)))
-            if classifier is not None and agreed is not None:
-                seen = replace(seen, agreed=classifier.probabilities(fake)[:, i], real_agreed=agreed[labels == i])
+            if fitted is not None:
+                first = int(np.flatnonzero(labels == i)[0])  # rows of a class are in the order of `self.real`
+                owners = [None if row is None else first + row for row in seen.own]
+                real_agreed = cross_fitted_agreement(fitted, vectors, labels)[labels == i]
+                seen = replace(seen, agreed=fitted.probabilities(fake, owners)[:, i], real_agreed=real_agreed)
             on_ground, overlaps, grounds = self.on_ground(generator, c)
             self._add(judged, replace(seen, overlaps=overlaps, grounds=grounds), c, made, on_ground, invented)
             fid = fid_of(name, made=object_crops(made.images, made.boxes), train=window_crops(self.train, c), held=window_crops(self.val, c))

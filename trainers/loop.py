@@ -51,10 +51,11 @@ def train(
     val: Windows | None,
     *,
     clock: Callable[[], float],
-    score: Callable[[Generator], float] | None = None,
+    score: Callable[[Generator, int], float] | None = None,
     report_every_s: float = 2.0,
 ) -> Iterator[Progress]:
-    """Runs until the recipe's time is spent, yielding progress; `clock` gives seconds, `score` is lower for better.
+    """Runs until the recipe's time is spent, yielding progress; `clock` gives seconds, `score` is lower for better, of a generator at the
+    size that is trained.
 
     The state is changed in place and may be saved at any yield. At the end its average is that of the best evaluation.
     Losses or weights that are not finite, looked for at each report, put the last good weights back and halve the rates; the next
@@ -142,7 +143,7 @@ def halve_rates(state: TrainState) -> None:
 
 
 def evaluate(
-    state: TrainState, windows: Windows, val: Windows | None, at: Progress, score: Callable[[Generator], float] | None, faults: Sequence[Finding]
+    state: TrainState, windows: Windows, val: Windows | None, at: Progress, score: Callable[[Generator, int], float] | None, faults: Sequence[Finding]
 ) -> Progress:
     """Reads the watchdogs, applies their remedies, and remembers the averaged generator if it is the best so far.
 
@@ -150,7 +151,7 @@ def evaluate(
     """
     findings = [*faults, *inspect(state, windows, val)]
     tell(state, findings, [apply_remedy(state, finding) for finding in findings])
-    value = score(state.ema.module) if score else None
+    value = score(state.ema.module, state.size_px) if score else None
     if value is not None and math.isfinite(value) and value <= state.best_score:
         state.best_score = value
         state.best = {k: v.detach().clone() for k, v in state.ema.module.state_dict().items()}

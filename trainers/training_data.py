@@ -10,6 +10,7 @@ import torch
 from longtail.boxes import xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import MIN_TO_JUDGE
+from longtail.samples import Split
 from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
 from trainers.device import as_tensor
 from trainers.render import SERVED_MARGIN
@@ -18,10 +19,13 @@ from trainers.windows import Instance, Windows, cut_windows, on_grounds, resize
 
 WINDOWS_PER_INSTANCE = 6
 MOST_INSTANCES = 400
+"""Of each class and part; fewer where there are so many classes that memory would not hold their windows."""
 MOST_EMPTY = 40
 MOST_CROPS, HELD_CROPS = 256, 48
 LEAST_TO_STEER = 8
-"""Held-out objects that steer the augmentation's strength; with fewer it stays where runs that are steered mostly end (`finetune.UNJUDGED_STRENGTH`)."""
+"""Held-out objects that steer the augmentation's strength; with fewer it stays at `UNJUDGED_STRENGTH`."""
+UNJUDGED_STRENGTH = 0.3
+"""Where runs that are steered mostly end."""
 
 
 class TrainingData:
@@ -50,6 +54,11 @@ class TrainingData:
             for part, count in ((sharp if large else [], MOST_CROPS), (held if large else [], HELD_CROPS))
         )
 
+    @property
+    def strength(self) -> float:
+        """Of the augmentation, as a run begins."""
+        return UNJUDGED_STRENGTH if self.val is None else 0.0
+
     @classmethod
     def of(cls, view: DatasetView, classes: list[str], *, resolution: int, seed: int) -> TrainingData:
         names = {view.classes.index_of(view.classes.id_of(c)): c for c in classes}
@@ -60,11 +69,14 @@ class TrainingData:
         whole = False
         for part, found in parts.items():
             whole = whole or any(o.sample.annotations[o.position].bbox_xywh is None for o in found)
-            found = [o for label in names for o in to_lay_elsewhere([f for f in found if f.label == label])]
-            keep = [found[i] for i in sorted(rng.permutation(len(found))[:MOST_INSTANCES])]
+            most = max(1, min(MOST_INSTANCES, most_windows(resolution) // len(names)))
+            keep = []
+            for label in names:
+                mine = to_lay_elsewhere([o for o in found if o.label == label])
+                keep += [mine[i] for i in sorted(rng.permutation(len(mine))[:most])]
             cutouts[part] = [view.instance(o) for o in keep]
             if part != "select" and not whole:
-                cutouts[part] = on_own_grounds(view, keep, cutouts[part], rng)
+                cutouts[part] = on_own_grounds(view, keep, cutouts[part], rng, split="train" if part == "train" else "val")
         for label, name in names.items():
             if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
@@ -78,9 +90,9 @@ def apart(found: list[Instance]) -> tuple[list[Instance], list[Instance]]:
     return [i for i in found if id(i.image) not in held], [i for i in found if id(i.image) in held]
 
 
-def on_own_grounds(view: DatasetView, found: list[ObjectRef], instances: list[Instance], rng: np.random.Generator) -> list[Instance]:
-    """The instances with places of their size in the images that they come from, or in images without any label."""
-    empty = [s for s in view.real("train") if not s.annotations]
+def on_own_grounds(view: DatasetView, found: list[ObjectRef], instances: list[Instance], rng: np.random.Generator, *, split: Split) -> list[Instance]:
+    """The instances with places of their size in the images that they come from, or in images of the split without any label."""
+    empty = [s for s in view.real(split) if not s.annotations]
     samples = list({o.sample.id: o.sample for o in found}.values()) + [empty[i] for i in rng.permutation(len(empty))[:MOST_EMPTY]]
     occupied = [[xywh_to_xyxy(a.bbox_xywh) for a in s.annotations if a.bbox_xywh is not None] for s in samples]
     return on_grounds(instances, [view.pixels(s)[0] for s in samples], occupied, rng)

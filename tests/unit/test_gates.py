@@ -109,7 +109,7 @@ def test_every_class_gets_every_gate_and_the_pictures_that_it_names(generator):
     judged = Judge(squares(24, seed=0), squares(8, seed=1), squares(48, seed=2), {0: "dark", 1: "light (new)"}).gates(generator)
     names = ["kid", "coverage", "copying", "label_consistency", "overlap"]
     assert [(g.class_name, g.name) for g in judged.gates] == [(c, n) for c in ("dark", "light (new)") for n in names]
-    assert {g.name: g.count for g in judged.gates} == dict.fromkeys(names, SAMPLES) | {"overlap": ON_GROUND}
+    assert {g.name: g.count for g in judged.gates} == dict.fromkeys(names, SAMPLES) | {"overlap": ON_GROUND, "coverage": 12}
     assert {g.pictures for g in judged.gates} == set(judged.pictures)
     assert "gates/1-light__new_/kid.png" in judged.pictures
     assert all(p.shape == (64, 32 * COLUMNS, 3) and p.std() > 0 for p in judged.pictures.values())

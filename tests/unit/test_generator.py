@@ -15,10 +15,10 @@ from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.compose import Warp
 from trainers.loop import apply_remedy, train
-from trainers.quality.consistency import cross_fitted_agreement
+from trainers.quality.consistency import cross_fit, cross_fitted_agreement
 from trainers.quality.copying import copy_threshold, nearest
 from trainers.quality.coverage import density_and_coverage
-from trainers.quality.kid import kid
+from trainers.quality.kid import kid, kid_interval
 from trainers.render import Order, Painter, masked, render, visibility
 from trainers.state import TrainState
 from trainers.steps import warm_step
@@ -154,7 +154,7 @@ def test_the_run_ends_with_its_best_average(windows):
     state = TrainState.fresh(recipe, num_classes=2)
     scores, kept = iter([5.0, 1.0, 3.0, 4.0, 6.0]), []
 
-    def score(generator):
+    def score(generator, size_px):
         kept.append({k: v.clone() for k, v in generator.state_dict().items()})
         return next(scores)
 
@@ -274,9 +274,40 @@ def test_agreement_is_high_for_classes_that_differ_and_a_coin_for_those_that_do_
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     apart = np.where(labels[:, None] == 1, clusters(rng, 60, np.ones(16)), clusters(rng, 60, -np.ones(16)))
-    assert cross_fitted_agreement(apart, labels, classes=2).mean() > 0.9
+    assert cross_fitted_agreement(cross_fit(apart, labels, classes=2), apart, labels).mean() > 0.9
     same = clusters(rng, 60, np.ones(16))
-    assert 0.3 < cross_fitted_agreement(same, labels, classes=2).mean() < 0.7
+    assert 0.3 < cross_fitted_agreement(cross_fit(same, labels, classes=2), same, labels).mean() < 0.7
+
+
+def test_a_sample_is_judged_by_a_classifier_that_never_saw_what_it_derives_from():
+    """Labels that mean nothing: who has seen an object knows its label by heart, who has not is as good as a coin."""
+    rng = np.random.default_rng(1)
+    seen, labels = rng.normal(0, 0.05, (60, 200)).astype(np.float32), np.arange(60) % 2
+    fitted = cross_fit(seen, labels, classes=2)
+    derived = seen + rng.normal(0, 1e-4, seen.shape).astype(seen.dtype)
+    by_heart = fitted.probabilities(derived, [None] * 60)[np.arange(60), labels].mean()
+    fair = fitted.probabilities(derived, range(60))[np.arange(60), labels].mean()
+    assert fair < 0.6 < by_heart
+
+
+def test_the_only_object_of_a_class_stays_known_to_every_classifier():
+    rng = np.random.default_rng(2)
+    seen = np.concatenate([clusters(rng, 20, np.ones(16)), clusters(rng, 1, -np.ones(16))])
+    fitted = cross_fit(seen, np.array([0] * 20 + [1]), classes=2)
+    assert fitted.probabilities(seen[20:], [20])[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("away", [0.0, 0.4, 1.0])
+def test_the_interval_of_kid_holds_the_truth_as_often_as_it_says(away):
+    """95 % of the intervals, give or take what 120 experiments allow: of samples alike and of those that a gate has to tell apart."""
+    rng = np.random.default_rng(3)
+    ones, other = np.ones(16), np.ones(16) + away * np.eye(16)[0]
+    truth = kid(clusters(rng, 1500, ones), clusters(rng, 1500, other))
+    held = 0
+    for k in range(120):
+        low, high = kid_interval(clusters(rng, 40, ones), clusters(rng, 100, other), seed=k, rounds=100)
+        held += low <= truth <= high
+    assert held >= 105
 
 
 @pytest.mark.parametrize(

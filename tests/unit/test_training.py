@@ -20,7 +20,7 @@ from trainers.sampling import draw_latent, interpolate
 from trainers.scenes import Mixture, draw_indices
 from trainers.state import TrainState
 from trainers.steps import adversarial_step, transplant, warm_step
-from trainers.watchdogs import Finding
+from trainers.watchdogs import Finding, inspect
 from trainers.windows import Instance, Windows, cut_windows
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
@@ -141,6 +141,18 @@ def test_sizes_follow_their_schedule_across_a_resume(windows):
     assert sizes == [16.0] * 10 + [32.0] * 10
 
 
+def test_a_run_is_scored_at_the_size_that_it_trains(windows):
+    recipe = replace(SMALL, warm_s=6, catch_up_s=2, adversarial_s=12, size_shares=(0.5, 0.5), evaluate_every_s=4)
+    sizes = []
+
+    def score(generator, size_px):
+        sizes.append(size_px)
+        return 1.0
+
+    list(train(TrainState.fresh(recipe, num_classes=2), windows, None, clock=counting_clock(), score=score, report_every_s=1))
+    assert sizes == [16, 16, 32, 32, 32]
+
+
 def test_growing_does_not_undo_what_was_learned(windows):
     """L1 in the first steps at 32 px is far below that of a network that begins, although there is more detail to get wrong."""
     recipe = replace(SMALL, warm_s=400, catch_up_s=0, adversarial_s=0, size_shares=(0.9, 0.1), rate_warm=3e-3, evaluate_every_s=1e9,
@@ -253,9 +265,10 @@ def test_a_latent_that_is_priced_out_is_named_and_made_cheaper(windows):
 def test_a_class_that_means_nothing_is_named(windows):
     """Every window is there under both labels, so that the best a generator can do is not to read them."""
     twice = Windows.plain(windows.images.repeat(2, 1, 1, 1), windows.boxes.repeat(2, 1), torch.arange(2).repeat_interleave(24), torch.arange(24).repeat(2))
-    recipe = replace(SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, rate_warm=3e-3, ema_half_life_images=50.0, evaluate_every_s=60)
+    recipe = replace(SMALL, warm_s=120, catch_up_s=0, adversarial_s=120, rate_warm=3e-3, ema_half_life_images=50.0, evaluate_every_s=60)
     state, reports = run(recipe, twice)
     assert barks(reports, "class_ignored")
+    assert all(e["elapsed_s"] > recipe.warm_s for e in state.events if e["name"] == "class_ignored"), "before the adversary its remedy could do nothing"
     assert state.recipe.projection_weight > recipe.projection_weight
 
 
@@ -274,6 +287,28 @@ def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_co
     assert barks(reports, "class_collapse")
     first = next(e for e in state.events if e["name"] == "class_collapse")
     assert first["remedy"].startswith("none"), "nothing chooses checkpoints in this run, and it says so"
+
+
+@pytest.mark.parametrize("adds", [0.0, -0.8], ids=["nothing", "one_colour"])
+def test_a_generator_that_paints_alike_on_grounds_that_differ_is_a_collapse(windows, adds):
+    """What lies about an object, and shines through its edges, has a spread of its own: it is no spread of what was invented."""
+    state = TrainState.fresh(SMALL, num_classes=2)
+    for tail in state.ema.module.tails:
+        torch.nn.init.zeros_(tail.last.weight)
+        torch.nn.init.constant_(tail.last.bias, adds)
+    finding = next(f for f in inspect(state, windows, None) if f.name == "class_collapse")
+    assert finding.bad and finding.figure < 0.05
+
+
+def test_rates_that_throw_weights_away_are_halved_until_the_run_goes_on(windows):
+    """A recipe's own doing: the gradient is clipped, the rate is not."""
+    recipe = replace(SMALL, warm_s=60, catch_up_s=0, adversarial_s=0, rate_warm=1e18, evaluate_every_s=10)
+    state, reports = run(recipe, windows)
+    found = [e for e in state.events if e["name"] == "nan"]
+    assert found and all(e["remedy"] for e in found)
+    assert state.recipe.rate_warm == pytest.approx(recipe.rate_warm / 2 ** len(found))
+    assert reports[-1].phase == "done" or reports[-1].fraction == 1
+    assert all(torch.isfinite(p).all() for module in state.modules().values() for p in module.parameters())
 
 
 def test_a_collapse_goes_back_to_the_best_weights_with_what_is_served():

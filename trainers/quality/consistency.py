@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from trainers.device import as_tensor
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
+FOLDS = 4
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,36 @@ def fit(features_ND: Floats, labels_N: Labels, *, classes: int, decay: float = 1
     return Classifier(weight.detach(), bias.detach(), mean, scale)
 
 
-def cross_fitted_agreement(features_ND: Floats, labels_N: Labels, *, classes: int, folds: int = 4, seed: int = 0) -> Floats:
+@dataclass(frozen=True)
+class CrossFitted:
+    """Classifiers of the same real images, each without one fold of them; `fold_N` says in which fold an image is, -1 where every classifier saw it."""
+
+    classifiers: tuple[Classifier, ...]
+    fold_N: NDArray[np.int64]
+
+    def probabilities(self, features_MD: Floats, owner_M: Sequence[int | None]) -> Floats:
+        """[M, classes], each by the classifier that never saw the sample's owner, the row of the real image that it is or derives from.
+
+        By the mean of them all where it has none.
+        """
+        every = np.stack([c.probabilities(features_MD) for c in self.classifiers])
+        folds = [-1 if owner is None else int(self.fold_N[owner]) for owner in owner_M]
+        return np.stack([every[:, i].mean(0) if fold < 0 else every[fold, i] for i, fold in enumerate(folds)])
+
+
+def cross_fit(features_ND: Floats, labels_N: Labels, *, classes: int, folds: int = FOLDS, seed: int = 0) -> CrossFitted:
+    """Each class is dealt out over the folds by itself; the only image of its class is in none of them, since nothing else would show the class."""
+    rng, fold_N = np.random.default_rng(seed), np.full(len(labels_N), -1, dtype=np.int64)
+    first = 0
+    for c in range(classes):
+        mine = rng.permutation(np.flatnonzero(labels_N == c))
+        if len(mine) > 1:
+            fold_N[mine] = (first + np.arange(len(mine))) % folds
+            first += len(mine)
+    kept = [fold_N != fold for fold in range(folds)]
+    return CrossFitted(tuple(fit(features_ND[k], labels_N[k], classes=classes) for k in kept), fold_N)
+
+
+def cross_fitted_agreement(fitted: CrossFitted, features_ND: Floats, labels_N: Labels) -> Floats:
     """[N]: the probability that a classifier which never saw the image gives its label. What real images attain."""
-    order = np.random.default_rng(seed).permutation(len(labels_N))
-    fold_N = np.empty(len(labels_N), dtype=np.int64)
-    fold_N[order] = np.arange(len(labels_N)) % folds
-    agreed = np.zeros(len(labels_N))
-    for fold in range(folds):
-        out = fold_N == fold
-        if out.any() and (~out).any():
-            found = fit(features_ND[~out], labels_N[~out], classes=classes).probabilities(features_ND[out])
-            agreed[out] = found[np.arange(out.sum()), labels_N[out]]
-    return agreed
+    return fitted.probabilities(features_ND, range(len(labels_N)))[np.arange(len(labels_N)), labels_N]

@@ -45,10 +45,14 @@ def nearest(sample_MD: Floats, train_ND: Floats, *, ignore_M: list[int | None] |
     return index, across[np.arange(len(index)), index]
 
 
-def looks(crops: Crops) -> tuple[Crops, Crops]:
-    """The crops mirrored, and their middles."""
+def looks(crops: Crops) -> tuple[Crops, ...]:
+    """The crops mirrored, upside down, their middles, and these mirrored."""
     middles = []
     for crop in crops:
         cut_y, cut_x = (round(side * (1 - CROP) / 2) for side in crop.shape[:2])
         middles.append(crop[cut_y : crop.shape[0] - cut_y, cut_x : crop.shape[1] - cut_x])
-    return [np.ascontiguousarray(crop[:, ::-1]) for crop in crops], middles
+    return mirrored(crops), [np.ascontiguousarray(crop[::-1]) for crop in crops], middles, mirrored(middles)
+
+
+def mirrored(crops: Crops) -> Crops:
+    return [np.ascontiguousarray(crop[:, ::-1]) for crop in crops]

@@ -28,7 +28,7 @@ LEAST_LEARNED = 10
 class Evidence:
     """What the gates of a class look at.
 
-    `views` [V][N,D] are the training objects mirrored and cropped; `own` [F] the training object that a sample derives from, which
+    `views` [V][N,D] are other looks at the training objects; `own` [F] the training object that a sample derives from, which
     is no copy, or None; `agreed` [F] the probability of the label by a classifier of real objects, `real_agreed` [N] what it gives real
     ones that it never saw, both None where there is no class to mistake this one for; `overlaps` [F'] the IoU of each changed region's
     box with the label, None where the class is the whole image, on so many different held-out `grounds`; `invented` [F''] samples of a
@@ -76,21 +76,25 @@ def kid_gate(seen: Evidence) -> Gate:
 
 
 def coverage_gate(seen: Evidence) -> Gate:
-    """Share of the held-out objects with a sample among their neighbours, at least half of what as many training objects attain."""
-    limit = COVERAGE_SHARE * density_and_coverage(seen.held, as_many(seen.train, len(seen.fake)))[1]
-    density, coverage = density_and_coverage(seen.held, seen.fake)
+    """Share of the held-out objects with a sample among their neighbours, at least half of what as many training objects attain.
+
+    As many of both are looked at: more samples than there are training objects would cover more by their number alone.
+    """
+    count = min(len(seen.train), len(seen.fake))
+    limit = COVERAGE_SHARE * density_and_coverage(seen.held, as_many(seen.train, count))[1]
+    density, coverage = density_and_coverage(seen.held, as_many(seen.fake, count))
     covered = 0 if np.isnan(coverage) else round(coverage * len(seen.held))
     interval = share_interval(covered, len(seen.held))
     said, why = judge(interval, limit, at_most=False, real=seen.to_learn_by)
     return Gate(
-        name="coverage", class_name=seen.name, figure=coverage, interval=interval, verdict=said, count=len(seen.fake),
+        name="coverage", class_name=seen.name, figure=coverage, interval=interval, verdict=said, count=count,
         threshold=f">= {limit:.2f} ({COVERAGE_SHARE:g} x what train attains)", note="; ".join(filter(None, [f"density {density:.2f}", why])),
     )  # fmt: skip
 
 
-def as_many(train: Floats, count: int) -> Floats:
-    """At most so many of the training objects."""
-    return train[np.random.default_rng(0).permutation(len(train))[:count]]
+def as_many(vectors: Floats, count: int) -> Floats:
+    """At most so many of them, drawn at random."""
+    return vectors[np.random.default_rng(0).permutation(len(vectors))[:count]]
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def copies_of(seen: Evidence) -> Copies:
 
 
 def copying_gate(seen: Evidence) -> Gate:
-    """Share of samples nearer to a training object, mirrored and cropped ones too, than held-out objects are."""
+    """Share of samples nearer to a training object, mirrored, upside down and cropped ones too, than held-out objects are."""
     found = copies_of(seen)
     copies = int((found.apart < found.near).sum())
     interval = share_interval(copies, len(found.apart))

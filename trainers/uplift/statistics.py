@@ -2,8 +2,9 @@
 
 A run is one draw of the training images with one training seed; both arms of it are measured on the same test images. The bootstrap
 draws test images anew and, crossed with them, since every run is measured on the same images, draws of the training images and the runs
-within each; it and Student's t over the runs each give an interval, and the wider counts: t knows little of the images, the bootstrap little
-of six runs.
+within each; it and Student's t each give an interval, and the wider counts: t knows little of the images, the bootstrap little of six
+runs. Student's t is over the means of the draws, since seeds of one draw share its images and its generator; over the runs where there is
+one draw alone.
 Shape legend: R runs, I test images, W rounds.
 """
 
@@ -55,13 +56,20 @@ def paired_difference(
     drawn_runs = drawn_again(draws, rounds, np.random.default_rng((seed, 1)))
     drawn = (figures(resampled(images, rounds, seed)) * drawn_runs).sum(1) / drawn_runs.sum(1)
     drawn = drawn[np.isfinite(drawn)]
-    t_low, t_high = paired_interval(measured)
+    apart = independent(measured, draws)
+    t_low, t_high = paired_interval(apart)
     if not len(drawn):
         return Difference(float(measured.mean()), (-math.inf, math.inf), 1.0, runs, images)
     low, high = np.quantile(drawn, [0.025, 0.975])
     across = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
-    p = max(paired_p(measured), min(1.0, 2 * across))  # where no round crosses zero, Student's t alone says how sure that is
+    p = max(paired_p(apart), min(1.0, 2 * across))  # where no round crosses zero, Student's t alone says how sure that is
     return Difference(float(measured.mean()), (min(float(low), t_low), max(float(high), t_high)), p, runs, images)
+
+
+def independent(values_R: Floats, draws: Sequence[object]) -> Floats:
+    """What of the runs' values is independent: the mean of each draw; of one draw alone its runs, which then speak of that draw."""
+    ones = list(dict.fromkeys(draws))
+    return values_R if len(ones) == 1 else np.array([values_R[[d == one for d in draws]].mean() for one in ones])
 
 
 @functools.lru_cache(maxsize=8)
