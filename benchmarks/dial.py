@@ -1,10 +1,11 @@
-"""What the dial of novelty does at five settings, on three packs: KID, coverage, copying, label consistency, seam, a fresh critic, context, overlap, diversity.
+"""What the dial of novelty does at five settings, on three packs: KID of objects and of windows, coverage, copying, label consistency, seam, a fresh
+critic, context, overlap, diversity; and how much of each hole is left to the generator.
 
     python -m benchmarks.dial --data DATA [--packs bccd,magnetic_tile,nuclei] [--budget 300]
 
-Fine-tunes the shipped foundation on each pack for `budget` seconds, keeps the weights under out/generators, and measures on the
-pack's held-out images. Pictures go to out/dial: rows are the real object and the five settings, once over it and once on bare ground.
-One training run a pack: its spread is not in the table.
+Fine-tunes the shipped foundation on each pack for `budget` seconds, and a plain DCGAN from random weights as the floor, keeps the weights
+under out/generators, and measures on the pack's held-out images. Pictures go to out/dial: rows are the real object and the five settings,
+once over it and once on bare ground. One training run a pack: its spread is not in the table.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ COLUMNS = 15
 def measure(pack: Pack, *, budget_s: float) -> list[Figure]:
     generator = tuned(pack, budget_s=budget_s, name=f"{pack.name}-{budget_s:.0f}s")
     yard = Yardstick(pack, cut_windows(some(pack.train), resolution=64, per_instance=1, seed=0, fixed=True))
+    floor = tuned(pack, preset="baseline", start="random", budget_s=budget_s, name=f"{pack.name}-dcgan-{budget_s:.0f}s")
     pasted = {c: yard.samples(None, c, novelty=0.0, bare=False) for c in yard.classes}
     found = [Figure(f"{pack.name}/{name}/pasted/critic", yard.critic(pasted[c]), "share") for c, name in yard.classes.items()]
+    for c, name in yard.classes.items():
+        plain = yard.likeness(yard.samples(floor, c, novelty=1.0, bare=False), c, derived=False)
+        found += [Figure(f"{pack.name}/{name}/plain DCGAN/{k}", v, "KID" if k.startswith("kid") else "share") for k, v in plain.items()]
     for novelty in NOVELTIES:
         for c, name in yard.classes.items():
             over, bare = (yard.samples(generator, c, novelty=novelty, bare=b) for b in (False, True))

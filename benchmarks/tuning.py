@@ -1,11 +1,13 @@
-"""Generators for the benchmarks: trained on a pack for so long, kept under out/, read back where they are there."""
+"""Generators for the benchmarks: trained on a pack for so long, kept under out/, read back where today's code and foundation made them."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.evidence.code import LEARNING, OUTLINES, code
 from benchmarks.packs import Pack
 from benchmarks.yardstick import some
 from longtail.recipes import Preset, Start, preset_recipe
@@ -21,7 +23,8 @@ OUT = Path("out") / "generators"
 
 def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", budget_s: float, name: str) -> Generator:
     """The pack's generator of that name. Half of what is held out for choosing chooses; judges are not looked at."""
-    kept = OUT / f"{name}.safetensors"
+    rests = hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + weights.FOUNDATION.read_bytes()).hexdigest()[:8]
+    kept = OUT / f"{name}-{rests}.safetensors"
     if not kept.exists():
         learn, select = some(pack.train), some(pack.select, most=60)
         singles, chosen = (cut_windows(part, resolution=64, per_instance=1, seed=0, fixed=True) for part in (learn, select))

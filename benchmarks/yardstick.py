@@ -16,7 +16,7 @@ from trainers.grids import to_uint8
 from trainers.losses import ring_loss
 from trainers.networks import Generator
 from trainers.quality.consistency import Classifier, fit
-from trainers.quality.copying import copy_threshold, nearest
+from trainers.quality.copying import copy_threshold, looks, nearest
 from trainers.quality.coverage import density_and_coverage
 from trainers.quality.features import features
 from trainers.quality.kid import kid
@@ -47,7 +47,7 @@ def some(found: list[Instance], most: int = MOST, *, seed: int = 0) -> list[Inst
 @dataclass(frozen=True)
 class Samples:
     """Windows [N,3,R,R] in [-1, 1], their boxes [N,4], the instance each began from and the place it was painted into [N]; what was in the
-    window before, and the holes that were painted, hard and soft [N,1,R,R]."""
+    window before, the holes that were painted, hard and soft [N,1,R,R], and the share of each hole that was the generator's to paint [N]."""
 
     images: Tensor
     boxes: Tensor
@@ -56,6 +56,7 @@ class Samples:
     before: Tensor
     holes: Tensor
     soft: Tensor
+    invented: Tensor
 
 
 class Yardstick:
@@ -67,9 +68,11 @@ class Yardstick:
         reference = cut_windows(some(pack.train), resolution=64, per_instance=1, seed=0, fixed=True)
         self.real = {c: window_features(learn, c, most=200) for c in pack.classes}
         self.held = {c: window_features(self.judge, c, most=200)[0] for c in pack.classes}
+        self.windows = {c: windows_of(self.judge, c) for c in pack.classes}
+        self.views = {c: [features(look) for look in looks(crops_of(learn, c))] for c in pack.classes}
         self.classes = {c: name for c, name in pack.classes.items() if len(self.held[c]) >= FEWEST_HELD}
         self.classifier = classifier_of(reference, list(pack.classes))
-        self.thresholds = {c: copy_threshold(window_features(reference, c, most=200)[0], self.held[c]) for c in self.classes}
+        self.thresholds = {c: copy_threshold(self.real[c][0], self.held[c], views=self.views[c]) for c in self.classes}
 
     @torch.no_grad()
     def samples(self, generator: Generator | None, label: int, *, novelty: float, bare: bool, seed: int = 11) -> Samples:
@@ -86,16 +89,20 @@ class Yardstick:
         else:
             parts = (slice(i, i + 8) for i in range(0, SAMPLES, 8))
             images = torch.cat([complete(generator, Scene(**{k: v[p] for k, v in scene.__dict__.items()}), latent[p]) for p in parts])
-        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], at, scene.image_B3RR, scene.mask_B1RR, scene.soft_B1RR)
+        invented = ((1 - scene.validity_B1RR) * scene.mask_B1RR).sum((1, 2, 3)) / scene.mask_B1RR.sum((1, 2, 3)).clamp_min(1)
+        return Samples(images, contexts.boxes[at], self.learn.instances[chosen], at, scene.image_B3RR, scene.mask_B1RR, scene.soft_B1RR, invented)
 
     def likeness(self, made: Samples, label: int, *, derived: bool) -> dict[str, float]:
         """KID, coverage, share of copies (one's own exemplar aside, where samples are derived from it), mean label consistency."""
         fake = features(object_crops(made.images, made.boxes))
         vectors, instances = self.real[label]
         own = [next((k for k, o in enumerate(instances.tolist()) if o == owner), None) for owner in made.owners.tolist()]
-        distance = nearest(fake, vectors, ignore_M=own if derived else None)[1]
+        distance = np.min([nearest(fake, view, ignore_M=own if derived else None)[1] for view in (vectors, *self.views[label])], 0)
+        whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(made.images), 1)
         return {
             "kid": kid(self.held[label], fake),
+            "kid_window": kid(self.windows[label], features(object_crops(made.images, whole))),
+            "invented": float(made.invented.mean()),
             "coverage": density_and_coverage(self.held[label], fake)[1],
             "copies": float((distance < self.thresholds[label]).mean()),
             "consistency": float(self.classifier.probabilities(fake)[:, label].mean()),
@@ -159,6 +166,17 @@ class Yardstick:
         at = places[k % len(places)][None]
         chosen = mine[torch.randint(len(mine), (1,), generator=random)]
         return served_scene(self.learn, chosen, contexts, at, novelty, random, occupied=not bare), contexts.boxes[at]
+
+
+def crops_of(windows: Windows, label: int, *, most: int = 200) -> list[NDArray[np.uint8]]:
+    index = windows.by_class()[label][:most]
+    return object_crops(windows.floats(index), windows.boxes[index])
+
+
+def windows_of(windows: Windows, label: int, *, most: int = 200) -> Floats:
+    """Features of whole windows about a class's objects."""
+    index = windows.by_class().get(label, torch.zeros(0, dtype=torch.long))[:most]
+    return features(object_crops(windows.floats(index), torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(len(index), 1)))
 
 
 def classifier_of(windows: Windows, classes: list[int]) -> Classifier:
