@@ -27,6 +27,16 @@ def document(title: str, *parts: str) -> str:
     return f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title><style>{STYLE}</style>{''.join(parts)}</html>"
 
 
+def inside(page: str) -> str:
+    """What a document holds, to be shown within another."""
+    return page.partition("</style>")[2].removesuffix("</html>")
+
+
+def folded(title: str, *parts: str) -> str:
+    """Parts that open at a click on their title."""
+    return f"<details><summary>{text(title)}</summary>{''.join(parts)}</details>"
+
+
 def text(value: object) -> str:
     """The value as text that no browser takes for markup."""
     return html.escape(str(value))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra.pages import document, listed, neighbours, shown_interval, table, text
+from infra.pages import document, folded, inside, listed, neighbours, shown_interval, table, text
 
 MOST_SHOWN = 8
 """Instances of each batch in the page; its JSON has all of them."""
 
 
-def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str, Any]]]) -> str:
-    """HTML of `GET .../report`, with pictures of each batch's samples."""
+def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str, Any]]], generators: Mapping[str, str]) -> str:
+    """HTML of `GET .../report`, with pictures of each batch's samples and the pages of the generators that made them."""
     title = f"{report['dataset']}, version {report['version']}"
     return document(
         title,
@@ -32,9 +32,10 @@ def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str
              for b in report["batches"]],
         ),
         "<h2>Generators</h2>",
-        table(["generator", "gate", "class", "figure", "95 %", "threshold", "verdict", "samples"],
-              [[g["generator"], g["name"], g["class_name"], shown(g["figure"]), shown_interval(g["interval"]), g["threshold"], g["verdict"], g["count"]]
-               for g in report["gates"]]),
+        table(["generator", "gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "note"],
+              [[g["generator"], g["name"], g["class_name"], shown(g["figure"]), shown_interval(g["interval"]), g["threshold"], g["verdict"], g["count"],
+                g["note"]] for g in report["gates"]]),
+        *(folded(f"generator {name}: dial, latents, gates with pictures, curves", inside(page)) for name, page in generators.items()),
         "<h2>Real instances that most was made from</h2>",
         table(["class", "instance", "samples"], [[b["class_name"], i, n] for b in report["batches"] for i, n in list(b["by_instance"].items())[:MOST_SHOWN]]),
         "<h2>Before, mask, made, nearest real object</h2>",

@@ -80,11 +80,35 @@ def failures(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def version_pictures(catalogue: Catalogue, cluster: Cluster, report: dict[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:
+    """Of each batch of a version's report its first samples that are in the version, as `pictures_of` shows them."""
+    version, pictures = catalogue.database.version(report["dataset"], report["version"]), {}
+    for batch in report["batches"]:
+        there = sorted(s.id for s in catalogue.samples(report["dataset"], version, batches=[batch["batch"]]))
+        rows = [catalogue.database.get(SAMPLES, i) for i in there[:limit]]
+        pictures[batch["batch"]] = shown(catalogue, cluster, batch["batch"], rows)
+    return pictures
+
+
+def generator_pages(catalogue: Catalogue, report: dict[str, Any]) -> dict[str, str]:
+    """{generator: its own report} of those that a version's samples are of and that were trained here: dial, latents, gates with pictures, curves."""
+    found = {}
+    for model in sorted({m for b in report["batches"] for m in b["generators"]}):
+        row = catalogue.database.get(GENERATORS, f"{report['dataset']}:{model}")
+        if row["source"] == "finetune":
+            found[str(model)] = catalogue.objects.read(catalogue.settings.report_of(report["dataset"], row["job"])).decode()
+    return found
+
+
 def pictures_of(catalogue: Catalogue, cluster: Cluster, name: str, limit: int) -> list[dict[str, Any]]:
     """Of a batch's first samples what was there before, what was made, and the nearest real object."""
+    rows = [r for r in catalogue.database.select(SAMPLES, batch=name, limit=limit) if r["state"] != "withdrawn"]
+    return shown(catalogue, cluster, name, rows)
+
+
+def shown(catalogue: Catalogue, cluster: Cluster, name: str, rows: list[Row]) -> list[dict[str, Any]]:
     database = catalogue.database
     found = database.get(BATCHES, name)
-    rows = [r for r in database.select(SAMPLES, batch=name, limit=limit) if r["state"] != "withdrawn"]
     samples = [{"id": r["id"], "uri": r["uri"], "provenance": r["provenance"], "annotations": r["annotations"], "verdict": r["verdict"]} for r in rows]
     version = database.version(found["dataset"], found["request"]["version"], or_latest=True)["number"]
     payload = {"dataset": found["dataset"], "version": version, "samples": samples}

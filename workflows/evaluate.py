@@ -10,7 +10,7 @@ from infra.durable import step
 from infra.evaluation_page import page
 from infra.registry import CHALLENGER
 from infra.version_page import version_page
-from infra.version_report import pictures_of, version_report
+from infra.version_report import generator_pages, version_pictures, version_report
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.expansion import OBJECTS
 from longtail.gates import MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT, check_novelty, class_key
@@ -198,8 +198,8 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
     if request["candidate"] is not None:
         told = version_report(stack.catalogue, dataset, request["candidate"])
-        pictures = {b["batch"]: pictures_of(stack.catalogue, stack.cluster, b["batch"], PICTURES) for b in told["batches"]}
-        stack.registry.log_file(run, "version.html", version_page(told, pictures).encode())
+        pictures = version_pictures(stack.catalogue, stack.cluster, told, PICTURES)
+        stack.registry.log_file(run, "version.html", version_page(told, pictures, generator_pages(stack.catalogue, told)).encode())
         stack.registry.log_file(run, "version.json", json.dumps(told, indent=1).encode())
     stack.registry.finish_run(run)
 

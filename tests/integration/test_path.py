@@ -287,6 +287,12 @@ def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
     promotions = stack.client.get(f"/v1/datasets/{cells}/promotions")["items"]
     assert (promotions[-1]["before"], promotions[-1]["after"]) == (1, version)
     assert promotions[-1]["who"] in ("webhook", "polling")
+    asked = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "Platelets", "count": 4, "novelty": 0.2})
+    stack.client.wait(asked["job"], timeout_s=120)
+    job = stack.client.post(f"/v1/batches/{asked['batch']}/publish", {})
+    grown = stack.client.wait(job["job"], timeout_s=60)["result"]["version"]
+    page = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/{grown}/report.html", limit=2)).decode()
+    assert f"generator {version}: dial" in page and "From one latent to another" in page and "KID on val" in page
     job = stack.client.post(f"/v1/generators/{cells}/champion", {"version": 1, "why": "back"})
     assert stack.client.wait(job["job"], timeout_s=60)["result"]["serving"] == 1
     assert registry.champion(cells) == 1

@@ -13,7 +13,7 @@ from infra.collecting import drop_version
 from infra.database import DATASETS, INSPECTIONS, MOVES, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
 from infra.formats.export import Format, check_fits, tar_of
 from infra.version_page import version_page
-from infra.version_report import pictures_of, version_report
+from infra.version_report import generator_pages, version_pictures, version_report
 from longtail.errors import Conflict, NotFound
 from longtail.names import check_name, split_uri
 from longtail.samples import Sample
@@ -119,9 +119,10 @@ def report(name: str, number: int, served: Served) -> dict[str, Any]:
 
 @router.get("/{name}/versions/{number}/report.html", response_class=HTMLResponse)
 def report_page(name: str, number: int, served: Served, limit: Annotated[int, Query(ge=1, le=64)] = 12) -> HTMLResponse:
-    """The same as one self-contained page, with `limit` samples of each batch beside their nearest real objects."""
+    """The same as one self-contained page, with `limit` samples of each batch beside their nearest real objects, and what its generators are judged by."""
     found = version_report(served.catalogue, name, number)
-    return HTMLResponse(version_page(found, {b["batch"]: pictures_of(served.catalogue, served.cluster, b["batch"], limit) for b in found["batches"]}))
+    pictures = version_pictures(served.catalogue, served.cluster, found, limit)
+    return HTMLResponse(version_page(found, pictures, generator_pages(served.catalogue, found)))
 
 
 @router.post("/{name}/versions/{number}/inspections", status_code=202)
