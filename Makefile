@@ -56,7 +56,7 @@ gpu-check: .venv/ready
 	$(RUN) benchmarks.gpu_check
 
 # NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/). The shipped file took three
-# runs, each with START= the one before; see docs/lab, 3, 7 and 14.
+# runs on a plainer diet, each with START= the one before; see docs/lab, 3, 7, 14 and 18.
 foundation: .venv/ready
 	$(RUN) trainers.foundation $(if $(NUCLEI),--nuclei $(NUCLEI)) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
 	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) \
