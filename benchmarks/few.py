@@ -3,21 +3,23 @@
     python -m benchmarks.few --data DATA [--packs bccd,magnetic_tile,nuclei] [--counts 5,10,20,50,100] [--budget 120]
 
 Every generator has the same time. Figures are means over the classes that have eight held-out objects. Each setting lands in
-out/few as it is measured, and is not measured again: interrupted, the command goes on. The table is made of what is there.
+out/few as it is measured, and is not measured again by the same code: interrupted, the command goes on. The table is made of what is there.
 One training run a setting: its spread is not in the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, save
-from benchmarks.tuning import tuned
+from benchmarks.tuning import todays, tuned
 from benchmarks.yardstick import Yardstick, few
 from longtail.recipes import Preset, Start
 from trainers import device
@@ -37,7 +39,8 @@ MORE_OF = {"nuclei": ("fluorescence", 500)}
 
 def measure(pack: Pack, count: int, arm: str, *, budget_s: float) -> dict[str, dict[str, float]]:
     """{novelty: {figure: value}} of one arm at one count, read back where it was measured before."""
-    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s.json"
+    measured_by = hashlib.sha256(Path(yardstick.__file__).read_bytes()).hexdigest()[:8]
+    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-{todays()}-{measured_by}.json"
     if not kept.exists():
         reduced = few(pack, count)
         yard = Yardstick(pack, cut_windows(reduced.train, resolution=64, per_instance=1, seed=0, fixed=True))
@@ -81,7 +84,7 @@ def main() -> None:
                 for arm in arguments.arms.split(","):
                     for novelty, values in measure(pack, count, arm, budget_s=budget_s).items():
                         print(f"{name} {count} {arm} {novelty}: " + ", ".join(f"{k} {v:.2f}" for k, v in values.items()), flush=True)
-                        figures += [Figure(f"{name}/{count}/{arm}/{novelty}/{k}", v, "KID" if k == "kid" else "share") for k, v in values.items()]
+                        figures += [Figure(f"{name}/{count}/{arm}/{novelty}/{k}", v, "KID" if k.startswith("kid") else "share") for k, v in values.items()]
     save("few", figures, quick=arguments.quick, gpu=device.name())
 
 

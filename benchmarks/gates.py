@@ -42,7 +42,7 @@ Crops = list[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Material:
-    """Features of red cells [P,D], mirrored and their middles, of all three slightly altered and of cells turned, of other classes, of noise [F,D].
+    """Features of red cells [P,D], their other looks, of each slightly altered and of cells turned, of other classes, of noise [F,D].
 
     `overlaps` [P] are IoUs of a laid cell's change with its label, `beside` [P] with a label that was put beside it.
     """
@@ -141,7 +141,7 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
     cases = {
-        what: replace(real, fake=fake, agreed=fitted.probabilities(fake, real.own)[:, 0], overlaps=material.overlaps[placed], grounds=count)
+        what: replace(real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], grounds=count)
         for what, fake in returned.items()
     }
     return cases | {"box beside its object": replace(cases[REAL], overlaps=material.beside[placed])}

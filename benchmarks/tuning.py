@@ -23,8 +23,7 @@ OUT = Path("out") / "generators"
 
 def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", budget_s: float, name: str) -> Generator:
     """The pack's generator of that name. Half of what is held out for choosing chooses; judges are not looked at."""
-    rests = hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + weights.FOUNDATION.read_bytes()).hexdigest()[:8]
-    kept = OUT / f"{name}-{rests}.safetensors"
+    kept = OUT / f"{name}-{todays()}.safetensors"
     if not kept.exists():
         learn, select = some(pack.train), some(pack.select, most=60)
         singles, chosen = (cut_windows(part, resolution=64, per_instance=1, seed=0, fixed=True) for part in (learn, select))
@@ -36,6 +35,11 @@ def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", b
         OUT.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(weights.to_bytes(state.ema.module, classes=list(pack.classes.values())))
     return weights.from_bytes(kept.read_bytes()).generator
+
+
+def todays() -> str:
+    """Which code and which foundation a generator of today rests on, in eight letters."""
+    return hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + weights.FOUNDATION.read_bytes()).hexdigest()[:8]
 
 
 def begun(preset: Preset, start: Start, budget_s: float, *, num_classes: int, gray: tuple[int, ...]) -> TrainState:

@@ -178,7 +178,6 @@ def tiny_foundation(*, minutes: float) -> Recipe:
         checkpoint_every_s=60.0,
         projection_fade_steps=2000,
         ema_half_life_images=5000.0,
-        novelty_range=(0.0, 1.0),
     )
 
 

@@ -73,7 +73,7 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
     """A verdict for each candidate, in order; the first of two twins stays."""
     fitted, rows = bank.cross_fitted()
     vectors = np.stack([c.vector for c in candidates])
-    agreement = fitted.probabilities(vectors, [next((rows[k] for k in c.record.instances if k in rows), None) for c in candidates])
+    agreement = fitted.probabilities(vectors, [[rows[k] for k in c.record.instances if k in rows] for c in candidates])
     among = distances(vectors, vectors)
     verdicts: list[Verdict] = []
     for i, candidate in enumerate(candidates):

@@ -124,14 +124,17 @@ def run() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, help="folder for a picture grid at each evaluation")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--sizes", default=SIZES, help=f"shares of the time at each size, the full one last: {SIZES}, or 1; after --start 1 alone")
+    parser.add_argument("--sizes", help=f"shares of the time at each size, the full one last; {SIZES} unless --start is given, which is at the full one")
     parser.add_argument("--compiled", action="store_true", help="compile the steps: for a GPU")
     arguments = parser.parse_args()
     if arguments.nuclei is None and not arguments.exclude_nuclei:
         parser.error("--nuclei: where is the pack? (make foundation NUCLEI=..., or EXCLUDE=nuclei for a foundation without it)")
+    if arguments.start and arguments.sizes:
+        parser.error("--start with --sizes: growing forgets the ways in and out that the earlier foundation has; leave one out")
+    sizes = arguments.sizes or ("1" if arguments.start else SIZES)
     recipe = replace(
         tiny_foundation(minutes=arguments.minutes), batch=arguments.batch, compiled=arguments.compiled,
-        size_shares=(1.0,) if arguments.start else tuple(float(share) for share in arguments.sizes.split(",")),
+        size_shares=tuple(float(share) for share in sizes.split(",")),
     )  # fmt: skip
     windows, images, num_classes = foundation_windows(
         None if arguments.exclude_nuclei else arguments.nuclei, resolution=recipe.network.resolution_px, seed=recipe.seed

@@ -154,6 +154,7 @@ class Judge:
         vectors, labels = self.known()
         classes = int(labels.max()) + 1
         fitted = cross_fit(vectors, labels, classes=classes) if classes > 1 else None
+        agreed = np.zeros(0) if fitted is None else cross_fitted_agreement(fitted, vectors, labels)
         judged = Judged([], {})
         for i, (c, name) in enumerate(self.names.items()):
             made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11, mirrored=self.mirrored)
@@ -164,9 +165,8 @@ class Judge:
                 seen = replace(seen, invented=features(object_crops(invented.images, invented.boxes)))
             if fitted is not None:
                 first = int(np.flatnonzero(labels == i)[0])  # rows of a class are in the order of `self.real`
-                owners = [None if row is None else first + row for row in seen.own]
-                real_agreed = cross_fitted_agreement(fitted, vectors, labels)[labels == i]
-                seen = replace(seen, agreed=fitted.probabilities(fake, owners)[:, i], real_agreed=real_agreed)
+                owners = [[] if row is None else [first + row] for row in seen.own]
+                seen = replace(seen, agreed=fitted.probabilities(fake, owners)[:, i], real_agreed=agreed[labels == i])
             on_ground, overlaps, grounds = self.on_ground(generator, c)
             self._add(judged, replace(seen, overlaps=overlaps, grounds=grounds), c, made, on_ground, invented)
             fid = fid_of(name, made=object_crops(made.images, made.boxes), train=window_crops(self.train, c), held=window_crops(self.val, c))

@@ -65,7 +65,7 @@ def ground(rng: np.random.Generator, side: int) -> Field:
 
 
 def texture(rng: np.random.Generator, side: int, *, cells: int, stretch: int = 1) -> Field:
-    """Smooth noise in 0 to 1 [S, S] with so many cells across, `stretch` times as long in one direction."""
+    """Smooth noise about 0.5, mostly in 0 to 1, [S, S] with so many cells across, `stretch` times as long in one direction."""
     few = max(2, cells // stretch)
     cells_xy = (cells, few) if rng.random() < 0.5 else (few, cells)
     return np.asarray(Image.fromarray(rng.random(cells_xy, dtype=np.float32)).resize((side, side), Image.Resampling.BICUBIC))

@@ -98,9 +98,10 @@ def _collapse(state: TrainState, train: Windows, random: torch.Generator) -> Fin
         invented = replace(scene, validity_B1RR=torch.zeros_like(scene.validity_B1RR))
         fake = complete(state.ema.module, invented, torch.randn(len(draw.target), state.recipe.network.latent, generator=random))
         painted = (scene.soft_B1RR > WHOLLY).float()  # where nothing of what was there before shines through
-        area = painted.sum((2, 3)).clamp_min(1.0)
-        for ground in (0.0, scene.fill_B311):
-            spread = [((image - ground) * painted).sum((2, 3)).div(area).std(0).mean() for image in (fake, of_class.floats(draw.target))]
+        area = painted.sum((2, 3))
+        seen = area[:, 0] > 0  # an outline may be too thin to have an inside
+        for ground in (0.0, scene.fill_B311) if int(seen.sum()) >= LEAST_TO_COMPARE else ():
+            spread = [((image - ground) * painted).sum((2, 3))[seen].div(area[seen]).std(0).mean() for image in (fake, of_class.floats(draw.target))]
             worst = min(worst, float(spread[0] / spread[1].clamp_min(1e-4)))
     return Finding("class_collapse", worst, f"at least {COLLAPSE_RATIO} of real", worst < COLLAPSE_RATIO, "go back to the best checkpoint")
 

@@ -57,10 +57,12 @@ def main() -> None:
     rows = [quick(r) for r in rows] if a.quick else rows
     if not a.table:
         with ProcessPoolExecutor(a.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            begun = [replace(row, seeds=seeds) for seeds in range(1, max(r.seeds for r in rows) + 1) for row in rows if seeds <= row.seeds and ready(row)]
-            waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row in begun for draw in range(row.draws)]
-            for done in as_completed(waiting):
-                done.result()
+            there = [row for row in rows if ready(row)]
+            for seeds in range(1, max((row.seeds for row in there), default=0) + 1):  # a draw's file has one writer at a time
+                begun = [replace(row, seeds=seeds) for row in there if seeds <= row.seeds]
+                waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row in begun for draw in range(row.draws)]
+                for done in as_completed(waiting):
+                    done.result()
     if not a.runs:
         make_tables(rows if a.quick else list(ROWS.values()), quick=a.quick)
 

@@ -17,7 +17,7 @@ LEARNING = (
     "trainers/windows.py", "trainers/scenes.py", "trainers/sampling.py", "trainers/compose.py", "trainers/steps.py", "trainers/losses.py", "trainers/loop.py",
     "trainers/networks.py", "trainers/state.py", "trainers/training_data.py", "trainers/device.py", "trainers/upscale.py", "longtail/recipes.py",
     "trainers/watchdogs.py", "trainers/augment.py", "trainers/ema.py", "trainers/architectures.py", "trainers/gating.py", "trainers/dataset.py",
-    "trainers/quality/kid.py", "trainers/quality/features.py",
+    "trainers/baseline.py", "trainers/quality/kid.py", "trainers/quality/features.py", "longtail/samples.py", "longtail/gates.py",
 )  # fmt: skip
 """What trains a generator and chooses its checkpoint; where objects have boxes, `OUTLINES` too."""
 OUTLINES = ("trainers/cutout.py", "longtail/placement.py", "longtail/boxes.py")
@@ -26,7 +26,8 @@ MAKING = (
     "trainers/additions.py", "trainers/cutout.py", "trainers/dataset.py", "trainers/windows.py", "trainers/sampling.py", "trainers/networks.py",
     "trainers/quality/features.py", "trainers/quality/seams.py", "trainers/quality/copying.py", "trainers/quality/coverage.py",
     "trainers/quality/consistency.py", "infra/images.py",
-    "trainers/bank.py", "trainers/upscale.py", "longtail/placement.py", "longtail/boxes.py", "longtail/gates.py", "benchmarks/evidence/additions.py",
+    "trainers/bank.py", "trainers/upscale.py", "longtail/placement.py", "longtail/boxes.py", "longtail/gates.py", "longtail/samples.py",
+    "benchmarks/evidence/additions.py",
 )  # fmt: skip
 
 

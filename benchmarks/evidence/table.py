@@ -54,6 +54,8 @@ def result_of(row: Row) -> RowResult | None:
     done = before if former else done
     if not any(done.values()):
         return None
+    least = min(len(seeds) for seeds in done.values() if seeds)  # as many of every draw, so that none weighs more than another
+    done = {draw: seeds[:least] for draw, seeds in done.items()}
     bodies = {draw: kept(row.name, draw) for draw in done}
     body = next(b for d, b in bodies.items() if done[d])
     names, grown = body["names"], body["grown"]

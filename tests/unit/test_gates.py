@@ -115,6 +115,15 @@ def test_every_class_gets_every_gate_and_the_pictures_that_it_names(generator):
     assert all(p.shape == (64, 32 * COLUMNS, 3) and p.std() > 0 for p in judged.pictures.values())
 
 
+def test_a_generator_that_is_trained_small_is_scored_small(generator):
+    judge = Judge(squares(24, seed=0), squares(24, seed=1), squares(24, seed=2), {0: "dark", 1: "light"})
+    small = judge.at_size(16)
+    assert small.select.images.shape[-1] == 16 and judge.at_size(16) is small and judge.at_size(32) is judge
+    assert judge.score(generator, 16) == small.score(generator, 16) != judge.score(generator, 32)
+    nothing = judge.select.subset(torch.zeros(0, dtype=torch.long))
+    assert np.isfinite(Judge(judge.train, nothing, nothing, judge.names).score(generator, 16))
+
+
 def test_one_class_alone_is_held_against_bare_ground(generator):
     train, val = squares(24, seed=0), squares(48, seed=2)
     ones = [w.subset(w.by_class()[0]) for w in (train, val)]

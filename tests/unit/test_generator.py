@@ -27,7 +27,7 @@ from trainers.watchdogs import Finding
 from trainers.windows import Instance, cut_windows, window_around
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
-SMALL = Recipe(network=NETWORK, batch=8, evaluate_every_s=1e9, whole_image_share=0.0)
+SMALL = Recipe(network=NETWORK, batch=8, evaluate_every_s=1e9, whole_image_share=0.0, half=False)
 
 
 def discs(count, *, size=48, seed=0):
@@ -285,8 +285,8 @@ def test_a_sample_is_judged_by_a_classifier_that_never_saw_what_it_derives_from(
     seen, labels = rng.normal(0, 0.05, (60, 200)).astype(np.float32), np.arange(60) % 2
     fitted = cross_fit(seen, labels, classes=2)
     derived = seen + rng.normal(0, 1e-4, seen.shape).astype(seen.dtype)
-    by_heart = fitted.probabilities(derived, [None] * 60)[np.arange(60), labels].mean()
-    fair = fitted.probabilities(derived, range(60))[np.arange(60), labels].mean()
+    by_heart = fitted.probabilities(derived, [[]] * 60)[np.arange(60), labels].mean()
+    fair = fitted.probabilities(derived, [[row] for row in range(60)])[np.arange(60), labels].mean()
     assert fair < 0.6 < by_heart
 
 
@@ -294,7 +294,7 @@ def test_the_only_object_of_a_class_stays_known_to_every_classifier():
     rng = np.random.default_rng(2)
     seen = np.concatenate([clusters(rng, 20, np.ones(16)), clusters(rng, 1, -np.ones(16))])
     fitted = cross_fit(seen, np.array([0] * 20 + [1]), classes=2)
-    assert fitted.probabilities(seen[20:], [20])[0, 1] > 0.5
+    assert fitted.probabilities(seen[20:], [[20]])[0, 1] > 0.5
 
 
 @pytest.mark.parametrize("away", [0.0, 0.4, 1.0])
@@ -303,11 +303,16 @@ def test_the_interval_of_kid_holds_the_truth_as_often_as_it_says(away):
     rng = np.random.default_rng(3)
     ones, other = np.ones(16), np.ones(16) + away * np.eye(16)[0]
     truth = kid(clusters(rng, 1500, ones), clusters(rng, 1500, other))
-    held = 0
+    held, widths, figures = 0, [], []
     for k in range(120):
-        low, high = kid_interval(clusters(rng, 40, ones), clusters(rng, 100, other), seed=k, rounds=100)
+        real, fake = clusters(rng, 40, ones), clusters(rng, 100, other)
+        low, high = kid_interval(real, fake, seed=k, rounds=100)
         held += low <= truth <= high
+        widths.append(high - low)
+        figures.append(kid(real, fake))
     assert held >= 105
+    if away:
+        assert np.median(widths) < 1.5 * 2 * 1.96 * np.std(figures), "no wider than it has to be"
 
 
 @pytest.mark.parametrize(

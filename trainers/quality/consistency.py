@@ -62,14 +62,14 @@ class CrossFitted:
     classifiers: tuple[Classifier, ...]
     fold_N: NDArray[np.int64]
 
-    def probabilities(self, features_MD: Floats, owner_M: Sequence[int | None]) -> Floats:
+    def probabilities(self, features_MD: Floats, owners_M: Sequence[Sequence[int]]) -> Floats:
         """[M, classes], each by the classifier that never saw the sample's owner, the row of the real image that it is or derives from.
 
-        By the mean of them all where it has none.
+        Of two owners by the mean of the two that each never saw one, of none by the mean of them all.
         """
         every = np.stack([c.probabilities(features_MD) for c in self.classifiers])
-        folds = [-1 if owner is None else int(self.fold_N[owner]) for owner in owner_M]
-        return np.stack([every[:, i].mean(0) if fold < 0 else every[fold, i] for i, fold in enumerate(folds)])
+        folds = [sorted({int(self.fold_N[row]) for row in owners} - {-1}) for owners in owners_M]
+        return np.stack([every[fold or slice(None), i].mean(0) for i, fold in enumerate(folds)])
 
 
 def cross_fit(features_ND: Floats, labels_N: Labels, *, classes: int, folds: int = FOLDS, seed: int = 0) -> CrossFitted:
@@ -87,4 +87,4 @@ def cross_fit(features_ND: Floats, labels_N: Labels, *, classes: int, folds: int
 
 def cross_fitted_agreement(fitted: CrossFitted, features_ND: Floats, labels_N: Labels) -> Floats:
     """[N]: the probability that a classifier which never saw the image gives its label. What real images attain."""
-    return fitted.probabilities(features_ND, range(len(labels_N)))[np.arange(len(labels_N)), labels_N]
+    return fitted.probabilities(features_ND, [[row] for row in range(len(labels_N))])[np.arange(len(labels_N)), labels_N]

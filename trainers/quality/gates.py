@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from trainers.quality.intervals import mean_interval, share_interval
 from trainers.quality.kid import kid, kid_interval
 
 Floats = NDArray[np.floating]
+N = TypeVar("N", bound=np.generic)
 LEAST_LEARNED = 10
 """With fewer training objects what they attain says little: of twenty-five held-out objects and samples of another kind KID then passes one time in three."""
 
@@ -92,7 +94,7 @@ def coverage_gate(seen: Evidence) -> Gate:
     )  # fmt: skip
 
 
-def as_many(vectors: Floats, count: int) -> Floats:
+def as_many(vectors: NDArray[N], count: int) -> NDArray[N]:
     """At most so many of them, drawn at random."""
     return vectors[np.random.default_rng(0).permutation(len(vectors))[:count]]
 
@@ -172,7 +174,8 @@ def worst(seen: Evidence, gate: str) -> tuple[NDArray[np.intp], NDArray[np.intp]
         return order, found.index[order]
     across = distances(seen.fake, seen.held)
     if gate == "coverage":
-        order = (-across.min(0)).argsort()
-        return order, across.argmin(0)[order]
+        counted = as_many(np.arange(len(seen.fake)), min(len(seen.train), len(seen.fake)))
+        order = (-across[counted].min(0)).argsort()
+        return order, counted[across[counted].argmin(0)[order]]
     order = seen.agreed.argsort() if gate == "label_consistency" and seen.agreed is not None else (-across.min(1)).argsort()
     return order, across.argmin(1)[order]

@@ -46,7 +46,8 @@ class Difference:
 def paired_difference(
     figures: Callable[[NDArray[np.floating]], Floats], *, draws: Sequence[object], images: int, rounds: int = ROUNDS, seed: int = 0
 ) -> Difference:
-    """The mean over runs of arm minus reference; `draws` [R] names the draw of training images that each run learned from.
+    """The mean of arm minus reference, over the means of draws where there are several; `draws` [R] names the draw of training images that
+    each run learned from.
 
     `figures(weights [W,I])` gives [W,R]: each run's difference where image i counts weights[w, i] times. A round in which a figure
     cannot be had (no object of the class was drawn) is left out.
@@ -58,12 +59,13 @@ def paired_difference(
     drawn = drawn[np.isfinite(drawn)]
     apart = independent(measured, draws)
     t_low, t_high = paired_interval(apart)
+    mean = float(apart.mean())
     if not len(drawn):
-        return Difference(float(measured.mean()), (-math.inf, math.inf), 1.0, runs, images)
+        return Difference(mean, (-math.inf, math.inf), 1.0, runs, images)
     low, high = np.quantile(drawn, [0.025, 0.975])
     across = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
     p = max(paired_p(apart), min(1.0, 2 * across))  # where no round crosses zero, Student's t alone says how sure that is
-    return Difference(float(measured.mean()), (min(float(low), t_low), max(float(high), t_high)), p, runs, images)
+    return Difference(mean, (min(float(low), t_low), max(float(high), t_high)), p, runs, images)
 
 
 def independent(values_R: Floats, draws: Sequence[object]) -> Floats:
