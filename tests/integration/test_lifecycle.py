@@ -15,9 +15,11 @@ from longtail.client import ApiProblem, JobFailed
 
 
 def picture(seed):
+    """A spot of noise on noise, red for even seeds and blue for odd ones: a label that nothing shows would be doubted."""
     out = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(90, 130, (120, 160, 3), dtype=np.uint8)
-    pixels[20:60, 30:70] = np.random.default_rng(seed + 99).integers(150, 250, (40, 40, 3), dtype=np.uint8)
+    spot = np.random.default_rng(seed + 99).integers(150, 250, (40, 40, 3))
+    pixels[20:60, 30:70] = (spot * ([0.3, 0.5, 1.0] if seed % 2 else [1.0, 0.5, 0.3])).astype(np.uint8)
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
 
