@@ -107,6 +107,7 @@ def pictures_of(catalogue: Catalogue, cluster: Cluster, name: str, limit: int) -
 
 
 def shown(catalogue: Catalogue, cluster: Cluster, name: str, rows: list[Row]) -> list[dict[str, Any]]:
+    """These samples of a batch, each beside what was there before and its nearest real object."""
     database = catalogue.database
     found = database.get(BATCHES, name)
     samples = [{"id": r["id"], "uri": r["uri"], "provenance": r["provenance"], "annotations": r["annotations"], "verdict": r["verdict"]} for r in rows]
