@@ -1,0 +1,192 @@
+"""The ways in which a run is made to fail: each must be named, its remedy tried, and what came of it told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.test_training import NETWORK, SMALL, counting_clock, run, textured
+from trainers import loop
+from trainers.loop import apply_remedy, one_step, train
+from trainers.shapes import draw_instance
+from trainers.state import TrainState
+from trainers.watchdogs import Finding, inspect
+from trainers.windows import Windows, cut_windows
+
+
+@pytest.fixture(scope="module")
+def windows():
+    return textured(24, seed=0)
+
+
+def barks(reports, name):
+    return [f for at in reports for f in at.findings if f.name == name and f.bad]
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "hinge"])
+def test_a_critic_that_overpowers_is_named_and_slowed(windows, loss):
+    recipe = replace(
+        SMALL, catch_up_s=0, warm_s=0, adversarial_s=250, penalty_weight=0.0, rate_discriminator=1e-2, rate_generator=1e-6,
+        discriminator_steps=2, reconstruction_weight=0.0, full_novelty_share=1.0, evaluate_every_s=25, loss=loss,
+    )  # fmt: skip
+    state, reports = run(recipe, windows)
+    assert barks(reports, "d_overpowers")
+    assert state.recipe.rate_discriminator < recipe.rate_discriminator
+    assert any(e["name"] == "d_overpowers" and e["figure_after"] is not None for e in state.events)
+
+
+def tagged(count, *, seed):
+    """Discs of one colour framed in another: that the two belong together can only be known by heart."""
+    random = torch.Generator().manual_seed(seed)
+    frame, color = (torch.randint(0, 255, (count, 3, 1, 1), generator=random).float() for _ in range(2))
+    images = torch.full((count, 3, 32, 32), 100.0)
+    at = torch.arange(32) - 15.5
+    far = at.abs() > 11
+    images = torch.where(far[:, None] | far[None], frame, images)
+    images = torch.where(at[:, None].square() + at.square() <= 25, color, images)
+    boxes = torch.tensor([[0.34, 0.34, 0.66, 0.66]]).repeat(count, 1)
+    return Windows.plain(images.byte(), boxes, torch.zeros(count, dtype=torch.long), torch.arange(count))
+
+
+def test_a_critic_that_memorises_is_named_and_sees_stronger_augmentation():
+    def still(state):
+        for tail in state.generator.tails:  # a generator that adds nothing: its fakes are real discs in the wrong frame
+            torch.nn.init.zeros_(tail.last.weight)
+
+    recipe = replace(
+        SMALL, network=replace(NETWORK, critic_widths=(16, 24, 32)), warm_s=0, catch_up_s=400, adversarial_s=0, penalty_weight=0.0,
+        rate_discriminator=1e-3, novelty_range=(0.0, 0.0), full_novelty_share=0.0, evaluate_every_s=80,
+    )  # fmt: skip
+    state, reports = run(recipe, tagged(6, seed=1), tagged(16, seed=2), num_classes=1, change=still)
+    assert barks(reports, "d_memorises")
+    assert state.strength > 0
+
+
+def test_a_latent_that_is_priced_out_is_named_and_made_cheaper(windows):
+    recipe = replace(
+        SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, kl_weight=1.0, rate_warm=3e-3, full_novelty_share=1.0,
+        ema_half_life_images=50.0, evaluate_every_s=60,
+    )  # fmt: skip
+    state, reports = run(recipe, windows)
+    assert barks(reports, "latent_ignored")
+    assert state.recipe.kl_weight < recipe.kl_weight
+
+
+def test_a_class_that_means_nothing_is_named(windows):
+    """Every window is there under both labels, so that the best a generator can do is not to read them."""
+    twice = Windows.plain(windows.images.repeat(2, 1, 1, 1), windows.boxes.repeat(2, 1), torch.arange(2).repeat_interleave(24), torch.arange(24).repeat(2))
+    recipe = replace(
+        SMALL, warm_s=240, catch_up_s=0, adversarial_s=60, rate_warm=3e-3, rate_generator=1e-5, ema_half_life_images=50.0, evaluate_every_s=60
+    )  # fmt: skip
+    state, reports = run(recipe, twice)
+    assert barks(reports, "class_ignored")
+    assert all(e["elapsed_s"] > recipe.warm_s for e in state.events if e["name"] == "class_ignored"), "before the adversary its remedy could do nothing"
+    assert state.recipe.projection_weight > recipe.projection_weight
+
+
+@pytest.mark.parametrize("labels", [2, 40], ids=["two_classes", "forty_classes"])
+def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_come_back(labels):
+    windows = textured(max(24, 4 * labels), seed=0, labels=labels)
+    flat = Windows.plain(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
+    outside = torch.ones(32, 32, dtype=torch.bool)
+    outside[6:26, 6:26] = False
+    flat.images[:, :, outside] = 100  # one ground for all: nothing but the latent could tell samples apart
+    recipe = replace(
+        SMALL, warm_s=240, catch_up_s=0, adversarial_s=0, kl_weight=10.0, rate_warm=5e-3, evaluate_every_s=60, full_novelty_share=1.0,
+        ema_half_life_images=50.0,
+    )  # fmt: skip
+    state, reports = run(recipe, flat, num_classes=labels)
+    assert barks(reports, "class_collapse")
+    first = next(e for e in state.events if e["name"] == "class_collapse")
+    assert first["remedy"].startswith("none"), "nothing chooses checkpoints in this run, and it says so"
+
+
+@pytest.mark.parametrize("adds", [0.0, -0.8], ids=["nothing", "one_colour"])
+def test_a_generator_that_paints_alike_on_grounds_that_differ_is_a_collapse(windows, adds):
+    """What lies about an object, and shines through its edges, has a spread of its own: it is no spread of what was invented."""
+    state = TrainState.fresh(SMALL, num_classes=2)
+    for tail in state.ema.module.tails:
+        torch.nn.init.zeros_(tail.last.weight)
+        torch.nn.init.constant_(tail.last.bias, adds)
+    finding = next(f for f in inspect(state, windows, None) if f.name == "class_collapse")
+    assert finding.bad and finding.figure < 0.05
+
+
+def test_objects_too_thin_to_have_an_inside_hide_no_collapse():
+    """Drawn cracks at 32 px: where no pixel is painted wholly, nothing is told, and where some are, one colour is still a collapse."""
+    rng = np.random.default_rng(0)
+    drawn = [i for i in (draw_instance(rng, size=96, first_label=0) for _ in range(150)) if i.label == 5]
+    windows = cut_windows([replace(i, label=0) for i in drawn], resolution=32, per_instance=2, seed=0)
+    state = TrainState.fresh(SMALL, num_classes=1)
+    for tail in state.ema.module.tails:
+        torch.nn.init.zeros_(tail.last.weight)
+        torch.nn.init.constant_(tail.last.bias, -0.8)
+    said = []
+    for state.step in range(12):
+        said.append(next(f for f in inspect(state, windows, None) if f.name == "class_collapse").bad)
+    assert np.mean(said) > 0.8
+
+
+def test_rates_that_throw_weights_away_are_halved_until_the_run_goes_on(windows):
+    """A recipe's own doing: the gradient is clipped, the rate is not."""
+    recipe = replace(SMALL, warm_s=60, catch_up_s=0, adversarial_s=0, rate_warm=1e18, evaluate_every_s=10)
+    state, reports = run(recipe, windows)
+    found = [e for e in state.events if e["name"] == "nan"]
+    assert found and all(e["remedy"] for e in found)
+    assert state.recipe.rate_warm == pytest.approx(recipe.rate_warm / 2 ** len(found))
+    assert reports[-1].phase == "done" or reports[-1].fraction == 1
+    assert all(torch.isfinite(p).all() for module in state.modules().values() for p in module.parameters())
+
+
+def test_a_collapse_goes_back_to_the_best_weights_with_what_is_served():
+    state = TrainState.fresh(SMALL, num_classes=2)
+    state.best = {k: torch.randn_like(v) if v.is_floating_point() else v.clone() for k, v in state.ema.module.state_dict().items()}
+    done = apply_remedy(state, Finding("class_collapse", 0.0, "", True, "go back to the best checkpoint"))
+    assert done == "go back to the best checkpoint"
+    for module in (state.generator, state.ema.module):
+        assert all(torch.equal(v, state.best[k]) for k, v in module.state_dict().items())
+
+
+def test_weights_that_break_right_before_they_would_be_kept_are_not_kept(windows, monkeypatch):
+    """The loss of the step was finite, its gradient was not: what is put back must be from before."""
+    def breaking(state, *rest):
+        figures = one_step(state, *rest)
+        if state.step in (10, 17):
+            with torch.no_grad():
+                state.generator.tails[0].last.weight.fill_(torch.nan)
+        return figures
+
+    monkeypatch.setattr(loop, "one_step", breaking)
+    recipe = replace(SMALL, warm_s=30, catch_up_s=0, adversarial_s=0, evaluate_every_s=5)
+    state, _ = run(recipe, windows)
+    assert sum(e["name"] == "nan" for e in state.events) == 2
+    assert all(torch.isfinite(p).all() for module in state.modules().values() for p in module.parameters())
+
+
+def test_rates_that_tear_the_seams_are_named(windows):
+    recipe = replace(SMALL, warm_s=40, catch_up_s=0, adversarial_s=0, ring_weight=0.5, rate_warm=0.3, evaluate_every_s=10)
+    state, reports = run(recipe, windows)
+    assert barks(reports, "seams")
+    assert state.recipe.ring_weight > recipe.ring_weight
+
+
+def test_a_healthy_run_barks_at_nothing_and_one_remedied_says_that_it_is_gone(windows):
+    apart = Windows.plain(windows.images.clone(), windows.boxes, windows.labels, windows.instances)
+    apart.images[apart.labels == 1, :, 6:26, 6:26] //= 4  # the classes differ: there is something to learn
+    recipe = replace(
+        SMALL, warm_s=200, catch_up_s=0, adversarial_s=0, rate_warm=3e-3, kl_weight=3e-5, ema_half_life_images=50.0, evaluate_every_s=100
+    )
+    state, reports = run(recipe, apart)
+    assert not [f for at in reports for f in at.findings if f.bad]
+    assert state.events == []
+    state = TrainState.fresh(recipe, num_classes=2)
+    sick = True
+    for at in train(state, apart, None, clock=counting_clock(), report_every_s=1):
+        if sick and at.step == 30:
+            sick = False
+            with torch.no_grad():
+                state.generator.tails[0].last.weight.fill_(torch.nan)
+    assert [(e["name"], e["gone"]) for e in state.events if e["name"] == "nan"] == [("nan", True)]
