@@ -42,7 +42,8 @@ Crops = list[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Material:
-    """Features of red cells [P,D], their other looks, of each slightly altered and of cells turned, of other classes, of noise [F,D].
+    """Features of red cells [P,D], their other looks, of each slightly altered and of cells turned, of cells without an inside or without
+    detail [P,D], of other classes, of noise [F,D].
 
     `overlaps` [P] are IoUs of a laid cell's change with its label, `beside` [P] with a label that was put beside it.
     """
@@ -50,6 +51,7 @@ class Material:
     cells: Floats
     views: list[Floats]
     altered: list[Floats]
+    plain: dict[str, Floats]
     others: dict[str, Floats]
     noise: Floats
     overlaps: Floats
@@ -68,9 +70,10 @@ def gather(pool: int) -> Material:
     cells = crops_of(windows["RBC"])
     views = looks(cells)
     altered = [features([jittered(crop, rng) for crop in some]) for some in (cells, *views, [turned(crop, rng) for crop in cells])]
+    plain = {"cells with a flat inside": features([flattened(crop) for crop in cells]), "cells without detail": features([coarse(crop) for crop in cells])}
     others = {name: features(crops_of(w)[:OTHERS]) for name, w in windows.items() if name != "RBC"}
     noise = features([rng.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in range(SAMPLES)])
-    return Material(features(cells), [features(v) for v in views], altered, others, noise, *(overlaps_of(windows["RBC"], beside=b) for b in (False, True)))
+    return Material(features(cells), [features(v) for v in views], altered, plain, others, noise, *(overlaps_of(windows["RBC"], beside=b) for b in (False, True)))
 
 
 def windows_of(found: list[Instance]) -> Windows:
@@ -93,6 +96,20 @@ def turned(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
     wide = Image.fromarray(np.pad(crop, ((pad, pad), (pad, pad), (0, 0)), mode="reflect"))
     back = np.asarray(wide.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR))[pad:-pad, pad:-pad].astype(np.float32)
     return ((back - back.mean()) * rng.uniform(0.9, 1.1) + back.mean()).clip(0, 255).astype(np.uint8)
+
+
+def flattened(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The crop with one colour inside its rim: what a generator paints that has learned outlines alone."""
+    high, wide = crop.shape[:2]
+    radius = np.hypot(np.linspace(-1, 1, high)[:, None], np.linspace(-1, 1, wide)[None])[..., None]
+    middle = np.median(crop[high // 3 : high - high // 3, wide // 3 : wide - wide // 3].reshape(-1, 3), 0)
+    return np.asarray(crop + (middle - crop) * ((0.9 - radius) / 0.2).clip(0, 1)).astype(np.uint8)
+
+
+def coarse(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The crop at 8 x 8 pixels, enlarged again: what a blurred generator paints."""
+    high, wide = crop.shape[:2]
+    return np.asarray(Image.fromarray(crop).resize((8, 8), Image.Resampling.BOX).resize((wide, high), Image.Resampling.BICUBIC))
 
 
 def overlaps_of(windows: Windows, *, beside: bool) -> Floats:
@@ -118,6 +135,8 @@ CASES = {
     "training images, turned and with other contrast": "copying",
     "another class": "label_consistency",
     "one image": "coverage",
+    "cells with a flat inside": "kid",
+    "cells without detail": "kid",
     "noise": "kid",
     "box beside its object": "overlap",
 }
@@ -138,7 +157,7 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     seen = train[rng.integers(count, size=SAMPLES)]
     placed = held[rng.integers(count, size=ON_GROUND)]  # samples lie on held-out places, more than once where those are few
     other = next(iter(material.others.values()))
-    returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
+    returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False)), **{what: f[rest] for what, f in material.plain.items()}}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
     cases = {
         what: replace(real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], grounds=count)

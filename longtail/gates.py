@@ -17,7 +17,7 @@ MAX_NOVELTY_WHEN_FEW = 0.25
 DEFAULT_NOVELTY = 0.35
 MIN_TO_JUDGE = 20
 """Fewer held-out instances than this and a gate says unknown, never passed."""
-KID_RATIO = 3.0
+KID_RATIO = 2.0
 KID_FLOOR = 0.02
 COVERAGE_SHARE = 0.5
 COPY_EXCESS = 0.10
