@@ -20,6 +20,7 @@ from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, save
 from benchmarks.tuning import tuned
 from benchmarks.yardstick import Yardstick, some
+from longtail.gates import DERIVED_BELOW
 from trainers import device
 from trainers.grids import tile
 from trainers.networks import Generator
@@ -28,7 +29,6 @@ from trainers.windows import cut_windows
 
 OUT = Path("out") / "dial"
 NOVELTIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-DERIVED_BELOW = 0.5
 COLUMNS = 15
 
 

@@ -70,10 +70,11 @@ def gather(pool: int) -> Material:
     cells = crops_of(windows["RBC"])
     views = looks(cells)
     altered = [features([jittered(crop, rng) for crop in some]) for some in (cells, *views, [turned(crop, rng) for crop in cells])]
-    plain = {"cells with a flat inside": features([flattened(crop) for crop in cells]), "cells without detail": features([coarse(crop) for crop in cells])}
+    plain = {what: features([less(crop) for crop in cells]) for what, less in PLAIN.items()}
     others = {name: features(crops_of(w)[:OTHERS]) for name, w in windows.items() if name != "RBC"}
     noise = features([rng.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in range(SAMPLES)])
-    return Material(features(cells), [features(v) for v in views], altered, plain, others, noise, *(overlaps_of(windows["RBC"], beside=b) for b in (False, True)))
+    overlaps, beside = (overlaps_of(windows["RBC"], beside=b) for b in (False, True))
+    return Material(features(cells), [features(v) for v in views], altered, plain, others, noise, overlaps, beside)
 
 
 def windows_of(found: list[Instance]) -> Windows:
@@ -110,6 +111,9 @@ def coarse(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The crop at 8 x 8 pixels, enlarged again: what a blurred generator paints."""
     high, wide = crop.shape[:2]
     return np.asarray(Image.fromarray(crop).resize((8, 8), Image.Resampling.BOX).resize((wide, high), Image.Resampling.BICUBIC))
+
+
+PLAIN = {"cells with a flat inside": flattened, "cells without detail": coarse}
 
 
 def overlaps_of(windows: Windows, *, beside: bool) -> Floats:
@@ -157,7 +161,8 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     seen = train[rng.integers(count, size=SAMPLES)]
     placed = held[rng.integers(count, size=ON_GROUND)]  # samples lie on held-out places, more than once where those are few
     other = next(iter(material.others.values()))
-    returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False)), **{what: f[rest] for what, f in material.plain.items()}}
+    returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
+    returned |= {what: found[rest] for what, found in material.plain.items()}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
     cases = {
         what: replace(real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], grounds=count)

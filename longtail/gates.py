@@ -14,7 +14,9 @@ Rejection = Literal["copy", "near_duplicate", "label", "no_change", "seam"]
 
 MIN_INSTANCES_TO_INVENT = 10
 MAX_NOVELTY_WHEN_FEW = 0.25
-DEFAULT_NOVELTY = 0.35
+DEFAULT_NOVELTY = 0.5
+DERIVED_BELOW = 0.5
+"""Below this novelty a sample derives from its exemplar by design; that exemplar is not counted as a copy."""
 MIN_TO_JUDGE = 20
 """Fewer held-out instances than this and a gate says unknown, never passed."""
 KID_RATIO = 2.0
@@ -75,6 +77,11 @@ def judge(interval: tuple[float, float], limit: float, *, at_most: bool, real: i
     if low > limit if at_most else high < limit:
         return "failed", ""
     return "unknown", "the interval spans the threshold: more real images, or more samples, would tell"
+
+
+def usual_novelty(instances: int) -> float:
+    """What a class of so many training instances is grown with where nobody says otherwise: the default, or the most that it may have."""
+    return DEFAULT_NOVELTY if instances >= MIN_INSTANCES_TO_INVENT else MAX_NOVELTY_WHEN_FEW
 
 
 def check_novelty(*, class_name: str, instances: int, novelty: float | None, mode: str) -> float:

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longtail.gates import MIN_CHANGE, OVERLAP_IOU, Rejection
+from longtail.gates import DERIVED_BELOW, MIN_CHANGE, OVERLAP_IOU, Rejection
 from longtail.samples import Provenance
 from trainers.bank import Bank
 from trainers.quality.coverage import distances
 
-DERIVED_BELOW = 0.5
-"""Below this novelty a sample derives from its exemplar by design; that exemplar is not counted as a copy."""
 MIN_AGREEMENT = 0.35
 """A label is doubted below this where another class, or bare ground, is likelier. A classifier that has seen ten objects a class is sure of nothing,
 and says so of real objects as well: there the likeliest class counts."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtail.gates import DEFAULT_NOVELTY, MIN_INSTANCES_TO_INVENT, Gate, class_key
+from longtail.gates import DERIVED_BELOW, MIN_INSTANCES_TO_INVENT, Gate, class_key, usual_novelty
 from trainers.device import random_stream
 from trainers.grids import tile, to_uint8
 from trainers.networks import Generator
@@ -123,6 +123,7 @@ class Judge:
         self.train, self.select, self.val, self.names, self.mirrored = train, select, val, names, mirrored
         self.smaller: dict[int, Judge] = {}
         self.real = {c: window_features(train, c, most=MOST) for c in names}
+        self.novelty = {c: usual_novelty(len(found)) for c, (found, _) in self.real.items()}
         self.chosen_by = {c: window_features(select, c, most=MOST)[0] for c in names}
 
     def at_size(self, size_px: int) -> Judge:
@@ -135,13 +136,13 @@ class Judge:
         return self.smaller[size_px]
 
     def score(self, generator: Generator, size_px: int) -> float:
-        """Mean KID over the classes at the default novelty and at `INVENTED`, at the size that is trained, lower is better."""
+        """Mean KID over the classes at their usual novelty and at `INVENTED`, at the size that is trained, lower is better."""
         return self.at_size(size_px)._score(generator)
 
     def _score(self, generator: Generator) -> float:
         values = []
         for c in self.names:
-            made = samples_of(generator, self.train, self.select, c, count=16, novelty=DEFAULT_NOVELTY, seed=7, mirrored=self.mirrored)
+            made = samples_of(generator, self.train, self.select, c, count=16, novelty=self.novelty[c], seed=7, mirrored=self.mirrored)
             invented = samples_of(generator, self.train, self.select, c, count=16, novelty=INVENTED, seed=8, mirrored=self.mirrored)
             reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
             fake = features(object_crops(torch.cat([made.images, invented.images]), torch.cat([made.boxes, invented.boxes])))
@@ -157,7 +158,7 @@ class Judge:
         agreed = np.zeros(0) if fitted is None else cross_fitted_agreement(fitted, vectors, labels)
         judged = Judged([], {})
         for i, (c, name) in enumerate(self.names.items()):
-            made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=DEFAULT_NOVELTY, seed=11, mirrored=self.mirrored)
+            made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=self.novelty[c], seed=11, mirrored=self.mirrored)
             fake = features(object_crops(made.images, made.boxes))
             invented = self.invented(generator, c)
             seen = self.evidence(c, name, made, fake)
@@ -188,7 +189,10 @@ class Judge:
         views = [features(crops) for crops in looks(object_crops(self.train.floats(index), self.train.boxes[index]))]
         row_of = {instance: row for row, instance in enumerate(instances.tolist())}
         own = [row_of.get(owner) for owner in made.owners.tolist()]
-        return Evidence(name=name, train=real, views=views, held=window_features(self.val, label, most=MOST)[0], fake=fake, own=own)
+        return Evidence(
+            name=name, train=real, views=views, held=window_features(self.val, label, most=MOST)[0], fake=fake, own=own,
+            derived=self.novelty[label] < DERIVED_BELOW,
+        )  # fmt: skip
 
     def invented(self, generator: Generator, label: int) -> Made | None:
         """Samples with next to nothing of an exemplar in them; None of a class that is too small for the product to invent."""
@@ -205,7 +209,7 @@ class Judge:
         grounds = [w for w in (held, self.train.emptied()) if label in w.by_class()]
         if not grounds:
             return None, None, 0
-        made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=DEFAULT_NOVELTY, seed=12, bare=True, mirrored=self.mirrored)
+        made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=self.novelty[label], seed=12, bare=True, mirrored=self.mirrored)
         found = []
         for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
             found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])

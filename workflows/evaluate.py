@@ -13,7 +13,7 @@ from infra.version_page import version_page
 from infra.version_report import generator_pages, version_pictures, version_report
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.expansion import OBJECTS
-from longtail.gates import MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT, check_novelty, class_key
+from longtail.gates import check_novelty, class_key, usual_novelty
 from longtail.policies import BY_TASK, resolve
 from longtail.seeds import derive_id
 from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, worst_class
@@ -124,10 +124,8 @@ def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict
 
 
 def novelty_for(name: str, instances: int, asked: float | None, mode: str) -> float:
-    """The novelty asked for, checked; else the default, or the most that a class of few instances may have."""
-    if asked is None and 0 < instances < MIN_INSTANCES_TO_INVENT:
-        return MAX_NOVELTY_WHEN_FEW
-    return check_novelty(class_name=name, instances=instances, novelty=asked, mode=mode)
+    """The novelty asked for, else the usual one, checked."""
+    return check_novelty(class_name=name, instances=instances, novelty=usual_novelty(instances) if asked is None else asked, mode=mode)
 
 
 def publish_part(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any] | None:

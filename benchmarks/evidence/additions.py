@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.evidence.code import LEARNING, OUTLINES, code
 from benchmarks.evidence.folder import FolderView
 from benchmarks.evidence.rows import Row, counts_of
-from longtail.gates import DEFAULT_NOVELTY, MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT
+from longtail.gates import usual_novelty
 from longtail.policies import PRESETS
 from longtail.recipes import preset_recipe
 from longtail.samples import Mode
@@ -49,9 +49,9 @@ def grown_classes(row: Row, view: FolderView) -> list[str]:
 
 
 def novelty_of(view: FolderView, classes: Sequence[str]) -> float:
-    """The default, or the most that is allowed where a class has few instances."""
+    """What the rarest of the classes is usually grown with."""
     counts = counts_of(view)
-    return DEFAULT_NOVELTY if min(counts[c] for c in classes) >= MIN_INSTANCES_TO_INVENT else MAX_NOVELTY_WHEN_FEW
+    return usual_novelty(min(counts[c] for c in classes))
 
 
 def generator_of(row: Row, view: FolderView, draw: int, say: Callable[[str], None]) -> tuple[Painter, str]:

@@ -14,7 +14,7 @@ from longtail.boxes import dilate, intersection
 from longtail.datasets import ClassMap, Tally, health, median_of
 from longtail.errors import Conflict, InvalidRequest, TooFewInstances
 from longtail.expansion import missing
-from longtail.gates import check_novelty, judge
+from longtail.gates import check_novelty, judge, usual_novelty
 from longtail.names import check_name, check_relative, split_uri
 from longtail.placement import MOST_HIDDEN, place, usually_hidden
 from longtail.recipes import Recipe, tiny_finetune
@@ -179,6 +179,12 @@ def test_a_full_image_has_no_place():
 def test_too_few_instances_are_refused_with_a_way_out(instances, novelty, mode):
     with pytest.raises(TooFewInstances, match=r"copy_paste|nothing can be made"):
         check_novelty(class_name="crack", instances=instances, novelty=novelty, mode=mode)
+
+
+def test_what_is_usual_is_allowed():
+    for instances in (1, 9, 10, 1000):
+        assert check_novelty(class_name="c", instances=instances, novelty=usual_novelty(instances), mode="inpaint") == usual_novelty(instances)
+    assert usual_novelty(9) < usual_novelty(10) == check_novelty(class_name="c", instances=10, novelty=None, mode="inpaint")
 
 
 def test_few_instances_allow_low_novelty_and_copy_paste():

@@ -14,7 +14,7 @@ from longtail.gates import Gate, class_key
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, gating
 from trainers.architectures import build_generator
-from trainers.gating import COLUMNS, ON_GROUND, SAMPLES, Judge
+from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
 from trainers.quality.gates import Evidence, gates_of, worst
 from trainers.quality.intervals import mean_interval, share_interval
@@ -141,16 +141,22 @@ def test_without_ground_or_held_out_objects_what_cannot_be_said_is_unknown(gener
 
 
 def test_a_generator_that_hands_back_what_it_began_from_fails_copying_once_it_is_asked_to_invent(generator, monkeypatch):
-    """At the default novelty a sample may resemble its own exemplar; at a high one next to nothing of that is given: who returns it knows it by heart."""
+    """Below `DERIVED_BELOW` a sample may resemble its own exemplar; at a high novelty next to nothing of that is given: who returns it knows it by heart."""
     train, val, honest = squares(24, seed=0), squares(48, seed=2), gating.samples_of
 
     def by_heart(generator, learned, contexts, label, **asked):
         made = honest(generator, learned, contexts, label, **asked)
+        if asked["novelty"] < least:
+            return made
         return replace(made, images=learned.floats(made.owners), boxes=learned.boxes[made.owners])  # one window an instance, in order
 
     monkeypatch.setattr(gating, "samples_of", by_heart)
+    least = INVENTED
     copying = [g for g in Judge(train, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
     assert [(g.verdict, g.figure) for g in copying] == [("failed", 1.0)] * 2 and all("invented" in g.note for g in copying)
+    least = 0.0
+    copying = [g for g in Judge(train, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
+    assert [(g.verdict, g.figure) for g in copying] == [("failed", 1.0)] * 2  # from DERIVED_BELOW on an exemplar is no excuse
     few = train.subset(torch.arange(16))  # eight a class, of which the product invents none
     copying = [g for g in Judge(few, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
     assert all("own exemplars aside" in g.note for g in copying)

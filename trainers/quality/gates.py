@@ -31,10 +31,11 @@ class Evidence:
     """What the gates of a class look at.
 
     `views` [V][N,D] are other looks at the training objects; `own` [F] the training object that a sample derives from, which
-    is no copy, or None; `agreed` [F] the probability of the label by a classifier of real objects, `real_agreed` [N] what it gives real
-    ones that it never saw, both None where there is no class to mistake this one for; `overlaps` [F'] the IoU of each changed region's
-    box with the label, None where the class is the whole image, on so many different held-out `grounds`; `invented` [F''] samples of a
-    novelty at which a copy of any training object is a copy, None where the class is too small to be invented.
+    is no copy while they are `derived`, or None; `agreed` [F] the probability of the label by a classifier of real objects,
+    `real_agreed` [N] what it gives real ones that it never saw, both None where there is no class to mistake this one for;
+    `overlaps` [F'] the IoU of each changed region's box with the label, None where the class is the whole image, on so many different
+    held-out `grounds`;
+    `invented` [F''] samples of a novelty at which a copy of any training object is a copy, None where the class is too small to be invented.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Evidence:
     overlaps: Floats | None = None
     grounds: int = 0
     invented: Floats | None = None
+    derived: bool = True
 
     @property
     def to_learn_by(self) -> int:
@@ -120,7 +122,7 @@ def copies_of(seen: Evidence) -> Copies:
     """Of the samples, or of the invented ones, whichever repeat more."""
     near, every = copy_threshold(seen.train, seen.held, views=seen.views), [seen.train, *seen.views]
     told = []
-    for fake, own, invented in ((seen.fake, list(seen.own), False), (seen.invented, None, True)):
+    for fake, own, invented in ((seen.fake, list(seen.own) if seen.derived else None, False), (seen.invented, None, True)):
         if fake is not None:
             found = [nearest(fake, view, ignore_M=own or [None] * len(fake)) for view in every]
             apart = np.stack([distance for _, distance in found])
@@ -135,7 +137,7 @@ def copying_gate(seen: Evidence) -> Gate:
     copies = int((found.apart < found.near).sum())
     interval = share_interval(copies, len(found.apart))
     said, why = judge(interval, COPY_EXCESS, at_most=True, real=len(seen.held))
-    which = "of invented samples" if found.invented else "of samples, their own exemplars aside"
+    which = "of invented samples" if found.invented else "of samples, their own exemplars aside" if seen.derived else "of samples"
     return Gate(
         name="copying", class_name=seen.name, figure=found.share, interval=interval, verdict=said, count=len(found.apart),
         threshold=f"<= {COPY_EXCESS:g}", note="; ".join(filter(None, [which, why])),
