@@ -13,6 +13,10 @@ CLEARANCE = 1.15
 """The dilated box that must be free, as a multiple of the box; in a crowded image 1 is tried as well."""
 MOST_HIDDEN, OFTEN = 0.5, 0.75
 """Share of an annotated object's box that a new one may hide: its label stays, so it must be seen. Three in four real ones hide no more than may be."""
+GONE = 0.9
+"""An object of which so much is covered can no longer be seen, and its label goes."""
+BODY = np.array([(x / 4, y / 4) for x in range(-4, 5) for y in range(-4, 5) if x * x + y * y <= 16])
+"""Points [P,2] all over the unit disc."""
 PART_OF = 0.8
 """A box that lies so far in another is a part of what that shows, or the other way round."""
 MOST_STRETCHED = 1.25
@@ -24,9 +28,11 @@ CHOICE_SHARE = 0.1
 
 def place(
     size_wh: tuple[float, float], occupied: Sequence[BoxXyxy], image: NDArray[np.uint8], rng: np.random.Generator, *, hidden: Sequence[float] = (),
-    against: Sides = UNCUT,
+    gone: Sequence[bool] = (), solid_wh: tuple[float, float] = (1.0, 1.0), against: Sides = UNCUT,
 ) -> BoxXyxy | None:  # fmt: skip
     """A box of that size inside the image that hides no more of each occupied box than its share `hidden` says, or None if there is none.
+
+    Of one that may be `gone` an ellipse in the middle of the new box, `solid_wh` of its sides, may also hide as little, or all of it.
 
     Every position of a grid is looked at. One of the emptiest is drawn: those whose pixels differ least from the image's
     commonest colour, so that an object nobody annotated is not covered either. Of what may not be hidden its surroundings are clear
@@ -42,10 +48,15 @@ def place(
     x0, y0 = (each.ravel().astype(np.float64) for each in np.meshgrid(columns, rows))
     for clearance in (CLEARANCE, 1.0):
         free = np.ones(len(x0), dtype=bool)
-        for other, share in zip(occupied, hidden or [0.0] * len(occupied), strict=True):
+        for other, share, vanishes in zip(occupied, hidden or [0.0] * len(occupied), gone or [False] * len(occupied), strict=True):
             grow = (clearance - 1) / 2 if share == 0 else 0.0
             boxes = np.stack([x0 - w * grow, y0 - h * grow, x0 + w * (1 + grow), y0 + h * (1 + grow)], 1)
-            free &= shared(boxes, other) <= share * area(other)
+            may = shared(boxes, other) <= share * area(other)
+            if vanishes:
+                asked = np.flatnonzero(free & ~may)
+                taken = share_covered(x0[asked] + w / 2, y0[asked] + h / 2, (w * solid_wh[0], h * solid_wh[1]), other)
+                may[asked] = (taken <= share) | (taken >= GONE)
+            free &= may
         if free.any():
             break
     else:
@@ -74,6 +85,13 @@ def shared(boxes_N4: NDArray[np.float64], other: BoxXyxy) -> NDArray[np.float64]
     across = np.minimum(boxes_N4[:, 2], other[2]) - np.maximum(boxes_N4[:, 0], other[0])
     down = np.minimum(boxes_N4[:, 3], other[3]) - np.maximum(boxes_N4[:, 1], other[1])
     return np.asarray(np.maximum(across, 0) * np.maximum(down, 0))
+
+
+def share_covered(x_N: NDArray[np.float64], y_N: NDArray[np.float64], size_wh: tuple[float, float], other: BoxXyxy) -> NDArray[np.float64]:
+    """What ellipses of that size about these centres cover of the ellipse in the other box [N], as `BODY`'s points tell."""
+    points = np.array([(other[0] + other[2]) / 2, (other[1] + other[3]) / 2]) + BODY * np.array([(other[2] - other[0]) / 2, (other[3] - other[1]) / 2])
+    across, down = (points[:, 0] - x_N[:, None]) / (size_wh[0] / 2), (points[:, 1] - y_N[:, None]) / (size_wh[1] / 2)
+    return np.asarray((across**2 + down**2 <= 1).mean(1))
 
 
 def usually_hidden(found: Sequence[tuple[BoxXyxy, Sequence[tuple[BoxXyxy, int]]]]) -> dict[int, float]:

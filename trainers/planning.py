@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from longtail.boxes import UNCUT, BoxXyxy, Sides, area, check_inside, dilate, intersection, mirrored, xywh_to_xyxy
 from longtail.errors import InvalidRequest
@@ -24,6 +27,8 @@ TRIES = 12
 EXEMPLARS = 8
 LOOKED_AT = 200
 """Instances of which it is asked what they hide of their neighbours, about."""
+FILLS = 0.65
+"""What fills so much of its box is a body, and covers what lies in the ellipse of that; the ellipse fills 0.79."""
 MIXED_FROM, MIXED_SHARE = 0.3, 0.5
 """From this novelty on, this share of samples takes parts from a second real instance."""
 
@@ -73,6 +78,8 @@ class Planner:
     truncation: float | None
     instances: list[ObjectRef]
     hidden: Mapping[int, float]
+    common: frozenset[int] = frozenset()
+    """Categories of which a new object may cover whole ones: those that are no rarer than its own."""
     turned: bool = True
     """Whether what a border cuts off may lie in a mirror."""
 
@@ -86,19 +93,27 @@ class Planner:
         instances = instances if mode == "enlarge" else to_lay_on_borders(instances)
         model = Model() if mode == "copy_paste" else model
         turned = model.uri is None or not any(o.cut_off for o in instances) or view.painter(model.uri).mirrored is not False
-        return cls(view, mode, name, novelty, model, request.get("truncation"), instances, hidden, turned)
+        common = no_rarer(view, view.classes.id_of(name)) if looked_at else frozenset()
+        return cls(view, mode, name, novelty, model, request.get("truncation"), instances, hidden, common, turned)
 
     def image(self, request: Mapping[str, Any], seed: int, position: int) -> Provenance:
-        """The record of one image with its objects: those after the first where there is room for them."""
+        """The record of one image with its objects: as many as were asked for, the largest first, then others where these found no room.
+
+        Drawn one after the other, small ones, which fit anywhere, would take the place of large ones.
+        """
         record, policy = self.first(request, seed, position), request.get("augment")
-        for nth in range(1, objects_in(request, position)):
-            record = self.object(derive_seed(seed, "over", nth), None, record) or record
+        count = objects_in(request, position)
+        wanted, others = self.drawn(seed, count)
+        for nth, chosen in enumerate([*wanted[1:], *others[:EXEMPLARS]], 1):
+            if len(record.layers) == count:
+                break
+            record = self.object(derive_seed(seed, "over", nth), None, record, [chosen]) or record
         return replace(record, augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None)
 
     def first(self, request: Mapping[str, Any], seed: int, position: int) -> Provenance:
         """The record of an image's first object. Raises InvalidRequest where there is no place for it."""
-        boxes = request.get("boxes")
-        record = self.object(seed, boxes[position] if boxes else None, None)
+        boxes, (wanted, others) = request.get("boxes"), self.drawn(seed, objects_in(request, position))
+        record = self.object(seed, boxes[position] if boxes else None, None, [*wanted, *others])
         if record is None:
             raise InvalidRequest(
                 f"no free place for any of {min(EXEMPLARS, len(self.instances)) + 1} instances was found in {TRIES} training images each; "
@@ -106,10 +121,17 @@ class Planner:
             )
         return record
 
-    def object(self, seed: int, asked: Mapping[str, Any] | None, beneath: Provenance | None) -> Provenance | None:
-        """The record of one object; None where no place is found for it."""
+    def drawn(self, seed: int, count: int) -> tuple[list[ObjectRef], list[ObjectRef]]:
+        """(the instances for one image, largest first, again and again where the class has fewer; others, for where none of these fits)."""
+        order = [self.instances[i] for i in np.random.default_rng(derive_seed(seed, "drawn")).permutation(len(self.instances))]
+        return sorted(islice(cycle(order), count), key=lambda o: -area(o.box_xyxy)), order[count:]
+
+    def object(
+        self, seed: int, asked: Mapping[str, Any] | None, beneath: Provenance | None, among: Sequence[ObjectRef]
+    ) -> Provenance | None:
+        """The record of one object, that of the first instance which fits; None where none does."""
         rng = np.random.default_rng(seed)
-        found = self.choose(asked, rng, beneath=beneath)
+        found = self.choose(asked, rng, among, beneath=beneath)
         if found is None:
             return None
         chosen, background, box = found
@@ -134,51 +156,76 @@ class Planner:
         )
 
     def choose(
-        self, asked: Mapping[str, Any] | None, rng: np.random.Generator, *, beneath: Provenance | None
+        self, asked: Mapping[str, Any] | None, rng: np.random.Generator, among: Sequence[ObjectRef], *, beneath: Provenance | None
     ) -> tuple[ObjectRef, Sample | None, BoxXyxy] | None:
-        """(exemplar, background, box): instances that fit nowhere give way to others, the smallest last of all.
+        """(exemplar, background, box): of an image's first object those that fit nowhere give way to others, the smallest last of all.
 
         What a border cuts off is laid against the same border, or that across from it; where the place is the caller's, and where an image would
         get no object otherwise, in any place.
         """
         if asked is not None or self.mode == "synthesis":
-            among = to_lay_elsewhere(self.instances)
-            chosen = among[int(rng.permutation(len(among))[0])]
+            whole = to_lay_elsewhere(self.instances)
+            chosen = whole[int(rng.permutation(len(whole))[0])]
             if asked is None or self.mode == "synthesis":
                 return chosen, None, synthesis_box(chosen)
             return chosen, *asked_place(self.view, asked)
-        for i in rng.permutation(len(self.instances))[:EXEMPLARS]:
-            chosen = self.instances[i]
+        for chosen in among[:EXEMPLARS]:
             found = self.where(chosen, chosen.cut, rng, beneath=beneath)
             if found is not None:
                 return chosen, *found
-        smallest = min(to_lay_elsewhere(self.instances), key=lambda o: area(o.box_xyxy))
-        if smallest.cut_off and beneath is not None:
+        if beneath is not None:
             return None
+        smallest = min(to_lay_elsewhere(self.instances), key=lambda o: area(o.box_xyxy))
         found = self.where(smallest, UNCUT, rng, beneath=beneath)
         return None if found is None else (smallest, *found)
 
     def where(self, chosen: ObjectRef, cut: Sides, rng: np.random.Generator, *, beneath: Provenance | None) -> tuple[Sample, BoxXyxy] | None:
         """(background, box): one sized like the chosen instance in an emptier part of a training image, or of that which lies beneath.
 
-        It hides at most the share `hidden` of any annotated object's box, together with what was added before, and nothing of that. It lies
-        against the borders of `cut`, mirrored half of the time if it may be, and against no others.
+        It hides at most the share `hidden` of any annotated object's box, together with what was added before, and nothing of that; one of a
+        `common` category it may hide as a whole, and that one's label goes. It lies against the borders of `cut`,
+        mirrored half of the time if it may be, and against no others.
         """
         grounds = [self.view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else self.view.real("train")
         added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
+        solid = solid_of(self.view.instance(chosen).outline) if self.common and not chosen.cut_off else None
+        covering = self.common if solid else frozenset()
         width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
         for i in rng.permutation(len(grounds))[:TRIES]:
             background = grounds[i]
             factor = float(rng.uniform(0.9, 1.1))
             against = mirrored(cut) if any(cut) and rng.random() < 0.5 and self.turned else cut
             occupied = boxed(background.annotations)
-            gone = [sum(intersection(b, a) for a in added) / max(1e-9, area(b)) for b, _ in occupied]
-            may = [*(max(0.0, self.hidden.get(category, 0.0) - g) for (_, category), g in zip(occupied, gone, strict=True)), *(0.0 for _ in added)]
+            before = [sum(intersection(b, a) for a in added) / max(1e-9, area(b)) for b, _ in occupied]
+            may = [*(max(0.0, self.hidden.get(category, 0.0) - b) for (_, category), b in zip(occupied, before, strict=True)), *(0.0 for _ in added)]
+            gone = [*(category in covering for _, category in occupied), *(False for _ in added)]
             pixels = self.view.pixels(background)[0]
-            box = place((width * factor, height * factor), [*(b for b, _ in occupied), *added], pixels, rng, hidden=may, against=against)
+            sides, others = (width * factor, height * factor), [*(b for b, _ in occupied), *added]
+            box = place(sides, others, pixels, rng, hidden=may, gone=gone, solid_wh=solid or (1.0, 1.0), against=against)
             if box is not None:
                 return background, box
         return None
+
+
+def no_rarer(view: DatasetView, category: int) -> frozenset[int]:
+    """The other categories that have at least as many boxes in training images."""
+    counts = Counter(a.category_id for s in view.real("train") for a in s.annotations if a.bbox_xywh is not None)
+    return frozenset(c for c, n in counts.items() if c != category and n >= counts[category])
+
+
+def solid_of(outline: NDArray[np.bool_] | None) -> tuple[float, float] | None:
+    """The ellipse in the middle of an object's box that it covers, or near enough, as shares of the box's sides, however it is mirrored.
+
+    All of the box where no outline is known: all of it is painted. None for what is no such body: a crack, a chain.
+    """
+    if outline is None:
+        return 1.0, 1.0
+    rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
+    if outline[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() < FILLS:
+        return None
+    margins = (max(found[0], size - 1 - found[-1]) / size for found, size in ((columns, outline.shape[1]), (rows, outline.shape[0])))
+    across, down = (1 - 2 * float(margin) for margin in margins)
+    return (across, down) if min(across, down) > 0 else None
 
 
 def objects_in(request: Mapping[str, Any], position: int) -> int:

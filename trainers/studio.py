@@ -14,6 +14,7 @@ from infra.formats.segmentation import mask_in
 from infra.images import CONTENT_TYPES, SUFFIXES, Codec, encode, stored_format
 from longtail.boxes import BoxXyxy, xywh_to_xyxy, xyxy_to_xywh
 from longtail.errors import InvalidRequest, SourceChanged
+from longtail.placement import GONE
 from longtail.policies import moves
 from longtail.samples import Annotation, Provenance, Sample
 from longtail.seeds import derive_seed
@@ -48,7 +49,8 @@ class Made:
 def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
     """The sample of this record, the same pixels each time. Raises SourceChanged where a source is not what it was."""
     objects, codec = draw(view, record)
-    labels = labels_of(view, record, [o.outline for o in objects])
+    painted = (objects[-1].pixels != fetch(view, record.background["sample"])[0]).any(2) if record.background else None
+    labels = labels_of(view, record, [o.outline for o in objects], painted=painted)
     if record.augment:
         objects, labels = varied(objects, labels, record.augment)
     data = encode(objects[-1].pixels, codec, provenance=record, sample_id=sample_id)
@@ -56,9 +58,12 @@ def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
     return Made(tuple(objects), labels, data, SUFFIXES[kind], CONTENT_TYPES[kind])
 
 
-def labels_of(view: DatasetView, record: Provenance, outlines: Sequence[NDArray[np.bool_] | None]) -> tuple[Annotation, ...]:
+def labels_of(
+    view: DatasetView, record: Provenance, outlines: Sequence[NDArray[np.bool_] | None], *, painted: NDArray[np.bool_] | None = None
+) -> tuple[Annotation, ...]:
     """The background's own labels, cut where new objects cover them, then the new objects', each with its mask where it has one.
 
+    A label goes where what it says can no longer be seen: `painted` [H,W] says which pixels are not the background's any more.
     Of an enlarged image all that the real one has, the object that it was enlarged for last.
     """
     if record.factor is not None and record.exemplar is not None:
@@ -66,11 +71,25 @@ def labels_of(view: DatasetView, record: Provenance, outlines: Sequence[NDArray[
         others = [a for i, a in enumerate(real.annotations) if i != position]
         return tuple(enlarged(a, real, record.factor) for a in (*others, real.annotations[position]))
     kept = view.by_id[record.background["sample"]].annotations if record.background else ()
-    left = [replace(a, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in kept]
+    seen = [a for a in kept if painted is None or not gone(a, painted)]
+    left = [replace(a, extra={k: v for k, v in a.extra.items() if k != "id"}) for a in seen]
     for layer, outline in zip(record.layers, outlines, strict=True):
         behind = (a if outline is None else covered(a, outline) for a in left)
         left = [*(a for a in behind if a is not None), label_of(view, layer, outline)]
     return tuple(left)
+
+
+def gone(label: Annotation, painted: NDArray[np.bool_]) -> bool:
+    """Whether of an object next to nothing is left: of its mask, or of the ellipse in its box. A crowd stays."""
+    if label.bbox_xywh is None or label.extra.get("iscrowd"):
+        return False
+    height, width = painted.shape
+    shape = mask_in(label.extra, width, height)
+    if shape is None:
+        x, y, w, h = label.bbox_xywh
+        rows, columns = np.ogrid[:height, :width]
+        shape = ((columns + 0.5 - x - w / 2) / (w / 2)) ** 2 + ((rows + 0.5 - y - h / 2) / (h / 2)) ** 2 <= 1
+    return bool(shape.any()) and float(painted[shape].mean()) >= GONE
 
 
 def label_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] | None) -> Annotation:

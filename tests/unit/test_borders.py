@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtail.boxes import UNCUT, beyond_borders, intersection, mirrored, on_border, xyxy_to_xywh
+from longtail.datasets import ClassMap
 from longtail.placement import MOST_STRETCHED, place
 from longtail.samples import Annotation, Sample
 from trainers.compose import match_context
@@ -125,7 +126,7 @@ def planner_of(*boxes):
     objects = [ObjectRef(samples[0], i, box, 0) for i, box in enumerate(boxes)]
     view = SimpleNamespace(
         by_id={s.id: s for s in samples}, real=lambda split: samples, pixels=lambda sample: (GROUND, None), objects=lambda split, classes: objects,
-        instance=lambda o: Instance(GROUND, o.box_xyxy, 0),
+        instance=lambda o: Instance(GROUND, o.box_xyxy, 0), classes=ClassMap({1: "c"}),
     )  # fmt: skip
     return Planner.of(view, {"class_name": "c", "mode": "copy_paste"}, Model())
 
@@ -134,7 +135,7 @@ def test_planned_boxes_lie_against_the_borders_that_cut_their_exemplars_and_no_o
     planner = planner_of((40.0, 40.0, 60.0, 60.0), (0.0, 70.0, 18.0, 90.0))
     sides = {0: set(), 1: set()}
     for seed in range(60):
-        record = planner.object(seed, None, None)
+        record = planner.first({}, seed, 0)
         assert record is not None
         x0, y0, x1, y1 = record.box_xyxy
         sides[record.exemplar["position"]].add((x0 == 0, y0 == 0, x1 == 140, y1 == 100))
@@ -147,9 +148,9 @@ def test_what_only_a_border_holds_is_laid_free_where_an_image_would_get_nothing_
     free = [s for s in wide.view.real("train") if s.id == "free"]
     narrow = [Sample(id="free", path="f", uri="f", etag="f", size_bytes=0, width=35, height=100, split="train", annotations=()) for _ in free]
     wide.view.by_id["free"], wide.view.real, wide.view.pixels = narrow[0], lambda split: narrow, lambda sample: (GROUND[:, :35], None)
-    first = wide.object(1, None, None)
+    first = wide.first({}, 1, 0)
     assert first is not None and first.background["sample"] == "free"
-    assert wide.object(2, None, first) is None
+    assert wide.object(2, None, first, wide.instances) is None
 
 
 def test_neither_slivers_nor_what_fills_its_image_is_laid_on_borders():

@@ -127,6 +127,30 @@ def test_a_placed_box_hides_no_more_of_another_than_it_may(seed, size, hidden):
         assert all(intersection(box, other) <= share * 18 * 18 + 1e-6 for other, share in zip(occupied, may, strict=True))
 
 
+@given(st.integers(0, 10_000), st.floats(0.5, 1.0))
+def test_what_may_be_gone_is_covered_as_a_whole_or_hidden_as_little_as_others(seed, solid):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 255, (80, 100, 3), dtype=np.uint8)
+    occupied = [(x, y, x + 14.0, y + 11.0) for x in range(2, 80, 17) for y in range(1, 66, 13)]
+    gone = [bool(k % 3) for k in range(len(occupied))]
+    box = place((50, 44), occupied, image, rng, hidden=[0.2] * len(occupied), gone=gone, solid_wh=(solid, solid))
+    if box is not None:
+        x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, solid * 50 / 2, solid * 44 / 2
+        for other, vanishes in zip(occupied, gone, strict=True):
+            rows, columns = np.mgrid[other[1] : other[3] : 40j, other[0] : other[2] : 40j]
+            body = ((columns - other[0] - 7) / 7) ** 2 + ((rows - other[1] - 5.5) / 5.5) ** 2 <= 1
+            covered = float((((columns - x) / w) ** 2 + ((rows - y) / h) ** 2 <= 1)[body].mean())
+            assert intersection(box, other) <= 0.2 * 14 * 11 + 1e-6 or (vanishes and (covered <= 0.25 or covered >= 0.85))
+
+
+def test_a_large_object_finds_room_where_small_ones_may_be_gone():
+    image = np.full((100, 100, 3), 128, dtype=np.uint8)
+    occupied = [(x + 5.0, y + 5.0, x + 25.0, y + 25.0) for x in (5, 35, 65) for y in (5, 35, 65)]
+    asked = {"hidden": [0.3] * 9}
+    assert place((60, 60), occupied, image, np.random.default_rng(0), **asked) is None
+    assert place((60, 60), occupied, image, np.random.default_rng(0), **asked, gone=[True] * 9) is not None
+
+
 def test_what_may_be_hidden_is_what_real_objects_hide_of_each_class():
     box = (0.0, 0.0, 10.0, 10.0)
     alone, beside, over = (box, []), (box, [((9.0, 0.0, 19.0, 10.0), 1), ((50.0, 50.0, 60.0, 60.0), 2)]), (box, [((3.0, 0.0, 13.0, 10.0), 1)])

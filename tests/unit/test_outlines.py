@@ -26,7 +26,7 @@ from trainers.render import Order, Painter, render
 from trainers.scenes import Mixture, draw_indices, reconstruction_scene, served_scene, transplant_scene
 from trainers.state import TrainState
 from trainers.steps import adversarial_step
-from trainers.studio import covered, labels_of
+from trainers.studio import covered, gone, labels_of
 from trainers.windows import Instance, box_pixels, chroma, cut_outline, cut_windows, gray_labels, join, on_grounds
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
@@ -268,6 +268,21 @@ def test_the_new_object_gets_a_mask_and_cuts_those_that_it_covers(tmp_path):
     assert covered(behind[0], np.ones_like(mask)) is None
     untouched = view.samples[0].annotations[0]
     assert covered(untouched, np.zeros_like(mask)) is untouched
+
+
+def test_labels_of_what_can_no_longer_be_seen_go():
+    painted = np.zeros((60, 60), dtype=bool)
+    painted[10:40, 10:40] = True
+    inside, half = Annotation(category_id=1, bbox_xywh=(12.0, 12.0, 20.0, 20.0)), Annotation(category_id=1, bbox_xywh=(30.0, 12.0, 20.0, 20.0))
+    assert gone(inside, painted) and not gone(half, painted)
+    assert gone(Annotation(category_id=1, bbox_xywh=(8.0, 8.0, 34.0, 34.0)), painted)  # its corners show, of its body next to nothing
+    assert not gone(replace(inside, extra={"iscrowd": 1}), painted)
+    assert not gone(Annotation(category_id=1), painted)  # a whole image's
+    mask = np.zeros_like(painted)
+    mask[12:30, 12:50] = True
+    assert not gone(Annotation(category_id=1, bbox_xywh=(12.0, 12.0, 38.0, 18.0), extra={"segmentation": run_lengths(mask)}), painted)
+    mask[:, 41:] = False
+    assert gone(Annotation(category_id=1, bbox_xywh=(12.0, 12.0, 29.0, 18.0), extra={"segmentation": run_lengths(mask)}), painted)
 
 
 @pytest.mark.parametrize("seed", range(8))

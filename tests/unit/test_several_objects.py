@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from longtail.boxes import UNCUT, intersection
+from longtail.boxes import UNCUT, intersection, xywh_to_xyxy
+from longtail.datasets import ClassMap
 from longtail.samples import Annotation, Provenance, Sample
+from trainers.dataset import ObjectRef
 from trainers.filters import Verdict, together
-from trainers.planning import Model, Planner
+from trainers.planning import Model, Planner, solid_of
+from trainers.windows import Instance
 
 
 def record_of(seed, *, beneath=None, augment=None):
@@ -52,6 +56,47 @@ def test_several_new_objects_together_hide_no_more_of_a_real_one_than_one_may(se
     box = found[1]
     assert intersection(box, beneath.box_xyxy) == 0
     assert intersection(box, (20.0, 20.0, 180.0, 180.0)) <= 0.05 * 160 * 160 + 1e-6
+
+
+def crowd(sizes, counts):
+    """A training image with small cells of class 1, as many as are counted, and another with objects of class 2 of these sizes, one over the other."""
+    small = tuple(Annotation(category_id=1, bbox_xywh=(x + 8.0, y + 8.0, 24.0, 24.0)) for x in range(0, 200, 40) for y in range(0, 200, 40))
+    shown = tuple(Annotation(category_id=2, bbox_xywh=(10.0, 10.0, float(s), float(s))) for s in sizes)
+    samples = [
+        Sample(id=name, path=name, uri=name, etag=name, size_bytes=0, width=200, height=200, split="train", annotations=a)
+        for name, a in (("crowded", small[:counts]), ("shown", shown))
+    ]
+    objects = [ObjectRef(samples[1], i, xywh_to_xyxy(a.bbox_xywh), 1) for i, a in enumerate(shown)]
+    image = np.zeros((200, 200, 3), dtype=np.uint8)
+    return SimpleNamespace(
+        by_id={s.id: s for s in samples}, real=lambda split: samples, pixels=lambda sample: (image, None), objects=lambda split, classes: objects,
+        instance=lambda o: Instance(image, o.box_xyxy, 1), classes=ClassMap({1: "small", 2: "large"}),
+    )  # fmt: skip
+
+
+def test_large_objects_are_laid_as_often_as_small_ones():
+    """In a crowd of objects that may be covered, of which small ones find room more easily."""
+    view = crowd((20, 30, 80, 90), 25)
+    planner = Planner.of(view, {"class_name": "large", "mode": "copy_paste", "objects": 3}, Model())
+    laid = Counter(layer.exemplar["position"] for seed in range(40) for layer in planner.image({"objects": 3}, seed, 0).layers)
+    assert min(laid[2], laid[3]) >= 0.5 * max(laid[0], laid[1]), laid
+
+
+def test_what_is_rarer_than_the_class_is_never_covered():
+    view = crowd((90, 110, 100), 2)
+    planner = Planner.of(view, {"class_name": "large", "mode": "copy_paste", "objects": 1}, Model())
+    assert not planner.common
+    for seed in range(30):
+        assert all(intersection(planner.first({}, seed, 0).box_xyxy, xywh_to_xyxy(a.bbox_xywh)) == 0 for a in view.by_id["crowded"].annotations)
+
+
+def test_only_bodies_cover_what_lies_in_their_boxes():
+    body = np.hypot(*np.mgrid[-1:1:40j, -1:1:40j]) <= 1
+    assert solid_of(None) == (1.0, 1.0) and solid_of(body) == pytest.approx((1.0, 1.0), abs=0.11)
+    assert solid_of(np.eye(40, dtype=bool)) is None
+    wide = np.pad(body, ((0, 0), (10, 0)))
+    across, down = solid_of(wide)
+    assert across == pytest.approx(0.6, abs=0.05) and down > 0.85  # whichever way it is mirrored
 
 
 def test_an_image_is_judged_by_its_worst_object():
