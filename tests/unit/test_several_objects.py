@@ -76,10 +76,10 @@ def crowd(sizes, counts):
 
 def test_large_objects_are_laid_as_often_as_small_ones():
     """In a crowd of objects that may be covered, of which small ones find room more easily."""
-    view = crowd((20, 30, 80, 90), 25)
+    view = crowd((20, 30, 60, 70), 25)
     planner = Planner.of(view, {"class_name": "large", "mode": "copy_paste", "objects": 3}, Model())
     laid = Counter(layer.exemplar["position"] for seed in range(40) for layer in planner.image({"objects": 3}, seed, 0).layers)
-    assert min(laid[2], laid[3]) >= 0.5 * max(laid[0], laid[1]), laid
+    assert min(laid[2], laid[3]) >= 0.9 * max(laid[0], laid[1]), laid
 
 
 def test_what_is_rarer_than_the_class_is_never_covered():
