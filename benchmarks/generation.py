@@ -38,7 +38,7 @@ TARGET = 8000.0
 """Images a second of the bare `large` generator at 256 px on one H100."""
 SHARE = 0.8
 DATASET = "bench"
-REQUEST: dict[str, Any] = {"class_name": "Platelets", "mode": "inpaint", "novelty": 0.35}
+REQUEST: dict[str, Any] = {"class_name": "Platelets", "mode": "inpaint", "novelty": 0.5}
 
 
 def rate(preset: Preset, *, batch: int, seconds: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ CLEARANCE = 1.15
 """The dilated box that must be free, as a multiple of the box; in a crowded image 1 is tried as well."""
 MOST_HIDDEN, OFTEN = 0.5, 0.75
 """Share of an annotated object's box that a new one may hide: its label stays, so it must be seen. Three in four real ones hide no more than may be."""
+REACH = 1.15
+"""What is painted about a body's outline reaches so far, as a multiple of the body."""
 GONE = 0.9
-"""An object of which so much is covered can no longer be seen, and its label goes."""
+"""An object of which so much is covered can no longer be seen."""
 BODY = np.array([(x / 4, y / 4) for x in range(-4, 5) for y in range(-4, 5) if x * x + y * y <= 16])
 """Points [P,2] all over the unit disc."""
 PART_OF = 0.8
@@ -26,13 +29,23 @@ CHOICE_SHARE = 0.1
 """One of this share of the free positions is drawn, the emptiest ones."""
 
 
+@dataclass(frozen=True)
+class Body:
+    """The ellipse in the middle of an object's box that it covers, as shares of the box's sides; `alone` says that nothing of the box beside it is
+    painted."""
+
+    across: float
+    down: float
+    alone: bool
+
+
 def place(
     size_wh: tuple[float, float], occupied: Sequence[BoxXyxy], image: NDArray[np.uint8], rng: np.random.Generator, *, hidden: Sequence[float] = (),
-    gone: Sequence[bool] = (), solid_wh: tuple[float, float] = (1.0, 1.0), against: Sides = UNCUT,
+    gone: Sequence[bool] = (), body: Body | None = None, against: Sides = UNCUT,
 ) -> BoxXyxy | None:  # fmt: skip
     """A box of that size inside the image that hides no more of each occupied box than its share `hidden` says, or None if there is none.
 
-    Of one that may be `gone` an ellipse in the middle of the new box, `solid_wh` of its sides, may also hide as little, or all of it.
+    A new object with a `body` may also cover one that may be `gone` as a whole, or hide its share of that one's body where the boxes share more.
 
     Every position of a grid is looked at. One of the emptiest is drawn: those whose pixels differ least from the image's
     commonest colour, so that an object nobody annotated is not covered either. Of what may not be hidden its surroundings are clear
@@ -52,10 +65,12 @@ def place(
             grow = (clearance - 1) / 2 if share == 0 else 0.0
             boxes = np.stack([x0 - w * grow, y0 - h * grow, x0 + w * (1 + grow), y0 + h * (1 + grow)], 1)
             may = shared(boxes, other) <= share * area(other)
-            if vanishes:
+            if vanishes and body is not None:
                 asked = np.flatnonzero(free & ~may)
-                taken = share_covered(x0[asked] + w / 2, y0[asked] + h / 2, (w * solid_wh[0], h * solid_wh[1]), other)
-                may[asked] = (taken <= share) | (taken >= GONE)
+                x, y = x0[asked] + w / 2, y0[asked] + h / 2
+                least = share_covered(x, y, (w * body.across, h * body.down), other)
+                most = share_covered(x, y, (w * body.across * REACH, h * body.down * REACH), other) if body.alone else 1.0
+                may[asked] = (least >= GONE) | ((most <= share) & (share > 0))
             free &= may
         if free.any():
             break

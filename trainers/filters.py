@@ -28,6 +28,7 @@ class Verdict:
     reasons: tuple[Rejection, ...]
     nearest: str
     derived_from: tuple[str, ...]
+    """The real objects that it began from, whether they are excused as copies or not."""
     figures: dict[str, float] = field(default_factory=dict)
     objects: tuple[bool, ...] = (True,)
     """Of an image with several objects, which of them may stay."""
@@ -94,5 +95,5 @@ def judge_batch(bank: Bank, candidates: list[Candidate]) -> list[Verdict]:
         figures = {"change": candidate.change, "overlap": candidate.overlap, "agreement": agreed, "compared_with": float(compared), "seam": candidate.seam}
         if compared:
             figures["nearest_distance"] = distance
-        verdicts.append(Verdict(not reasons, reasons, keys[index], derived, figures))
+        verdicts.append(Verdict(not reasons, reasons, keys[index], candidate.record.instances, figures))
     return verdicts

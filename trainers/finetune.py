@@ -52,7 +52,7 @@ def run_finetune(
     )  # fmt: skip
     if not state.step:
         state.strength = data.strength
-    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none")
+    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts)
     saved, curves = state.elapsed_s, Curves(state.curves)
     for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
         log_progress(registry, run, state, data, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -119,11 +120,15 @@ class Judge:
     All have one window an instance; no image is in both `select` and `val`.
     """
 
-    def __init__(self, train: Windows, select: Windows, val: Windows, names: dict[int, str], *, mirrored: bool | None = None) -> None:
+    def __init__(
+        self, train: Windows, select: Windows, val: Windows, names: dict[int, str], *, mirrored: bool | None = None, counts: Mapping[int, int] | None = None
+    ) -> None:
+        """`counts` are the training objects of each class, those that no window shows too: by them it is grown. As many as windows unless told."""
         self.train, self.select, self.val, self.names, self.mirrored = train, select, val, names, mirrored
         self.smaller: dict[int, Judge] = {}
         self.real = {c: window_features(train, c, most=MOST) for c in names}
-        self.novelty = {c: usual_novelty(len(found)) for c, (found, _) in self.real.items()}
+        self.counts = {c: len(found) for c, (found, _) in self.real.items()} if counts is None else counts
+        self.novelty = {c: usual_novelty(self.counts[c]) for c in names}
         self.chosen_by = {c: window_features(select, c, most=MOST)[0] for c in names}
 
     def at_size(self, size_px: int) -> Judge:
@@ -132,7 +137,7 @@ class Judge:
             return self
         if size_px not in self.smaller:
             train, select, val = (w.reduced(size_px) for w in (self.train, self.select, self.val))
-            self.smaller[size_px] = Judge(train, select, val, self.names, mirrored=self.mirrored)
+            self.smaller[size_px] = Judge(train, select, val, self.names, mirrored=self.mirrored, counts=self.counts)
         return self.smaller[size_px]
 
     def score(self, generator: Generator, size_px: int) -> float:
@@ -196,7 +201,7 @@ class Judge:
 
     def invented(self, generator: Generator, label: int) -> Made | None:
         """Samples with next to nothing of an exemplar in them; None of a class that is too small for the product to invent."""
-        if len(self.real[label][0]) < MIN_INSTANCES_TO_INVENT:
+        if self.counts[label] < MIN_INSTANCES_TO_INVENT:
             return None
         return samples_of(generator, self.train, self.val, label, count=SAMPLES, novelty=INVENTED, seed=13, mirrored=self.mirrored)
 

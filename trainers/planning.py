@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from longtail.boxes import UNCUT, BoxXyxy, Sides, area, check_inside, dilate, intersection, mirrored, xywh_to_xyxy
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
-from longtail.placement import MOST_HIDDEN, place, usually_hidden
+from longtail.placement import MOST_HIDDEN, Body, place, usually_hidden
 from longtail.samples import Mode, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed
 from trainers.classical import check_policy
@@ -57,7 +57,7 @@ def plan(
     if planner.mode == "enlarge":
         return enlargements(planner.instances, request, key=key, model=model, start=start, end=end)
     if request.get("interpolate"):
-        return along_the_way(planner.first(request, seed_at(request, key, start), start), key, end)
+        return along_the_way(planner.first(request, seed_at(request, key, start), start)[0], key, end)
     return [(derive_id("syn", key, position), planner.image(request, seed_at(request, key, position), position)) for position in range(start, end)]
 
 
@@ -101,35 +101,38 @@ class Planner:
 
         Drawn one after the other, small ones, which fit anywhere, would take the place of large ones.
         """
-        record, policy = self.first(request, seed, position), request.get("augment")
-        count = objects_in(request, position)
+        count, policy = objects_in(request, position), request.get("augment")
         wanted, others = self.drawn(seed, count)
-        for nth, chosen in enumerate([*wanted[1:], *others[:EXEMPLARS]], 1):
+        record, laid = self.first(request, seed, position)
+        left = [*wanted, *others[:EXEMPLARS]]
+        at = next((k for k, o in enumerate(left) if o.key == laid.key), None)
+        for nth, chosen in enumerate(left[:at] + left[at + 1 :] if at is not None else left, 1):
             if len(record.layers) == count:
                 break
-            record = self.object(derive_seed(seed, "over", nth), None, record, [chosen]) or record
+            more = self.object(derive_seed(seed, "over", nth), None, record, [chosen])
+            record = more[0] if more else record
         return replace(record, augment={"policy": policy, "seed": derive_seed(seed, "augment")} if policy else None)
 
-    def first(self, request: Mapping[str, Any], seed: int, position: int) -> Provenance:
-        """The record of an image's first object. Raises InvalidRequest where there is no place for it."""
+    def first(self, request: Mapping[str, Any], seed: int, position: int) -> tuple[Provenance, ObjectRef]:
+        """The record of an image's first object, and the instance that was laid. Raises InvalidRequest where there is no place for it."""
         boxes, (wanted, others) = request.get("boxes"), self.drawn(seed, objects_in(request, position))
-        record = self.object(seed, boxes[position] if boxes else None, None, [*wanted, *others])
-        if record is None:
+        found = self.object(seed, boxes[position] if boxes else None, None, [*wanted, *others])
+        if found is None:
             raise InvalidRequest(
                 f"no free place for any of {min(EXEMPLARS, len(self.instances)) + 1} instances was found in {TRIES} training images each; "
                 "give boxes of your own, or add training images with more free ground"
             )
-        return record
+        return found
 
     def drawn(self, seed: int, count: int) -> tuple[list[ObjectRef], list[ObjectRef]]:
-        """(the instances for one image, largest first, again and again where the class has fewer; others, for where none of these fits)."""
+        """(the instances for one image, largest first, again and again where the class has fewer; others, for where these find no room)."""
         order = [self.instances[i] for i in np.random.default_rng(derive_seed(seed, "drawn")).permutation(len(self.instances))]
-        return sorted(islice(cycle(order), count), key=lambda o: -area(o.box_xyxy)), order[count:]
+        return sorted(islice(cycle(order), count), key=lambda o: -area(o.box_xyxy)), order[count:] or order
 
     def object(
         self, seed: int, asked: Mapping[str, Any] | None, beneath: Provenance | None, among: Sequence[ObjectRef]
-    ) -> Provenance | None:
-        """The record of one object, that of the first instance which fits; None where none does."""
+    ) -> tuple[Provenance, ObjectRef] | None:
+        """The record of one object, and which instance it is: the first that fits. None where none does."""
         rng = np.random.default_rng(seed)
         found = self.choose(asked, rng, among, beneath=beneath)
         if found is None:
@@ -138,7 +141,9 @@ class Planner:
         exemplar = None if self.novelty >= 1 else chosen
         mixes = MIXED_FROM <= self.novelty < 1 and self.mode != "copy_paste" and not chosen.cut_off
         second = another(chosen, to_lay_elsewhere(self.instances), rng) if mixes else None
-        return Provenance(
+        if second is not None and self.common and body_of(self.view.instance(second).outline) is None:
+            second = None  # of a body no part is taken from what is none: it would not cover what it is laid over
+        record = Provenance(
             mode=self.mode,
             class_name=self.class_name,
             seed=seed,
@@ -154,6 +159,7 @@ class Planner:
             truncation=self.truncation,
             beneath=beneath,
         )
+        return record, chosen
 
     def choose(
         self, asked: Mapping[str, Any] | None, rng: np.random.Generator, among: Sequence[ObjectRef], *, beneath: Provenance | None
@@ -176,7 +182,7 @@ class Planner:
         if beneath is not None:
             return None
         smallest = min(to_lay_elsewhere(self.instances), key=lambda o: area(o.box_xyxy))
-        found = self.where(smallest, UNCUT, rng, beneath=beneath)
+        found = self.where(smallest, UNCUT, rng, beneath=None)
         return None if found is None else (smallest, *found)
 
     def where(self, chosen: ObjectRef, cut: Sides, rng: np.random.Generator, *, beneath: Provenance | None) -> tuple[Sample, BoxXyxy] | None:
@@ -188,20 +194,20 @@ class Planner:
         """
         grounds = [self.view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else self.view.real("train")
         added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
-        solid = solid_of(self.view.instance(chosen).outline) if self.common and not chosen.cut_off else None
-        covering = self.common if solid else frozenset()
+        body = body_of(self.view.instance(chosen).outline) if self.common and not chosen.cut_off else None
         width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
         for i in rng.permutation(len(grounds))[:TRIES]:
             background = grounds[i]
             factor = float(rng.uniform(0.9, 1.1))
             against = mirrored(cut) if any(cut) and rng.random() < 0.5 and self.turned else cut
             occupied = boxed(background.annotations)
+            crowds = [bool(a.extra.get("iscrowd")) for a in background.annotations if a.bbox_xywh is not None]
             before = [sum(intersection(b, a) for a in added) / max(1e-9, area(b)) for b, _ in occupied]
             may = [*(max(0.0, self.hidden.get(category, 0.0) - b) for (_, category), b in zip(occupied, before, strict=True)), *(0.0 for _ in added)]
-            gone = [*(category in covering for _, category in occupied), *(False for _ in added)]
+            gone = [*(category in self.common and not c for (_, category), c in zip(occupied, crowds, strict=True)), *(False for _ in added)]
             pixels = self.view.pixels(background)[0]
             sides, others = (width * factor, height * factor), [*(b for b, _ in occupied), *added]
-            box = place(sides, others, pixels, rng, hidden=may, gone=gone, solid_wh=solid or (1.0, 1.0), against=against)
+            box = place(sides, others, pixels, rng, hidden=may, gone=gone, body=body, against=against)
             if box is not None:
                 return background, box
         return None
@@ -209,23 +215,24 @@ class Planner:
 
 def no_rarer(view: DatasetView, category: int) -> frozenset[int]:
     """The other categories that have at least as many boxes in training images."""
-    counts = Counter(a.category_id for s in view.real("train") for a in s.annotations if a.bbox_xywh is not None)
-    return frozenset(c for c, n in counts.items() if c != category and n >= counts[category])
+    found = (a for s in view.real("train") for a in s.annotations if a.bbox_xywh is not None and not a.extra.get("iscrowd"))
+    counts = Counter(a.category_id for a in found)
+    return frozenset(c for c, n in counts.items() if c != category and n >= counts[category] > 0)
 
 
-def solid_of(outline: NDArray[np.bool_] | None) -> tuple[float, float] | None:
-    """The ellipse in the middle of an object's box that it covers, or near enough, as shares of the box's sides, however it is mirrored.
+def body_of(outline: NDArray[np.bool_] | None) -> Body | None:
+    """What an object of that outline in its box covers, or near enough, however it is mirrored.
 
-    All of the box where no outline is known: all of it is painted. None for what is no such body: a crack, a chain.
+    All of the box where no outline is known: all of it is painted. None for what is no body: a crack, a chain.
     """
     if outline is None:
-        return 1.0, 1.0
+        return Body(1.0, 1.0, alone=False)
     rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
     if outline[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() < FILLS:
         return None
     margins = (max(found[0], size - 1 - found[-1]) / size for found, size in ((columns, outline.shape[1]), (rows, outline.shape[0])))
     across, down = (1 - 2 * float(margin) for margin in margins)
-    return (across, down) if min(across, down) > 0 else None
+    return Body(across, down, alone=True) if min(across, down) > 0 else None
 
 
 def objects_in(request: Mapping[str, Any], position: int) -> int:

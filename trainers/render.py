@@ -100,6 +100,8 @@ class Rendered:
     overlap: float
     outline: NDArray[np.bool_] | None = None
     seam: float = 0.0
+    hides: NDArray[np.bool_] | None = None
+    """Where what was there before is seen no more, or by less than a half [H, W]; None where nothing was."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,11 @@ def render(painter: Painter | None, order: Order) -> Rendered:
     opacity = soft[0, 0].cpu().numpy()
     paste(pixels, to_uint8(finished[0]), opacity > 0, left, top)
     edge = seam(cut(order.background, left, top, side), cut(pixels, left, top, side), opacity > 0, order.box_xyxy)
-    covered = on_image(outline, height, width, left, top)
+    covered, hides = (on_image(found, height, width, left, top) for found in (outline, soft))
     if not any(i is not None and i.estimated for i in (order.exemplar, order.mixed)):
-        return Rendered(pixels, order.box_xyxy, *visibility(order.background, pixels, order.box_xyxy), covered, edge)
+        return Rendered(pixels, order.box_xyxy, *visibility(order.background, pixels, order.box_xyxy), covered, edge, hides)
     expected = order.box_xyxy if covered is None or not covered.any() else around(covered)
-    return Rendered(pixels, order.box_xyxy, *visibility(order.background, pixels, expected), seam=edge)
+    return Rendered(pixels, order.box_xyxy, *visibility(order.background, pixels, expected), seam=edge, hides=hides)
 
 
 def around(mask: NDArray[np.bool_]) -> BoxXyxy:
@@ -144,7 +146,7 @@ def around(mask: NDArray[np.bool_]) -> BoxXyxy:
 
 
 def on_image(outline: Tensor | None, height: int, width: int, left: int, top: int) -> NDArray[np.bool_] | None:
-    """A window's outline as a mask of the whole image."""
+    """A window's outline, or what is more than half opaque in it, as a mask of the whole image."""
     if outline is None:
         return None
     whole = np.zeros((height, width), dtype=bool)

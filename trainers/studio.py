@@ -14,16 +14,17 @@ from infra.formats.segmentation import mask_in
 from infra.images import CONTENT_TYPES, SUFFIXES, Codec, encode, stored_format
 from longtail.boxes import BoxXyxy, xywh_to_xyxy, xyxy_to_xywh
 from longtail.errors import InvalidRequest, SourceChanged
-from longtail.placement import GONE
 from longtail.policies import moves
 from longtail.samples import Annotation, Provenance, Sample
 from longtail.seeds import derive_seed
 from trainers.classical import vary
 from trainers.dataset import DatasetView, ObjectRef
 from trainers.render import Order, Rendered, render
-from trainers.windows import Instance
+from trainers.windows import Instance, box_pixels
 
 TRIES = 8
+UNSEEN = 0.8
+"""An object of which so much is painted over is no more to be found, and its label goes."""
 PLACED = ("segmentation", "area", "yolo", "voc")
 """Fields of a source's annotation that say where it is."""
 
@@ -49,8 +50,8 @@ class Made:
 def make(view: DatasetView, sample_id: str, record: Provenance) -> Made:
     """The sample of this record, the same pixels each time. Raises SourceChanged where a source is not what it was."""
     objects, codec = draw(view, record)
-    painted = (objects[-1].pixels != fetch(view, record.background["sample"])[0]).any(2) if record.background else None
-    labels = labels_of(view, record, [o.outline for o in objects], painted=painted)
+    hides = [o.hides for o in objects if o.hides is not None]
+    labels = labels_of(view, record, [o.outline for o in objects], painted=np.logical_or.reduce(hides) if hides else None)
     if record.augment:
         objects, labels = varied(objects, labels, record.augment)
     data = encode(objects[-1].pixels, codec, provenance=record, sample_id=sample_id)
@@ -63,7 +64,7 @@ def labels_of(
 ) -> tuple[Annotation, ...]:
     """The background's own labels, cut where new objects cover them, then the new objects', each with its mask where it has one.
 
-    A label goes where what it says can no longer be seen: `painted` [H,W] says which pixels are not the background's any more.
+    A label goes where what it says can no longer be seen: `painted` [H,W] says where the background is not.
     Of an enlarged image all that the real one has, the object that it was enlarged for last.
     """
     if record.factor is not None and record.exemplar is not None:
@@ -83,13 +84,15 @@ def gone(label: Annotation, painted: NDArray[np.bool_]) -> bool:
     """Whether of an object next to nothing is left: of its mask, or of the ellipse in its box. A crowd stays."""
     if label.bbox_xywh is None or label.extra.get("iscrowd"):
         return False
-    height, width = painted.shape
+    left, top, right, bottom = box_pixels(xywh_to_xyxy(label.bbox_xywh))
+    inside, (height, width) = painted[top:bottom, left:right], painted.shape
+    if inside.mean() < 0.5:  # most of them, at no cost: what is seen no more fills more of its box than that
+        return False
     shape = mask_in(label.extra, width, height)
     if shape is None:
-        x, y, w, h = label.bbox_xywh
-        rows, columns = np.ogrid[:height, :width]
-        shape = ((columns + 0.5 - x - w / 2) / (w / 2)) ** 2 + ((rows + 0.5 - y - h / 2) / (h / 2)) ** 2 <= 1
-    return bool(shape.any()) and float(painted[shape].mean()) >= GONE
+        rows, columns = np.ogrid[-1 : 1 : inside.shape[0] * 1j, -1 : 1 : inside.shape[1] * 1j]
+        return float(inside[rows**2 + columns**2 <= 1].mean()) >= UNSEEN
+    return bool(shape.any()) and float(painted[shape].mean()) >= UNSEEN
 
 
 def label_of(view: DatasetView, record: Provenance, outline: NDArray[np.bool_] | None) -> Annotation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -32,13 +33,15 @@ class TrainingData:
     """Windows of the classes: several an instance to train on, one an instance to compare with, and those held out.
 
     Of the held-out images some choose (checkpoint, augmentation strength) and the others judge. `val` is None where they are too few to
-    tell what the critic memorises; `shown` are the windows that pictures are made of.
+    tell what the critic memorises; `shown` are the windows that pictures are made of. `counts` are all training objects of each class,
+    those that a border cuts off as well.
     """
 
     def __init__(
-        self, train: list[Instance], select: list[Instance], judging: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int
-    ) -> None:
-        self.names = names
+        self, train: list[Instance], select: list[Instance], judging: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int,
+        counts: Mapping[int, int],
+    ) -> None:  # fmt: skip
+        self.names, self.counts = names, counts
         count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, most_windows(resolution) // max(1, len(train))))
         self.windows = cut(train, resolution, count, seed, whole)
         self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
@@ -64,6 +67,7 @@ class TrainingData:
         names = {view.classes.index_of(view.classes.id_of(c)): c for c in classes}
         held = halve(list(view.objects("val", classes=classes)), seed=seed)
         parts: dict[str, list[ObjectRef]] = {"train": list(view.objects("train", classes=classes)), "select": held[0], "judging": held[1]}
+        counts = Counter(o.label for o in parts["train"])
         cutouts: dict[str, list[Instance]] = {}
         rng = np.random.default_rng(seed)
         whole = False
@@ -80,7 +84,7 @@ class TrainingData:
         for label, name in names.items():
             if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
-        return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed)
+        return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed, counts=counts)
 
 
 def apart(found: list[Instance]) -> tuple[list[Instance], list[Instance]]:

@@ -108,8 +108,8 @@ def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict
     row = stack.catalogue.database.get(GENERATORS, f"{request['dataset']}:{request['generator']}")
     if row["withdrawn"]:
         raise NotReady(f"generator {row['version']} of {request['dataset']!r} learned from images that were withdrawn; fine-tune again")
-    counts = {c["name"]: c["instances"]["train"] for c in stack.catalogue.database.version(request["dataset"], request["base"])["health"]["classes"]}
     base = stack.catalogue.database.version(request["dataset"], request["base"])
+    counts = {c["name"]: max(0, c["own"] - c["synthetic"]) for c in base["health"]["classes"]}  # the real ones, by which novelty is allowed
     learned = stack.catalogue.database.version(request["dataset"], row["dataset_version"], to_see=True)
     check_sources(base["batches"], learned["batches"], what=f"what generator {row['version']} learned from", base_number=base["number"])
     classes = request["classes"] or [c for c in row["classes"] if counts.get(c)]

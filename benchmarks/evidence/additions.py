@@ -78,7 +78,7 @@ def fine_tuned(row: Row, view: FolderView, say: Callable[[str], None]) -> bytes:
     state = TrainState.fresh(replace(recipe, network=network), num_classes=len(view.names))
     state.adopt(tensors)
     state.strength = data.strength
-    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none")
+    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts)
     for at in train(state, data.windows, data.val, clock=time.process_time, score=judge.score, report_every_s=30):
         say(f"{at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"))
     upscaler, gains = sharpened(

@@ -135,7 +135,7 @@ def test_planned_boxes_lie_against_the_borders_that_cut_their_exemplars_and_no_o
     planner = planner_of((40.0, 40.0, 60.0, 60.0), (0.0, 70.0, 18.0, 90.0))
     sides = {0: set(), 1: set()}
     for seed in range(60):
-        record = planner.first({}, seed, 0)
+        record = planner.first({}, seed, 0)[0]
         assert record is not None
         x0, y0, x1, y1 = record.box_xyxy
         sides[record.exemplar["position"]].add((x0 == 0, y0 == 0, x1 == 140, y1 == 100))
@@ -148,7 +148,7 @@ def test_what_only_a_border_holds_is_laid_free_where_an_image_would_get_nothing_
     free = [s for s in wide.view.real("train") if s.id == "free"]
     narrow = [Sample(id="free", path="f", uri="f", etag="f", size_bytes=0, width=35, height=100, split="train", annotations=()) for _ in free]
     wide.view.by_id["free"], wide.view.real, wide.view.pixels = narrow[0], lambda split: narrow, lambda sample: (GROUND[:, :35], None)
-    first = wide.first({}, 1, 0)
+    first = wide.first({}, 1, 0)[0]
     assert first is not None and first.background["sample"] == "free"
     assert wide.object(2, None, first, wide.instances) is None
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from longtail.boxes import dilate, intersection
@@ -16,7 +16,7 @@ from longtail.errors import Conflict, InvalidRequest, TooFewInstances
 from longtail.expansion import missing
 from longtail.gates import check_novelty, judge, usual_novelty
 from longtail.names import check_name, check_relative, split_uri
-from longtail.placement import MOST_HIDDEN, place, usually_hidden
+from longtail.placement import MOST_HIDDEN, Body, place, usually_hidden
 from longtail.recipes import Recipe, tiny_finetune
 from longtail.samples import Annotation, Provenance, Sample
 from longtail.seeds import derive_id, derive_seed, fingerprint
@@ -127,20 +127,29 @@ def test_a_placed_box_hides_no_more_of_another_than_it_may(seed, size, hidden):
         assert all(intersection(box, other) <= share * 18 * 18 + 1e-6 for other, share in zip(occupied, may, strict=True))
 
 
-@given(st.integers(0, 10_000), st.floats(0.5, 1.0))
-def test_what_may_be_gone_is_covered_as_a_whole_or_hidden_as_little_as_others(seed, solid):
+@pytest.mark.parametrize("alone", [True, False], ids=["outlined", "boxed"])
+@given(seed=st.integers(0, 10_000), side=st.integers(26, 44))
+def test_what_may_be_gone_is_covered_as_a_whole_or_hidden_as_little_as_others(alone, seed, side):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 255, (80, 100, 3), dtype=np.uint8)
-    occupied = [(x, y, x + 14.0, y + 11.0) for x in range(2, 80, 17) for y in range(1, 66, 13)]
-    gone = [bool(k % 3) for k in range(len(occupied))]
-    box = place((50, 44), occupied, image, rng, hidden=[0.2] * len(occupied), gone=gone, solid_wh=(solid, solid))
-    if box is not None:
-        x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, solid * 50 / 2, solid * 44 / 2
-        for other, vanishes in zip(occupied, gone, strict=True):
-            rows, columns = np.mgrid[other[1] : other[3] : 40j, other[0] : other[2] : 40j]
-            body = ((columns - other[0] - 7) / 7) ** 2 + ((rows - other[1] - 5.5) / 5.5) ** 2 <= 1
-            covered = float((((columns - x) / w) ** 2 + ((rows - y) / h) ** 2 <= 1)[body].mean())
-            assert intersection(box, other) <= 0.2 * 14 * 11 + 1e-6 or (vanishes and (covered <= 0.25 or covered >= 0.85))
+    occupied = [(x, y, x + 14.0, y + 11.0) for x in (4.0, 34.0, 64.0) for y in (4.0, 30.0, 56.0)]
+    gone = [k != 4 for k in range(9)]
+    box = place((side, side), occupied, image, rng, hidden=[0.2] * 9, gone=gone, body=Body(0.9, 0.9, alone=alone))
+    assume(box is not None)
+    assert intersection(box, occupied[4]) <= 0.2 * 14 * 11 + 1e-6
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    for other in occupied:
+        rows, columns = np.mgrid[other[1] : other[3] : 60j, other[0] : other[2] : 60j]
+        seen = ((columns - other[0] - 7) / 7) ** 2 + ((rows - other[1] - 5.5) / 5.5) ** 2 <= 1
+        hidden = float((np.hypot(columns - x, rows - y) <= 0.45 * side)[seen].mean())
+        assert intersection(box, other) <= 0.2 * 14 * 11 + 1e-6 or hidden >= 0.85 or (alone and hidden <= 0.2)
+
+
+def test_nothing_small_is_laid_in_the_midst_of_a_common_neighbour():
+    image = np.full((100, 100, 3), 128, dtype=np.uint8)
+    for alone in (True, False):
+        body = Body(1.0, 1.0, alone=alone)
+        assert place((8, 8), [(1.0, 1.0, 99.0, 99.0)], image, np.random.default_rng(0), hidden=[0.0], gone=[True], body=body) is None
 
 
 def test_a_large_object_finds_room_where_small_ones_may_be_gone():
@@ -148,7 +157,7 @@ def test_a_large_object_finds_room_where_small_ones_may_be_gone():
     occupied = [(x + 5.0, y + 5.0, x + 25.0, y + 25.0) for x in (5, 35, 65) for y in (5, 35, 65)]
     asked = {"hidden": [0.3] * 9}
     assert place((60, 60), occupied, image, np.random.default_rng(0), **asked) is None
-    assert place((60, 60), occupied, image, np.random.default_rng(0), **asked, gone=[True] * 9) is not None
+    assert place((60, 60), occupied, image, np.random.default_rng(0), **asked, gone=[True] * 9, body=Body(1.0, 1.0, alone=True)) is not None
 
 
 def test_what_may_be_hidden_is_what_real_objects_hide_of_each_class():

@@ -84,6 +84,19 @@ def test_a_label_is_doubted_where_another_class_is_likelier_not_where_nothing_is
     assert "label" in other.reasons
 
 
+@pytest.mark.parametrize(("novelty", "copied"), [(0.45, False), (0.5, True), (0.8, True)])
+def test_from_the_default_novelty_on_no_exemplar_is_excused_and_the_record_still_says_what_it_began_from(novelty, copied):
+    vectors = np.eye(4, dtype=np.float32)[:3]
+    bank = Bank(vectors, ("one#0", "two#0", "three#0"), np.zeros(3, dtype=np.int64), np.ones(3, dtype=bool), 1)
+    record = Provenance(
+        mode="inpaint", class_name="c", seed=1, novelty=novelty, model=None, model_version=None, model_uri=None, background=None,
+        exemplar={"sample": "one", "position": 0}, box_xyxy=(0.0, 0.0, 1.0, 1.0),
+    )  # fmt: skip
+    (verdict,) = judge_batch(bank, [Candidate(record, 0, vectors[0], change=50.0, overlap=1.0)])
+    assert ("copy" in verdict.reasons) == copied
+    assert verdict.derived_from == ("one#0",)
+
+
 def test_neither_instance_that_a_sample_is_mixed_from_counts_as_copied():
     vectors = np.eye(4, dtype=np.float32)[:3]
     bank = Bank(vectors, ("one#0", "two#0", "three#0"), np.zeros(3, dtype=np.int64), np.ones(3, dtype=bool), 1)

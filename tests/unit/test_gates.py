@@ -156,7 +156,8 @@ def test_a_generator_that_hands_back_what_it_began_from_fails_copying_once_it_is
     assert [(g.verdict, g.figure) for g in copying] == [("failed", 1.0)] * 2 and all("invented" in g.note for g in copying)
     least = 0.0
     copying = [g for g in Judge(train, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
-    assert [(g.verdict, g.figure) for g in copying] == [("failed", 1.0)] * 2  # from DERIVED_BELOW on an exemplar is no excuse
+    assert [(g.verdict, g.figure) for g in copying] == [("failed", 1.0)] * 2
+    assert all(g.note == "of samples" for g in copying)  # from DERIVED_BELOW on an exemplar is no excuse
     few = train.subset(torch.arange(16))  # eight a class, of which the product invents none
     copying = [g for g in Judge(few, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
     assert all("own exemplars aside" in g.note for g in copying)

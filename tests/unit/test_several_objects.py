@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks.evidence.folder import FolderView
 from longtail.boxes import UNCUT, intersection, xywh_to_xyxy
 from longtail.datasets import ClassMap
+from longtail.placement import Body
 from longtail.samples import Annotation, Provenance, Sample
 from trainers.dataset import ObjectRef
 from trainers.filters import Verdict, together
-from trainers.planning import Model, Planner, solid_of
+from trainers.planning import Model, Planner, body_of, plan
+from trainers.studio import make
 from trainers.windows import Instance
 
 
@@ -82,21 +88,72 @@ def test_large_objects_are_laid_as_often_as_small_ones():
     assert min(laid[2], laid[3]) >= 0.9 * max(laid[0], laid[1]), laid
 
 
+def test_no_instance_is_laid_twice_in_an_image_while_there_are_others():
+    """The largest of them fits nowhere, so that another takes its place."""
+    view = crowd((20, 24, 28, 32, 36, 40, 199), 0)
+    for sample in view.by_id.values():
+        object.__setattr__(sample, "annotations", sample.annotations[:0] if sample.id == "crowded" else sample.annotations)
+    planner = Planner.of(view, {"class_name": "large", "mode": "copy_paste", "objects": 3}, Model())
+    for seed in range(40):
+        laid = [layer.exemplar["position"] for layer in planner.image({"objects": 3}, seed, 0).layers]
+        assert len(laid) == len(set(laid)) == 3 and 6 not in laid, laid
+
+
+def test_labels_that_are_kept_are_of_what_is_seen(tmp_path):
+    """Drawn, not only planned: of bodies on a crowd."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:200, :200]
+
+    def disc(pixels, x, y, radius, color):
+        pixels[np.hypot(columns + 0.5 - x, rows + 0.5 - y) <= radius] = color
+
+    crowded, shown = (rng.integers(200, 210, (200, 200, 3), dtype=np.uint8) for _ in range(2))
+    places = [(float(x), float(y)) for x in range(20, 200, 40) for y in range(20, 200, 40)]
+    for x, y in places:
+        disc(crowded, x, y, 12, (180, 90, 90))
+    disc(shown, 100, 100, 40, (90, 60, 160))
+    small = tuple(Annotation(category_id=1, bbox_xywh=(x - 12, y - 12, 24.0, 24.0)) for x, y in places)
+    samples = [
+        Sample(id=name, path=name, uri=name, etag=name, size_bytes=0, width=200, height=200, split="train", annotations=a)
+        for name, a in (("crowded", small), ("shown", (Annotation(category_id=2, bbox_xywh=(60.0, 60.0, 80.0, 80.0)),)))
+    ]
+    files = {name: functools.partial(png, pixels) for name, pixels in (("crowded", crowded), ("shown", shown))}
+    view = FolderView(samples, files, ["small", "large"], task="detection")
+    covered = 0
+    for key, record in plan(view, {"class_name": "large", "mode": "copy_paste", "count": 12}, key="k", model=Model()):
+        made = make(view, key, record)
+        (hides,) = (o.hides for o in made.objects)
+        before = small if record.background["sample"] == "crowded" else ()
+        kept = [a for a in made.labels if a.category_id == 1]
+        covered += len(before) - len(kept)
+        for a in before:
+            x, y, _w, _h = a.bbox_xywh
+            share = hides[np.hypot(columns + 0.5 - x - 12, rows + 0.5 - y - 12) <= 12].mean()
+            assert (share < 0.8) == (a.bbox_xywh in [k.bbox_xywh for k in kept])
+            assert share <= 0.5 or share >= 0.8
+    assert covered > 0
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def test_what_is_rarer_than_the_class_is_never_covered():
     view = crowd((90, 110, 100), 2)
     planner = Planner.of(view, {"class_name": "large", "mode": "copy_paste", "objects": 1}, Model())
     assert not planner.common
     for seed in range(30):
-        assert all(intersection(planner.first({}, seed, 0).box_xyxy, xywh_to_xyxy(a.bbox_xywh)) == 0 for a in view.by_id["crowded"].annotations)
+        assert all(intersection(planner.first({}, seed, 0)[0].box_xyxy, xywh_to_xyxy(a.bbox_xywh)) == 0 for a in view.by_id["crowded"].annotations)
 
 
 def test_only_bodies_cover_what_lies_in_their_boxes():
-    body = np.hypot(*np.mgrid[-1:1:40j, -1:1:40j]) <= 1
-    assert solid_of(None) == (1.0, 1.0) and solid_of(body) == pytest.approx((1.0, 1.0), abs=0.11)
-    assert solid_of(np.eye(40, dtype=bool)) is None
-    wide = np.pad(body, ((0, 0), (10, 0)))
-    across, down = solid_of(wide)
-    assert across == pytest.approx(0.6, abs=0.05) and down > 0.85  # whichever way it is mirrored
+    disc = np.hypot(*np.mgrid[-1:1:40j, -1:1:40j]) <= 1
+    assert body_of(None) == Body(1.0, 1.0, alone=False)
+    assert body_of(np.eye(40, dtype=bool)) is None
+    wide = body_of(np.pad(disc, ((0, 0), (10, 0))))
+    assert wide.across == pytest.approx(0.6, abs=0.05) and wide.down > 0.85 and wide.alone  # whichever way it is mirrored
 
 
 def test_an_image_is_judged_by_its_worst_object():

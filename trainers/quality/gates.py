@@ -105,7 +105,7 @@ def as_many(vectors: NDArray[N], count: int) -> NDArray[N]:
 class Copies:
     """Of each sample the distance to the nearest view of a training object [F], which object [F], and below what distance it is a copy.
 
-    `invented` says which samples these are: those of a high novelty, or those of the default one, which may resemble their own exemplar.
+    `invented` says which samples these are: those of a high novelty, or those of the usual one, which may resemble their own exemplar where they are `derived`.
     """
 
     apart: Floats
