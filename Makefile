@@ -59,7 +59,7 @@ gpu-check: .venv/ready
 # runs on a plainer diet, each with START= the one before; see docs/lab, 3, 7, 14 and 18.
 foundation: .venv/ready
 	$(RUN) trainers.foundation $(if $(NUCLEI),--nuclei $(NUCLEI)) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
-	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) \
+	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) $(if $(CAPTURED),--captured) \
 	  --out $(or $(OUT),trainers/checkpoints/tiny.safetensors)
 
 clean:

@@ -52,7 +52,7 @@ def recipe(seconds: float) -> Recipe:
     return Recipe(
         network=NETWORK, batch=256, warm_s=0.0, catch_up_s=0.0, adversarial_s=seconds, rate_generator=2e-4, rate_discriminator=2e-4,
         penalty_weight=0.5, penalty_every=2, reconstruction_weight=0.0, ring_weight=0.0, projection_fade_steps=2000, whole_image_share=1.0,
-        full_novelty_share=1.0, symmetries="mirror", ema_half_life_images=20_000.0, evaluate_every_s=30.0, compiled=torch.cuda.is_available(),
+        full_novelty_share=1.0, symmetries="mirror", ema_half_life_images=20_000.0, evaluate_every_s=30.0, captured=True,
     )  # fmt: skip
 
 

@@ -45,8 +45,7 @@ def rate(preset: Preset, *, batch: int, seconds: float) -> float:
     """Images a second of the generator alone, in batches; on a GPU in bfloat16 and compiled."""
     config = NETWORKS[preset]
     generator = build_generator(config, num_classes=3).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    on_gpu = torch.get_default_device().type == "cuda"
-    forward = torch.compile(generator, mode="max-autotune") if on_gpu else generator
+    forward = torch.compile(generator) if device.on_gpu() else generator
     inputs = torch.randn(batch, 9, config.resolution_px, config.resolution_px).contiguous(memory_format=torch.channels_last)
     latent, label = torch.randn(batch, config.latent), torch.zeros(batch, dtype=torch.long)
     with torch.inference_mode(), device.precision():

@@ -1,6 +1,6 @@
 """Everything that only a GPU can show, in one go: parity with the CPU, parity of the fast paths, that it learns, how fast it is.
 
-    make gpu-check          or, with torch, numpy and pillow alone:   python -m benchmarks.gpu_check
+    make gpu-check          or, with torch, numpy and pillow alone:   python -m benchmarks.gpu_check [--compiled]
 
 Ends with 1 if a check fails. Without a GPU it says so and ends with 2.
 """
@@ -22,9 +22,10 @@ from benchmarks import generation, training
 from benchmarks.report import Figure, save
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import device
+from trainers.captured import PLAIN_FIRST, CapturedSteps
 from trainers.sampling import complete
 from trainers.state import TrainState
-from trainers.steps import adversarial_step, fast, judged, painted, pair_plan, reconstruct, transplant, warm_step
+from trainers.steps import fast, judged, painted, pair_plan, reconstruct, step, transplant
 from trainers.windows import Windows
 
 SMALL = Recipe(network=NetworkConfig(resolution_px=32, widths=(16, 24, 32)), batch=16, whole_image_share=0.0, half=False)
@@ -85,6 +86,17 @@ def compiled_parity() -> Figure:
         return at_most("gradients_compiled_to_eager", agreement(gradients(GPU, SMALL), gradients(GPU, replace(SMALL, compiled=True))), 2e-2)
 
 
+def captured_parity() -> Figure:
+    """Largest difference of losses between captured steps and plain ones of the same seed, after each kind of step has been played."""
+    with GPU, exact():
+        windows, ends = training.random_windows(32, count=64), []
+        for take in (step, CapturedSteps()):
+            state = TrainState.fresh(replace(SMALL, captured=True), num_classes=3)
+            seen = [take(state, windows, "warm" if k < 8 else "adversarial") for k in range(8 + SMALL.penalty_every * (PLAIN_FIRST + 2))]
+            ends.append(torch.stack([torch.stack([v for k, v in sorted(f.items()) if k != "penalty"]).mean() for f in seen]))
+    return at_most("captured_steps_to_plain", float((ends[0] - ends[1]).abs().max() / ends[0].abs().max()), 2e-2)
+
+
 def half_parity() -> Figure:
     value = direction(gradients(GPU, SMALL), gradients(GPU, replace(SMALL, half=True)))
     return Figure("gradients_bfloat16_cosine", value, "cosine", ">= 0.99", value >= 0.99)
@@ -96,7 +108,7 @@ def learns() -> Figure:
         blobs = torch.nn.functional.interpolate(torch.rand(16, 3, 4, 4), size=(32, 32), mode="bilinear") * 255
         windows = Windows.plain(blobs.byte(), torch.tensor([[0.25, 0.25, 0.75, 0.75]]).repeat(16, 1), torch.arange(16) % 2, torch.arange(16))
         state = TrainState.fresh(replace(SMALL, rate_warm=3e-3, half=True), num_classes=2)
-        l1 = [float(warm_step(state, windows)["l1"]) for _ in range(400)]
+        l1 = [float(step(state, windows, "warm")["l1"]) for _ in range(400)]
     return at_most("sixteen_images_l1_after_to_before", sum(l1[-20:]) / sum(l1[:20]), 0.6)
 
 
@@ -106,7 +118,7 @@ def resumes() -> Figure:
         windows = training.random_windows(32, count=64)
         state = TrainState.fresh(SMALL, num_classes=3)
         for _ in range(5):
-            adversarial_step(state, windows, train_generator=True)
+            step(state, windows, "adversarial")
         tensors = {k: v.clone() for k, v in state.tensors().items()}
         again = TrainState.resumed(SMALL, num_classes=3, tensors=tensors, numbers=state.numbers())
         first, second = (reconstruct(s, windows, 8)[1]["l1"] for s in (state, again))
@@ -118,11 +130,11 @@ def waits_for_nothing() -> Figure:
     with GPU:
         windows = training.random_windows(32, count=64)
         state = TrainState.fresh(replace(SMALL, half=True), num_classes=3)
-        adversarial_step(state, windows, train_generator=True)
+        step(state, windows, "adversarial")
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(10):
-                adversarial_step(state, windows, train_generator=True)
+                step(state, windows, "adversarial")
             waited = 0.0
         except RuntimeError as error:
             print(f"  a step waits: {error}", file=sys.stderr)
@@ -136,7 +148,7 @@ def at_most(name: str, value: float, limit: float) -> Figure:
     return Figure(name, value, "", f"<= {limit:g}", value <= limit)
 
 
-CHECKS: tuple[Callable[[], Figure], ...] = (cpu_parity, half_parity, learns, resumes, waits_for_nothing, compiled_parity)
+CHECKS: tuple[Callable[[], Figure], ...] = (cpu_parity, half_parity, learns, resumes, waits_for_nothing, captured_parity)
 
 
 def main() -> None:
@@ -144,13 +156,14 @@ def main() -> None:
         print("no GPU here: nothing was checked", file=sys.stderr)
         sys.exit(2)
     figures: list[Figure] = []
-    broken = [check.__name__ for check in CHECKS if not ran(check.__name__, functools.partial(alone, check), figures)]
+    compiled = "--compiled" in sys.argv
+    broken = [check.__name__ for check in (*CHECKS, *[compiled_parity] * compiled) if not ran(check.__name__, functools.partial(alone, check), figures)]
     failed = [f.name for f in figures if f.holds is False]
     with device.best_device():
         broken += [] if ran("bare generation", functools.partial(generation.bare, quick=True), figures) else ["bare generation"]
     for preset in training.BATCHES["cuda"]:
         with GPU:
-            broken += [] if ran(preset, functools.partial(training.measure, preset, rounds=3, steps=20), figures) else [preset]
+            broken += [] if ran(preset, functools.partial(training.measure, preset, rounds=3, steps=12, compiled=compiled), figures) else [preset]
     print(f"failed: {failed or 'none'}; broke: {broken or 'none'}")
     sys.exit(1 if failed or broken else 0)
 

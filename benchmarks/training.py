@@ -1,10 +1,10 @@
 """Images per second of a training step, against the same networks run plainly in the same run.
 
-    python -m benchmarks.training [--quick] [--presets tiny,base,large]
+    python -m benchmarks.training [--quick] [--presets tiny,base,large] [--compiled]
 
 Plain is eager, float32, contiguous memory, an unfused optimiser, and a look at the losses after each step. Fast is what training
-does: channels last, fused optimisers, figures left on the device, bfloat16 where the device multiplies it; on a GPU compiled steps as well. Both take the
-same penalties at the same steps. Needs torch, numpy and pillow alone.
+does: channels last, fused optimisers, figures left on the device, bfloat16 where the device multiplies it; on a GPU captured steps as well, and
+compiled ones if asked. Both take the same penalties at the same steps. Needs torch, numpy and pillow alone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.report import Figure, save
 from longtail.recipes import NETWORKS, Preset, Recipe
 from trainers import device
+from trainers.captured import PLAIN_FIRST, CapturedSteps
 from trainers.state import TrainState
-from trainers.steps import adversarial_step
+from trainers.steps import step
 from trainers.windows import Windows
 
 BATCHES: dict[str, dict[Preset, int]] = {"cpu": {"tiny": 16, "base": 4}, "cuda": {"tiny": 256, "base": 128, "large": 64}}
@@ -49,22 +50,23 @@ def random_windows(resolution: int, *, count: int = 512) -> Windows:
 
 def fast_side(recipe: Recipe, windows: Windows) -> tuple[Side, TrainState]:
     state = TrainState.fresh(recipe, num_classes=3)
-    return Side("fast", lambda: void(adversarial_step(state, windows, train_generator=True))), state
+    take = CapturedSteps() if recipe.captured and device.on_gpu() else step
+    return Side("fast", lambda: void(take(state, windows, "adversarial"))), state
 
 
 def plain_side(recipe: Recipe, windows: Windows) -> Side:
-    state = TrainState.fresh(replace(recipe, compiled=False, half=False), num_classes=3)
+    state = TrainState.fresh(replace(recipe, compiled=False, captured=False, half=False), num_classes=3)
     for module in state.modules().values():
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for optimizer in (state.optimizer_g, state.optimizer_d):
         for group in optimizer.param_groups:
             group |= {"fused": False, "foreach": False}
 
-    def step() -> None:
-        for value in adversarial_step(state, windows, train_generator=True).values():
+    def watched() -> None:
+        for value in step(state, windows, "adversarial").values():
             value.item()
 
-    return Side("plain", step)
+    return Side("plain", watched)
 
 
 def void(_: object) -> None:
@@ -82,7 +84,7 @@ def seconds(side: Side, steps: int) -> float:
 
 def step_flops(recipe: Recipe, windows: Windows) -> float:
     """Floating-point operations of one step without a penalty, as counted by torch."""
-    side, _ = fast_side(replace(recipe, compiled=False, penalty_weight=0.0), windows)
+    side, _ = fast_side(replace(recipe, compiled=False, captured=False, penalty_weight=0.0), windows)
     with FlopCounterMode(display=False) as counter:
         side.step()
     return float(counter.get_total_flops())
@@ -99,23 +101,22 @@ def matmul_peak() -> float:
 
 
 def peak_flops() -> float:
-    if torch.get_default_device().type == "cuda":
+    if device.on_gpu():
         return next((peak for card, peak in PEAK_FLOPS.items() if card in device.name()), float("nan"))
     return matmul_peak()
 
 
-def measure(preset: Preset, *, rounds: int, steps: int) -> list[Figure]:
+def measure(preset: Preset, *, rounds: int, steps: int, compiled: bool = False) -> list[Figure]:
     """Figures of one preset; the sides take turns, so that a busy machine is unkind to both."""
-    kind = torch.get_default_device().type
-    on_gpu = kind == "cuda"
+    kind, on_gpu = torch.get_default_device().type, device.on_gpu()
     batch = BATCHES[kind][preset]
     network = NETWORKS[preset]
-    recipe = Recipe(network=network, batch=batch, compiled=on_gpu)
+    recipe = Recipe(network=network, batch=batch, captured=on_gpu, compiled=compiled)
     windows = random_windows(network.resolution_px)
     fast, state = fast_side(recipe, windows)
     plain = plain_side(recipe, windows)
     for side in (fast, plain):
-        seconds(side, recipe.penalty_every + 1)  # compiles, and warms both kinds of step
+        seconds(side, recipe.penalty_every * (PLAIN_FIRST + 1) + 1 if on_gpu else recipe.penalty_every + 1)  # warms and records both kinds of step
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     times: dict[str, list[float]] = {"fast": [], "plain": []}
@@ -128,33 +129,35 @@ def measure(preset: Preset, *, rounds: int, steps: int) -> list[Figure]:
     target = TARGETS.get(preset) if on_gpu and "H" in device.name() else None
     wanted = 2.0 if on_gpu else 1.5
     share = step_flops(recipe, windows) / batch * rate / peak_flops()
+    name = f"{preset}_compiled" if compiled else preset
     found = [
-        Figure(f"{preset}_{network.resolution_px}px_rate", rate, "images/s", f">= {target:.0f}" if target else "", rate >= target if target else None,
+        Figure(f"{name}_{network.resolution_px}px_rate", rate, "images/s", f">= {target:.0f}" if target else "", rate >= target if target else None,
                (min(rates), max(rates))),
-        Figure(f"{preset}_fast_to_plain", ratio, "ratio", f">= {wanted}", ratio >= wanted, (min(ratios), max(ratios))),
-        Figure(f"{preset}_share_of_peak", share, "ratio"),
+        Figure(f"{name}_fast_to_plain", ratio, "ratio", f">= {wanted}", ratio >= wanted, (min(ratios), max(ratios))),
+        Figure(f"{name}_share_of_peak", share, "ratio"),
     ]  # fmt: skip
     if on_gpu:
-        found.append(Figure(f"{preset}_peak_memory", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+        found.append(Figure(f"{name}_peak_memory", torch.cuda.max_memory_allocated() / 1e9, "GB"))
     del state
     return found
 
 
-def run(presets: list[Preset], *, quick: bool) -> list[Figure]:
-    steps = 4 if torch.get_default_device().type == "cpu" else 20
-    return [figure for preset in presets for figure in measure(preset, rounds=2 if quick else 6, steps=steps)]
+def run(presets: list[Preset], *, quick: bool, compiled: bool) -> list[Figure]:
+    steps = 20 if device.on_gpu() else 4
+    return [figure for preset in presets for figure in measure(preset, rounds=2 if quick else 6, steps=steps, compiled=compiled)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny alone, fewer rounds")
     parser.add_argument("--presets", help="comma-separated; by default all that the device is fit for")
+    parser.add_argument("--compiled", action="store_true", help="compile the fast side's steps, which takes minutes")
     arguments = parser.parse_args()
     with device.best_device():
         kind = torch.get_default_device().type
         wanted = arguments.presets.split(",") if arguments.presets else ["tiny"] if arguments.quick else BATCHES[kind]
         presets = [preset for preset in BATCHES[kind] if preset in wanted]
-        save("training", run(presets, quick=arguments.quick), quick=arguments.quick, gpu=device.name())
+        save("training", run(presets, quick=arguments.quick, compiled=arguments.compiled), quick=arguments.quick, gpu=device.name())
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class Recipe:
     an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's time at each size, the full one last;
     none means all of it at the full one.
     `upscaler_s` come after it all, for the upsampler of windows that are larger than the network's resolution, if the data has any.
-    `compiled` steps start minutes later and run faster on a GPU; `half` is bfloat16 where the device is fast at it.
+    On a GPU, `captured` steps are recorded and launched whole, and `compiled` ones start minutes later and run faster; `half` is bfloat16
+    where the device is fast at it.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -101,6 +102,7 @@ class Recipe:
     evaluate_every_s: float = 30.0
     checkpoint_every_s: float = 20.0
     compiled: bool = False
+    captured: bool = False
     half: bool = True
     seed: int = 0
 

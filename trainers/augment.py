@@ -22,11 +22,11 @@ class Plan:
     """Which augmentation each image of a batch gets: uniform draws [11, B], so that real and fake can get the same."""
 
     draws: Tensor
-    strength: float
+    strength: Tensor | float
     symmetries: Symmetries = "all"
 
     @classmethod
-    def draw(cls, count: int, strength: float, generator: torch.Generator, *, symmetries: Symmetries = "all") -> Plan:
+    def draw(cls, count: int, strength: Tensor | float, generator: torch.Generator, *, symmetries: Symmetries = "all") -> Plan:
         """A plan for `count` images; strength in [0, 1]."""
         return cls(torch.rand(11, count, generator=generator), strength, symmetries)
 

@@ -39,6 +39,11 @@ def fast_at_half(kind: str) -> bool:
     return kind == "cuda" or any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
+def on_gpu() -> bool:
+    """Whether tensors are made on a GPU by default."""
+    return torch.get_default_device().type == "cuda"
+
+
 def name() -> str:
     """The GPU's name, or that there is none."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
@@ -46,5 +51,5 @@ def name() -> str:
 
 def wait() -> None:
     """Returns when the device has done all that it was asked."""
-    if torch.get_default_device().type == "cuda":
+    if on_gpu():
         torch.cuda.synchronize()

@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +48,7 @@ from trainers.windows import Instance, Windows, box_pixels, cut_windows, join, o
 MODALITIES = ("fluorescence", "histology", "brightfield")
 PER_MODALITY = 3000
 SHAPES = 8000
+DRAWN_AT_ONCE, DRAWN_PX = 100, 96
 MIN_SIDE_PX = 14
 SIZES = "0.4,0.6"
 JUDGED = 160
@@ -92,13 +95,23 @@ def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
     return replace(windows, images=images)
 
 
+def drawn(count: int, seed: int) -> list[Instance]:
+    """Drawn objects, the same of a seed however many processes draw them."""
+    streams = np.random.SeedSequence(seed).spawn(-(-count // DRAWN_AT_ONCE))
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        return [instance for some in pool.map(draw_some, streams) for instance in some][:count]
+
+
+def draw_some(stream: np.random.SeedSequence) -> list[Instance]:
+    rng = np.random.default_rng(stream)
+    return [draw_instance(rng, size=DRAWN_PX, first_label=len(MODALITIES)) for _ in range(DRAWN_AT_ONCE)]
+
+
 def foundation_windows(nuclei: Path | None, *, resolution: int, seed: int) -> tuple[Windows, Tensor, int]:
     """(windows, of each the image that it is of, number of classes): the whole diet, cut and recoloured."""
     rng = np.random.default_rng(seed)
     first = len(MODALITIES)
-    shapes = cut_windows(
-        [draw_instance(rng, size=96, first_label=first) for _ in range(SHAPES)], resolution=resolution, per_instance=1, seed=seed
-    )
+    shapes = cut_windows(drawn(SHAPES, seed), resolution=resolution, per_instance=1, seed=seed)
     diet, image_of = recolored(shapes, rng), torch.arange(SHAPES)
     if nuclei is not None:
         found = nuclei_instances(nuclei, rng)
@@ -126,6 +139,7 @@ def run() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--sizes", help=f"shares of the time at each size, the full one last; {SIZES} unless --start is given, which is at the full one")
     parser.add_argument("--compiled", action="store_true", help="compile the steps: for a GPU")
+    parser.add_argument("--captured", action="store_true", help="record the steps and launch them whole: for a GPU")
     arguments = parser.parse_args()
     if arguments.nuclei is None and not arguments.exclude_nuclei:
         parser.error("--nuclei: where is the pack? (make foundation NUCLEI=..., or EXCLUDE=nuclei for a foundation without it)")
@@ -133,7 +147,7 @@ def run() -> None:
         parser.error("--start with --sizes: growing forgets the ways in and out that the earlier foundation has; leave one out")
     sizes = arguments.sizes or ("1" if arguments.start else SIZES)
     recipe = replace(
-        tiny_foundation(minutes=arguments.minutes), batch=arguments.batch, compiled=arguments.compiled,
+        tiny_foundation(minutes=arguments.minutes), batch=arguments.batch, compiled=arguments.compiled, captured=arguments.captured,
         size_shares=tuple(float(share) for share in sizes.split(",")),
     )  # fmt: skip
     windows, images, num_classes = foundation_windows(

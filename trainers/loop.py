@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from trainers.captured import CapturedSteps
+from trainers.device import on_gpu
 from trainers.networks import Generator, ProjectionDiscriminator, grow
-from trainers.state import TrainState
-from trainers.steps import Figures, adversarial_step, warm_step
+from trainers.state import Phase, TrainState, forget
+from trainers.steps import step
 from trainers.watchdogs import Finding, inspect
 from trainers.windows import Windows
 
-Phase = Literal["warm", "catch_up", "adversarial", "done"]
 STRENGTH_STEP = 0.1
 MOST_WEIGHT = 8.0
 """A remedy that doubles a weight stops here: beyond it the weight is the disease."""
@@ -66,6 +66,7 @@ def train(
         freeze(state.discriminator.trunk.stems[0], state.discriminator.trunk.blocks[0])
     sized, sized_val = at_size(state, windows, val)
     good = snapshot(state)
+    take = CapturedSteps() if recipe.captured and on_gpu() else step
     sums: dict[str, list[Tensor]] = {}
     faults: list[Finding] = []
     last, reported = clock(), state.elapsed_s
@@ -76,7 +77,7 @@ def train(
             grow_up(state)
             sized, sized_val = at_size(state, windows, val)
             good = snapshot(state)
-        for name, value in one_step(state, sized, phase).items():
+        for name, value in take(state, sized, phase).items():
             sums.setdefault(name, []).append(value)
         now = clock()
         state.elapsed_s += now - last
@@ -99,10 +100,6 @@ def train(
         last = clock()  # looking at a run is not training time
     if state.best:
         state.ema.module.load_state_dict(state.best)
-
-
-def one_step(state: TrainState, windows: Windows, phase: Phase) -> Figures:
-    return warm_step(state, windows) if phase == "warm" else adversarial_step(state, windows, train_generator=phase == "adversarial")
 
 
 def at_size(state: TrainState, windows: Windows, val: Windows | None) -> tuple[Windows, Windows | None]:
@@ -175,8 +172,8 @@ def tell(state: TrainState, findings: Sequence[Finding], remedies: Sequence[str]
 def apply_remedy(state: TrainState, finding: Finding) -> str:
     """Acts on one finding, and says what was done. Augmentation strength follows r_v up and down; the others act when they bark."""
     if finding.name == "d_memorises":
-        step = STRENGTH_STEP if finding.figure > 0.5 else -STRENGTH_STEP
-        state.strength = min(1.0, max(0.0, state.strength + step))
+        change = STRENGTH_STEP if finding.figure > 0.5 else -STRENGTH_STEP
+        state.strength = min(1.0, max(0.0, state.strength + change))
     elif not finding.bad:
         return ""
     elif finding.name == "d_overpowers":
@@ -192,7 +189,7 @@ def apply_remedy(state: TrainState, finding: Finding) -> str:
             return "none: there is no checkpoint to go back to yet"
         for module in (state.generator, state.ema.module):
             module.load_state_dict(state.best)
-        state.optimizer_g.state.clear()
+        forget(state.optimizer_g)
     return finding.remedy
 
 
@@ -220,4 +217,4 @@ def restore(state: TrainState, saved: list[dict[str, object]]) -> None:
     for module, weights in zip(modules, saved, strict=True):
         module.load_state_dict(weights)
     for optimizer in (state.optimizer_g, state.optimizer_d):
-        optimizer.state.clear()
+        forget(optimizer)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from longtail.recipes import Recipe
 from trainers.architectures import build_discriminator, build_generator
-from trainers.device import random_stream
+from trainers.device import on_gpu, random_stream
 from trainers.ema import Ema
 from trainers.networks import Discriminator, Encoder, Generator
+
+Phase = Literal["warm", "catch_up", "adversarial", "done"]
 
 
 @dataclass
@@ -29,6 +31,8 @@ class TrainState:
     optimizer_g: torch.optim.Adam
     optimizer_d: torch.optim.Adam
     random: torch.Generator
+    dials: Tensor
+    """(fade, strength) [2]: what moves from step to step, where a step on the device reads it."""
     size_px: int
     step: int = 0
     images: int = 0
@@ -59,9 +63,10 @@ class TrainState:
             discriminator=discriminator,
             encoder=encoder,
             ema=Ema(generator, half_life_images=recipe.ema_half_life_images),
-            optimizer_g=adam([*generator.parameters(), *encoder.parameters()], plain),
-            optimizer_d=adam(list(discriminator.parameters()), plain),
+            optimizer_g=adam([*generator.parameters(), *encoder.parameters()], plain, recipe.captured and on_gpu()),
+            optimizer_d=adam(list(discriminator.parameters()), plain, recipe.captured and on_gpu()),
             random=random_stream(recipe.seed),
+            dials=torch.zeros(2),
             size_px=recipe.size_px(0.0),
         )
 
@@ -69,6 +74,11 @@ class TrainState:
     def fade(self) -> float:
         """Weight of the class projection now: it fades in (transitional cGAN, arXiv:2201.06578)."""
         return self.recipe.projection_weight * min(1.0, self.adversarial_steps / max(1, self.recipe.projection_fade_steps))
+
+    def set_dials(self) -> None:
+        """Tells the device where the dials stand, without waiting for it."""
+        for dial, value in zip(self.dials, (self.fade, self.strength), strict=True):
+            dial.fill_(value)
 
     def adopt(self, weights: dict[str, Tensor], *, same_classes: bool = False) -> None:
         """Start from a foundation's weights; class embeddings begin at their mean, unless the classes are the same.
@@ -124,9 +134,16 @@ class TrainState:
         return state
 
 
-def adam(parameters: list[nn.Parameter], plain: bool) -> torch.optim.Adam:
+def adam(parameters: list[nn.Parameter], plain: bool, captured: bool) -> torch.optim.Adam:
     """Without momentum, as penalised relativistic training wants it; with the DCGAN paper's for the plain one. Steps set the rate."""
-    return torch.optim.Adam(parameters, lr=1.0, betas=(0.5, 0.999) if plain else (0.0, 0.99), fused=True)
+    return torch.optim.Adam(parameters, lr=1.0, betas=(0.5, 0.999) if plain else (0.0, 0.99), fused=True, capturable=captured)
+
+
+def forget(optimizer: torch.optim.Adam) -> None:
+    """Begins an optimiser's averages anew, in place: a captured step knows where they lie."""
+    for slots in optimizer.state.values():
+        for value in slots.values():
+            value.zero_()
 
 
 def _slots(tensors: dict[str, Tensor], name: str, optimizer: torch.optim.Adam) -> dict[int, dict[str, Tensor]]:

@@ -7,7 +7,7 @@ Shape legend: B batch, Z latent, R resolution, H W pixels.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -20,7 +20,7 @@ from trainers.losses import discriminator_loss, generator_loss, kl_to_prior, mas
 from trainers.networks import Discriminator, Encoder, Generator
 from trainers.sampling import Scene, complete
 from trainers.scenes import Mixture, Seen, draw_indices, reconstruction_scene, transplant_scene
-from trainers.state import TrainState
+from trainers.state import Phase, TrainState
 from trainers.windows import Windows
 
 MOST_VARIANTS = 64
@@ -29,15 +29,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def warm_step(state: TrainState, windows: Windows) -> Figures:
-    """Reconstruction alone: a conditional variational autoencoder."""
-    loss, figures = reconstruct(state, windows, state.recipe.batch)
-    apply(loss, state.optimizer_g, state.recipe.rate_warm)
-    finish(state)
+def step(state: TrainState, windows: Windows, phase: Phase) -> Figures:
+    """One step of a phase."""
+    state.set_dials()
+    figures = UPDATES[phase](state, windows)
+    count(state, phase)
     return figures
 
 
-def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bool) -> Figures:
+def warm_update(state: TrainState, windows: Windows) -> Figures:
+    """Reconstruction alone: a conditional variational autoencoder."""
+    loss, figures = reconstruct(state, windows, state.recipe.batch)
+    apply(loss, state.optimizer_g, state.recipe.rate_warm)
+    state.ema.update(state.generator, batch=state.recipe.batch)
+    return figures
+
+
+def adversarial_update(state: TrainState, windows: Windows, *, train_generator: bool = True) -> Figures:
     """The discriminator's updates and, unless it is catching up, one of the generator.
 
     Half of the batch transplants and is judged; half reconstructs, so that the generator never drifts from the data. Where nothing
@@ -51,9 +59,27 @@ def adversarial_step(state: TrainState, windows: Windows, *, train_generator: bo
         figures |= discriminator_update(state, scene, real, fake.detach())
         if wanted:
             figures |= generator_update(state, windows, scene, real, fake)
-    state.adversarial_steps += 1
-    finish(state)
+    state.ema.update(state.generator, batch=recipe.batch)
     return figures
+
+
+UPDATES: Mapping[str, Callable[[TrainState, Windows], Figures]] = {
+    "warm": warm_update,
+    "catch_up": functools.partial(adversarial_update, train_generator=False),
+    "adversarial": adversarial_update,
+}
+"""What a step of each phase asks of the device. An update reads of the host what `standing` says, and changes nothing there."""
+
+
+def standing(state: TrainState, phase: Phase) -> tuple[object, ...]:
+    """All that an update takes from the host, beside tensors: two steps of which this is equal ask the same of the device."""
+    return phase, phase != "warm" and penalising(state), state.recipe
+
+
+def count(state: TrainState, phase: Phase) -> None:
+    state.adversarial_steps += phase != "warm"
+    state.step += 1
+    state.images += state.recipe.batch
 
 
 def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient: bool) -> tuple[Scene, Seen, Tensor]:
@@ -92,7 +118,7 @@ def restored(generator: Generator, encoder: Encoder, scene: Scene, truth_B3RR: T
 
 def discriminator_update(state: TrainState, scene: Scene, real: Seen, fake: Tensor) -> Figures:
     recipe = state.recipe
-    penalise = recipe.penalty_weight > 0 and state.step % recipe.penalty_every == 0
+    penalise = penalising(state)
     plan = pair_plan(state, scene)
     real_logits, r1 = judged(state, real, scene.label_B, plan, penalise=penalise)
     fake_logits, r2 = judged(state, painted(scene, fake), scene.label_B, plan, penalise=penalise and recipe.penalty == "r1_r2")
@@ -104,6 +130,10 @@ def discriminator_update(state: TrainState, scene: Scene, real: Seen, fake: Tens
         loss = loss + penalty * (recipe.penalty_weight / 2 * recipe.penalty_every)
     apply(loss, state.optimizer_d, recipe.rate_discriminator, clip=10.0)
     return figures
+
+
+def penalising(state: TrainState) -> bool:
+    return state.recipe.penalty_weight > 0 and state.step % state.recipe.penalty_every == 0
 
 
 def generator_update(state: TrainState, windows: Windows, scene: Scene, real: Seen, fake: Tensor) -> Figures:
@@ -141,14 +171,14 @@ def painted(scene: Scene, fake: Tensor) -> Seen:
 
 
 def pair_plan(state: TrainState, scene: Scene, *, random: torch.Generator | None = None) -> Plan:
-    return Plan.draw(len(scene.label_B), state.strength, random or state.random, symmetries=state.recipe.symmetries)
+    return Plan.draw(len(scene.label_B), state.dials[1], random or state.random, symmetries=state.recipe.symmetries)
 
 
 def judged(state: TrainState, seen: Seen, label_B: Tensor, plan: Plan, *, penalise: bool = False) -> tuple[Tensor, Tensor]:
     """(logits [B], squared norms of their gradient in the image [B], zero where they are not asked for) of one side, augmented."""
     image, maps = augment(seen.image_B3RR, torch.cat([seen.box_B1RR, seen.mask_B1RR], 1), plan)
     with precision(half=state.recipe.half):
-        return fast(judgement, state.recipe)(state.discriminator, image, maps, label_B, torch.full((), state.fade), penalise)
+        return fast(judgement, state.recipe)(state.discriminator, image, maps, label_B, state.dials[0], penalise)
 
 
 def judgement(
@@ -185,8 +215,3 @@ def apply(loss: Tensor, optimizer: torch.optim.Adam, rate: float, *, clip: float
         group["lr"] = rate
     optimizer.step()
 
-
-def finish(state: TrainState) -> None:
-    state.ema.update(state.generator, batch=state.recipe.batch)
-    state.step += 1
-    state.images += state.recipe.batch

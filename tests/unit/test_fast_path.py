@@ -12,7 +12,7 @@ from benchmarks import training
 from benchmarks.gpu_check import CPU, SMALL, agreement, direction, gradients
 from trainers import device
 from trainers.state import TrainState
-from trainers.steps import reconstruct
+from trainers.steps import reconstruct, step
 
 
 @pytest.mark.long
@@ -54,6 +54,6 @@ def test_channels_last_and_a_fused_optimiser_change_no_loss():
                 for group in optimizer.param_groups:
                     group |= {"fused": False, "foreach": False}
         for _ in range(3):
-            figures = training.adversarial_step(state, windows, train_generator=True)
+            figures = step(state, windows, "adversarial")
         losses.append([float(figures[k]) for k in ("d_loss", "g_loss", "l1", "kl")] + [float(reconstruct(state, windows, 8)[1]["l1"])])
     assert losses[0] == pytest.approx(losses[1], rel=2e-3, abs=2e-4)

@@ -21,7 +21,7 @@ from trainers.quality.coverage import density_and_coverage
 from trainers.quality.kid import kid, kid_interval
 from trainers.render import Order, Painter, masked, render, visibility
 from trainers.state import TrainState
-from trainers.steps import warm_step
+from trainers.steps import step
 from trainers.training_data import halve
 from trainers.watchdogs import Finding
 from trainers.windows import Instance, cut_windows, window_around
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_losses(windows):
     runs = []
     for _ in range(2):
         state = TrainState.fresh(SMALL, num_classes=2)
-        runs.append([warm_step(state, windows)["l1"] for _ in range(4)])
+        runs.append([step(state, windows, "warm")["l1"] for _ in range(4)])
     assert runs[0] == runs[1]
 
 
@@ -128,10 +128,10 @@ def test_resuming_from_bytes_equals_going_on(windows):
 
 def test_sixteen_images_are_overfitted_in_seconds(windows):
     state = TrainState.fresh(replace(SMALL, rate_warm=3e-3), num_classes=2)
-    first = sum(warm_step(state, windows)["l1"] for _ in range(10)) / 10
+    first = sum(step(state, windows, "warm")["l1"] for _ in range(10)) / 10
     for _ in range(250):
-        warm_step(state, windows)
-    last = sum(warm_step(state, windows)["l1"] for _ in range(10)) / 10
+        step(state, windows, "warm")
+    last = sum(step(state, windows, "warm")["l1"] for _ in range(10)) / 10
     assert last < 0.5 * first
 
 

@@ -25,7 +25,7 @@ from trainers.planning import Model, plan
 from trainers.render import Order, Painter, render
 from trainers.scenes import Mixture, draw_indices, reconstruction_scene, served_scene, transplant_scene
 from trainers.state import TrainState
-from trainers.steps import adversarial_step
+from trainers.steps import step
 from trainers.studio import covered, gone, labels_of
 from trainers.windows import Instance, box_pixels, chroma, cut_outline, cut_windows, gray_labels, join, on_grounds
 
@@ -157,7 +157,7 @@ def test_sets_with_and_without_outlines_go_together(windows):
     scene = served_scene(small, torch.tensor([0, 1]), small, torch.tensor([1, 0]), 0.3, random_stream(0))
     assert scene.image_B3RR.shape == (2, 3, 16, 16)
     state = TrainState.fresh(Recipe(network=NETWORK, batch=8), num_classes=2)
-    assert all(torch.isfinite(v) for v in adversarial_step(state, both, train_generator=True).values())
+    assert all(torch.isfinite(v) for v in step(state, both, "adversarial").values())
 
 
 def test_places_where_nothing_is():

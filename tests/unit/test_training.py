@@ -19,7 +19,7 @@ from trainers.loop import train
 from trainers.sampling import draw_latent, interpolate
 from trainers.scenes import Mixture, draw_indices
 from trainers.state import TrainState
-from trainers.steps import adversarial_step, transplant, warm_step
+from trainers.steps import step, transplant
 from trainers.windows import Instance, Windows, cut_windows
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
@@ -77,7 +77,7 @@ def test_every_option_trains_both_networks(recipe, windows):
     state = TrainState.fresh(recipe, num_classes=2)
     before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (state.generator, state.discriminator)]
     for _ in range(3):
-        figures = adversarial_step(state, windows, train_generator=True)
+        figures = step(state, windows, "adversarial")
         assert all(torch.isfinite(v) for v in figures.values())
     for module, old in zip((state.generator, state.discriminator), before, strict=True):
         assert any(not torch.equal(v, old[k]) for k, v in module.state_dict().items())
@@ -87,9 +87,9 @@ def test_every_option_trains_both_networks(recipe, windows):
 @pytest.mark.parametrize("recipe", OPTIONS.values(), ids=OPTIONS)
 def test_every_option_survives_its_checkpoint(recipe, windows):
     state = TrainState.fresh(recipe, num_classes=2)
-    adversarial_step(state, windows, train_generator=True)
+    step(state, windows, "adversarial")
     again = checkpoints.from_bytes(checkpoints.to_bytes(state))
-    first, second = (adversarial_step(s, windows, train_generator=True) for s in (state, again))
+    first, second = (step(s, windows, "adversarial") for s in (state, again))
     assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in second.items()}
 
 
@@ -101,9 +101,8 @@ def test_every_preset_trains_from_random_weights(preset):
     images = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
     boxes = torch.tensor([0.25, 0.25, 0.75, 0.75]).repeat(4, 1)
     windows = Windows.plain(images, boxes, torch.tensor([0, 0, 1, 1]), torch.arange(4))
-    steps = [lambda: warm_step(state, windows)] if recipe.warm_s else []
-    for step in [*steps, lambda: adversarial_step(state, windows, train_generator=True)]:
-        assert all(torch.isfinite(v) for v in step().values())
+    for phase in (["warm"] if recipe.warm_s else []) + ["adversarial"]:
+        assert all(torch.isfinite(v) for v in step(state, windows, phase).values())
     assert (preset == "baseline") == (recipe.loss == "non_saturating" and not recipe.warm_s and not recipe.penalty_weight)
     assert recipe.total_s + recipe.upscaler_s == pytest.approx(60)
 
@@ -118,7 +117,7 @@ def test_r1_alone_is_the_penalty_of_the_real_side(windows):
     figures = {}
     for kind in ("r1", "r1_r2"):
         state = TrainState.fresh(replace(SMALL, penalty=kind), num_classes=2)
-        figures[kind] = float(adversarial_step(state, windows, train_generator=False)["penalty"])
+        figures[kind] = float(step(state, windows, "catch_up")["penalty"])
     assert 0 < figures["r1"] < figures["r1_r2"]
 
 
@@ -221,13 +220,13 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("train_generator", [True, False])
-def test_no_step_waits_for_the_device(windows, train_generator):
+@pytest.mark.parametrize("phase", ["adversarial", "catch_up"])
+def test_no_step_waits_for_the_device(windows, phase):
     state = TrainState.fresh(SMALL, num_classes=2)
-    adversarial_step(state, windows, train_generator=True)  # the optimisers' slots are there
+    step(state, windows, "adversarial")  # the optimisers' slots are there
     with Waits() as waits:
-        adversarial_step(state, windows, train_generator=train_generator)
-        warm_step(state, windows)
+        step(state, windows, phase)
+        step(state, windows, "warm")
     assert waits.seen == []
 
 
@@ -235,7 +234,7 @@ def test_all_of_a_batch_is_judged_where_nothing_reconstructs(windows, monkeypatc
     seen = []
     monkeypatch.setattr(steps, "transplant", lambda state, windows, count, **more: seen.append(count) or transplant(state, windows, count, **more))
     for recipe in (SMALL, replace(SMALL, reconstruction_weight=0.0)):
-        adversarial_step(TrainState.fresh(recipe, num_classes=2), windows, train_generator=True)
+        step(TrainState.fresh(recipe, num_classes=2), windows, "adversarial")
     assert seen == [4, 8]
 
 

@@ -10,9 +10,10 @@ import torch
 
 from tests.unit.test_training import NETWORK, SMALL, counting_clock, run, textured
 from trainers import loop
-from trainers.loop import apply_remedy, one_step, train
+from trainers.loop import apply_remedy, train
 from trainers.shapes import draw_instance
 from trainers.state import TrainState
+from trainers.steps import step
 from trainers.watchdogs import Finding, inspect
 from trainers.windows import Windows, cut_windows
 
@@ -153,13 +154,13 @@ def test_a_collapse_goes_back_to_the_best_weights_with_what_is_served():
 def test_weights_that_break_right_before_they_would_be_kept_are_not_kept(windows, monkeypatch):
     """The loss of the step was finite, its gradient was not: what is put back must be from before."""
     def breaking(state, *rest):
-        figures = one_step(state, *rest)
+        figures = step(state, *rest)
         if state.step in (10, 17):
             with torch.no_grad():
                 state.generator.tails[0].last.weight.fill_(torch.nan)
         return figures
 
-    monkeypatch.setattr(loop, "one_step", breaking)
+    monkeypatch.setattr(loop, "step", breaking)
     recipe = replace(SMALL, warm_s=30, catch_up_s=0, adversarial_s=0, evaluate_every_s=5)
     state, _ = run(recipe, windows)
     assert sum(e["name"] == "nan" for e in state.events) == 2
