@@ -13,7 +13,7 @@ from torch import Tensor
 
 def best_device() -> torch.device:
     """The GPU that Ray gave this worker, else the CPU. Use as a context: `with best_device():`."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def random_stream(seed: int) -> torch.Generator:

@@ -68,7 +68,7 @@ UPDATES: Mapping[str, Callable[[TrainState, Windows], Figures]] = {
     "catch_up": functools.partial(adversarial_update, train_generator=False),
     "adversarial": adversarial_update,
 }
-"""What a step of each phase asks of the device. An update reads of the host what `standing` says, and changes nothing there."""
+"""What a step of each phase asks of the device. Of what moves on the host, an update reads no more than `standing` says."""
 
 
 def standing(state: TrainState, phase: Phase) -> tuple[object, ...]:

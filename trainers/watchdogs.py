@@ -45,6 +45,7 @@ class Finding:
 @torch.no_grad()
 def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Finding]:
     """Every watchdog's reading on the averaged generator, from a random stream of its own so that training is unmoved."""
+    state.set_dials()
     random = random_stream(state.step)
     draw, mixture = draw_indices(train, 16, random), in_place(state)
     scene, _ = transplant_scene(train, draw, mixture, random)
