@@ -58,7 +58,7 @@ def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Find
         _below("latent_ignored", float((first - second).abs().mean() / inside), VISIBLE, "raise the latent's share: lower the KL weight"),
         _seams(complete(generator, scene, latent[0]), train, draw, scene.mask_B1RR, scene.image_B3RR),
     ]
-    if state.num_classes > 1 and state.adversarial_steps:  # before, no projection is learned that could be raised
+    if state.num_classes > 1 and 2 * state.adversarial_steps >= max(1, state.recipe.projection_fade_steps):  # before, the class hardly counts yet
         other = replace(invented, label_B=(scene.label_B + 1) % state.num_classes)
         moved = float((complete(generator, other, latent[0]) - first).abs().mean() / inside)
         findings.append(_below("class_ignored", moved, VISIBLE, "raise the projection"))
