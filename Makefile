@@ -57,10 +57,12 @@ gpu-check: .venv/ready
 
 # NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/). The shipped file took three
 # runs on a plainer diet, each with START= the one before; see docs/lab, 3, 7, 14 and 18.
+foundation: FOUNDATION = $(or $(OUT),$(if $(EXCLUDE),out/foundation/without_$(EXCLUDE).safetensors,trainers/checkpoints/tiny.safetensors))
 foundation: .venv/ready
+	mkdir -p $(dir $(FOUNDATION))
 	$(RUN) trainers.foundation $(if $(NUCLEI),--nuclei $(NUCLEI)) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
 	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) $(if $(CAPTURED),--captured) \
-	  --out $(or $(OUT),trainers/checkpoints/tiny.safetensors)
+	  --out $(FOUNDATION)
 
 clean:
 	rm -rf .venv .longtail out
