@@ -37,6 +37,8 @@ BATCHES: dict[str, dict[Preset, int]] = {"cpu": {"tiny": 16}, "cuda": {"tiny": 5
 TARGET = 8000.0
 """Images a second of the bare `large` generator at 256 px on one H100."""
 SHARE = 0.8
+COUNT, ALONE = 1000, 256
+"""Images of the batch, and of each stage by itself: many, since a stage that opens the dataset would spread that over few."""
 DATASET = "bench"
 REQUEST: dict[str, Any] = {"class_name": "Platelets", "mode": "inpaint", "novelty": 0.5}
 
@@ -92,7 +94,7 @@ def through_the_bucket(count: int) -> list[Figure]:
             batch_seconds(client, 16 * (os.cpu_count() or 1))  # every worker has imported torch and fetched the generator
             seconds, record = batch_seconds(client, count)
             model = {"name": record["model"], "version": record["model_version"], "uri": record["model_uri"]}
-            alone = stage_seconds(settings, model, 32)
+            alone = stage_seconds(settings, model, min(count, ALONE))
         finally:
             stack.stop()
     cores = os.cpu_count() or 1
@@ -186,7 +188,7 @@ def main() -> None:
     with device.best_device():
         figures = bare(quick=arguments.quick)
     if not arguments.bare:
-        figures += through_the_bucket(32 if arguments.quick else 256)
+        figures += through_the_bucket(32 if arguments.quick else COUNT)
     save("generation", figures, quick=arguments.quick, gpu=device.name())
 
 
