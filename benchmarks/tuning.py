@@ -1,4 +1,7 @@
-"""Generators for the benchmarks: trained on a pack for so long, kept under out/, read back where today's code and foundation made them."""
+"""Generators for the benchmarks: trained on a pack for so long, kept under out/, read back where today's code and foundation made them.
+
+Nuclei are learned from a foundation that has not seen them: `make foundation EXCLUDE=nuclei` first.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,17 @@ from trainers.state import TrainState
 from trainers.windows import cut_windows, gray_labels
 
 OUT = Path("out") / "generators"
+WITHOUT_NUCLEI = Path("out") / "foundation" / "without_nuclei.safetensors"
 
 
 def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", budget_s: float, name: str) -> Generator:
     """The pack's generator of that name. Half of what is held out for choosing chooses; judges are not looked at."""
-    kept = OUT / f"{name}-{todays()}.safetensors"
+    kept = OUT / f"{name}-{todays(pack.name)}.safetensors"
     if not kept.exists():
         learn, select = some(pack.train), some(pack.select, most=60)
         singles, chosen = (cut_windows(part, resolution=64, per_instance=1, seed=0, fixed=True) for part in (learn, select))
         windows = cut_windows(learn, resolution=64, per_instance=max(1, min(6, 4000 // len(learn))), seed=0)
-        state = begun(preset, start, budget_s, num_classes=len(pack.classes), gray=gray_labels(windows))
+        state = begun(preset, start, budget_s, foundation_for(pack.name), num_classes=len(pack.classes), gray=gray_labels(windows))
         scorer = Judge(singles, chosen, chosen, pack.classes)
         for at in train(state, windows, chosen, clock=time.monotonic, score=scorer.score, report_every_s=20):
             print(f"{name} {at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"), flush=True)
@@ -37,16 +41,25 @@ def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", b
     return weights.from_bytes(kept.read_bytes()).generator
 
 
-def todays() -> str:
+def foundation_for(pack: str) -> Path:
+    """The foundation that has not seen the pack. Exits where that has to be made first."""
+    if pack != "nuclei":
+        return weights.FOUNDATION
+    if not WITHOUT_NUCLEI.exists():
+        raise SystemExit("nuclei: the shipped foundation has seen them; make one that has not, in an hour: make foundation EXCLUDE=nuclei (or leave them out)")
+    return WITHOUT_NUCLEI
+
+
+def todays(pack: str) -> str:
     """Which code and which foundation a generator of today rests on, in eight letters."""
-    return hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + weights.FOUNDATION.read_bytes()).hexdigest()[:8]
+    return hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + foundation_for(pack).read_bytes()).hexdigest()[:8]
 
 
-def begun(preset: Preset, start: Start, budget_s: float, *, num_classes: int, gray: tuple[int, ...]) -> TrainState:
+def begun(preset: Preset, start: Start, budget_s: float, foundation: Path, *, num_classes: int, gray: tuple[int, ...]) -> TrainState:
     recipe = preset_recipe(preset, start, budget_s=budget_s)
     if start == "random":
         return TrainState.fresh(replace(recipe, network=replace(recipe.network, gray_labels=gray)), num_classes=num_classes)
-    tensors, meta = weights.foundation()
+    tensors, meta = weights.foundation(foundation)
     state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, gray_labels=gray)), num_classes=num_classes)
     state.adopt(tensors)
     return state
