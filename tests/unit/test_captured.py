@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from longtail.recipes import NetworkConfig, Recipe
+from longtail.recipes import NetworkConfig, Recipe, finetune_recipe
+from services.api.schemas import RecipeOptions
 from trainers import device, loop
 from trainers.captured import PLAIN_FIRST, CapturedSteps
 from trainers.loop import train
@@ -191,3 +192,8 @@ def test_a_whole_run_is_the_same_captured_remedies_nan_and_growth_included(windo
         assert other == pytest.approx(one, rel=1e-3, abs=1e-5, nan_ok=True)
     for mine, theirs in zip(first.generator.parameters(), second.generator.parameters(), strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_request_may_ask_for_captured_steps():
+    asked = RecipeOptions.model_validate({"captured": True}).model_dump(exclude_none=True)
+    assert finetune_recipe(preset="tiny", start="random", budget_s=60, seed=0, options=asked).captured
