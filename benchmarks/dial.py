@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, save
-from benchmarks.tuning import foundation_for, tuned
+from benchmarks.tuning import asked_for, tuned
 from benchmarks.yardstick import Yardstick, some
 from longtail.gates import DERIVED_BELOW
 from trainers import device
@@ -78,10 +78,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 seconds a pack")
     arguments = parser.parse_args()
     budget_s = 20.0 if arguments.quick else arguments.budget
-    for name in arguments.packs.split(","):
-        foundation_for(name)  # what is missing is told before hours are spent
+    packs = asked_for(arguments.packs)
     with device.best_device():
-        figures = [f for name in arguments.packs.split(",") for f in measure(read_pack(name, arguments.data), budget_s=budget_s)]
+        figures = [f for name in packs for f in measure(read_pack(name, arguments.data), budget_s=budget_s)]
     save("dial", figures, quick=arguments.quick, gpu=device.name())
 
 

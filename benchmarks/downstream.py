@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.packs import PACKS, Pack, Shown, read_pack, shown
 from benchmarks.report import Figure, save
-from benchmarks.tuning import foundation_for, tuned
+from benchmarks.tuning import asked_for, tuned
 from longtail.boxes import BoxXyxy
 from longtail.placement import place
 from longtail.samples import Mode
@@ -162,10 +162,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="ten images, ten seconds, two seeds")
     a = parser.parse_args()
     images, budget_s, seeds = (10, 10.0, 2) if a.quick else (a.images, a.budget, a.seeds)
-    for name in a.packs.split(","):
-        foundation_for(name)  # what is missing is told before hours are spent
+    packs = asked_for(a.packs)
     with device.best_device():
-        figures = [f for name in a.packs.split(",") for f in measured(name, a.data, images=images, budget_s=budget_s, seeds=seeds)]
+        figures = [f for name in packs for f in measured(name, a.data, images=images, budget_s=budget_s, seeds=seeds)]
     save("downstream", figures, quick=a.quick, gpu=device.name())
 
 

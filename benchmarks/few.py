@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, save
-from benchmarks.tuning import foundation_for, todays, tuned
+from benchmarks.tuning import asked_for, todays, tuned
 from benchmarks.yardstick import Yardstick, few
 from longtail.recipes import Preset, Start
 from trainers import device
@@ -77,11 +77,9 @@ def main() -> None:
     arguments = parser.parse_args()
     budget_s = 10.0 if arguments.quick else arguments.budget
     asked = [10] if arguments.quick else [int(n) for n in arguments.counts.split(",")]
-    figures = []
-    for name in arguments.packs.split(","):
-        foundation_for(name)  # what is missing is told before hours are spent
+    packs, figures = asked_for(arguments.packs), []
     with device.best_device():
-        for name in arguments.packs.split(","):
+        for name in packs:
             pack = read_pack(name, arguments.data)
             for count in counts_of(pack, asked):
                 for arm in arguments.arms.split(","):

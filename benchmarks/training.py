@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.report import Figure, save
 from longtail.recipes import NETWORKS, Preset, Recipe
 from trainers import device
-from trainers.captured import PLAIN_FIRST, CapturedSteps
+from trainers.captured import PLAIN_FIRST, stepper
 from trainers.state import TrainState
 from trainers.steps import step
 from trainers.windows import Windows
@@ -50,7 +50,7 @@ def random_windows(resolution: int, *, count: int = 512) -> Windows:
 
 def fast_side(recipe: Recipe, windows: Windows) -> tuple[Side, TrainState]:
     state = TrainState.fresh(recipe, num_classes=3)
-    take = CapturedSteps() if recipe.captured and device.on_gpu() else step
+    take = stepper(recipe)
     return Side("fast", lambda: void(take(state, windows, "adversarial"))), state
 
 

@@ -10,8 +10,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.evidence.additions import FOUNDATIONS
 from benchmarks.evidence.code import LEARNING, OUTLINES, code
-from benchmarks.packs import Pack
+from benchmarks.packs import PACKS, Pack
 from benchmarks.yardstick import some
 from longtail.recipes import Preset, Start, preset_recipe
 from trainers import checkpoints, weights
@@ -22,7 +23,7 @@ from trainers.state import TrainState
 from trainers.windows import cut_windows, gray_labels
 
 OUT = Path("out") / "generators"
-WITHOUT_NUCLEI = Path("out") / "foundation" / "without_nuclei.safetensors"
+WITHOUT_NUCLEI = FOUNDATIONS / "without_nuclei.safetensors"
 
 
 def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", budget_s: float, name: str) -> Generator:
@@ -39,6 +40,16 @@ def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", b
         OUT.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(weights.to_bytes(state.ema.module, classes=list(pack.classes.values())))
     return weights.from_bytes(kept.read_bytes()).generator
+
+
+def asked_for(packs: str) -> list[str]:
+    """The packs of a comma-separated list. Exits, before hours are spent, where one is unknown or its foundation has to be made first."""
+    names = packs.split(",")
+    if unknown := sorted(set(names) - set(PACKS)):
+        raise SystemExit(f"unknown pack {unknown[0]!r}; there are {', '.join(PACKS)}")
+    for name in names:
+        foundation_for(name)
+    return names
 
 
 def foundation_for(pack: str) -> Path:

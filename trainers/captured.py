@@ -13,14 +13,21 @@ from typing import Protocol
 
 import torch
 
+from longtail.recipes import Recipe
+from trainers.device import on_gpu
 from trainers.state import Phase, TrainState
-from trainers.steps import UPDATES, Figures, count, standing
+from trainers.steps import UPDATES, Figures, count, standing, step
 from trainers.windows import Windows
 
 PLAIN_FIRST = 3
 """Steps of a kind that are taken plainly: they make the optimisers' slots, and what the libraries want for themselves."""
 Work = Callable[[], Figures]
 Play = Callable[[], Figures]
+
+
+def stepper(recipe: Recipe) -> Callable[[TrainState, Windows, Phase], Figures]:
+    """What takes the steps of a run: one by one, or captured where the recipe asks for that and there is a GPU."""
+    return CapturedSteps() if recipe.captured and on_gpu() else step
 
 
 class Runner(Protocol):

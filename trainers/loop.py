@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trainers.captured import CapturedSteps
-from trainers.device import on_gpu
+from trainers.captured import stepper
 from trainers.networks import Generator, ProjectionDiscriminator, grow
 from trainers.state import Phase, TrainState, forget
-from trainers.steps import step
 from trainers.watchdogs import Finding, inspect
 from trainers.windows import Windows
 
@@ -66,7 +64,7 @@ def train(
         freeze(state.discriminator.trunk.stems[0], state.discriminator.trunk.blocks[0])
     sized, sized_val = at_size(state, windows, val)
     good = snapshot(state)
-    take = CapturedSteps() if recipe.captured and on_gpu() else step
+    take = stepper(recipe)
     sums: dict[str, list[Tensor]] = {}
     faults: list[Finding] = []
     last, reported = clock(), state.elapsed_s

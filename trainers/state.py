@@ -54,6 +54,7 @@ class TrainState:
         generator = build_generator(recipe.network, num_classes=num_classes)
         discriminator = build_discriminator(recipe.network, num_classes=num_classes)
         encoder = Encoder(recipe.network)
+        captured = recipe.captured and on_gpu()
         for module in (generator, discriminator, encoder):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
@@ -63,8 +64,8 @@ class TrainState:
             discriminator=discriminator,
             encoder=encoder,
             ema=Ema(generator, half_life_images=recipe.ema_half_life_images),
-            optimizer_g=adam([*generator.parameters(), *encoder.parameters()], plain, recipe.captured and on_gpu()),
-            optimizer_d=adam(list(discriminator.parameters()), plain, recipe.captured and on_gpu()),
+            optimizer_g=adam([*generator.parameters(), *encoder.parameters()], plain, captured),
+            optimizer_d=adam(list(discriminator.parameters()), plain, captured),
             random=random_stream(recipe.seed),
             dials=torch.zeros(2),
             size_px=recipe.size_px(0.0),

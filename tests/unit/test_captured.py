@@ -161,27 +161,14 @@ def test_captured_steps_learn_what_plain_ones_do(windows):
 
 
 @pytest.mark.long
-def test_a_whole_run_is_the_same_captured_remedies_nan_and_growth_included(windows, monkeypatch):
+def test_a_whole_run_is_the_same_captured_remedies_nan_and_growth_included(windows, monkeypatch, breaking):
     """Rates are halved, the averages begin anew and the size doubles in the middle: no recording of before is played."""
-    recipe = replace(SMALL, captured=True, size_shares=(0.5, 0.5), warm_s=14, catch_up_s=10, adversarial_s=46, evaluate_every_s=12)
+    recipe = replace(SMALL, size_shares=(0.5, 0.5), warm_s=14, catch_up_s=10, adversarial_s=46, evaluate_every_s=12)
     played = TapeRecording.plays
 
-    def broken_once(take):
-        def breaking(state, *rest):
-            figures = take(state, *rest)
-            if state.step in (9, 44):
-                with torch.no_grad():
-                    state.generator.tails[0].last.weight.fill_(torch.nan)
-            return figures
-
-        return breaking
-
     ends = []
-    for captured in (False, True):
-        taker = on_tape()
-        monkeypatch.setattr(loop, "on_gpu", lambda captured=captured: captured)
-        monkeypatch.setattr(loop, "CapturedSteps", lambda taker=taker: broken_once(taker))
-        monkeypatch.setattr(loop, "step", broken_once(step))
+    for take in (step, on_tape()):
+        monkeypatch.setattr(loop, "stepper", lambda recipe, take=take: breaking(take, 9, 44))
         state, ticks = TrainState.fresh(recipe, num_classes=2), iter(range(10_000))
         seen = [copy.deepcopy(at.figures) for at in train(state, windows, windows, clock=lambda ticks=ticks: float(next(ticks)))]
         ends.append((seen, [e["name"] for e in state.events], state))

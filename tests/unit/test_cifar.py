@@ -25,7 +25,7 @@ def test_a_second_leg_goes_on_from_the_first(tmp_path, monkeypatch):
     small = replace(cifar.NETWORK, widths=(8, 8, 8), critic_widths=(8, 8, 8), latent=8, style=8, tail=(4, 4))
     whole = cifar.recipe
     monkeypatch.setattr(cifar, "NETWORK", small)
-    monkeypatch.setattr(cifar, "recipe", lambda seconds: replace(whole(seconds), network=small, batch=8))
+    monkeypatch.setattr(cifar, "recipe", lambda seconds, **more: replace(whole(seconds, **more), network=small, batch=8))
     monkeypatch.setattr(cifar, "PACKED", tmp_path / "packed.npz")
     monkeypatch.setattr(cifar, "SAMPLES", 200)
     labels = np.arange(300) % 10
@@ -39,6 +39,29 @@ def test_a_second_leg_goes_on_from_the_first(tmp_path, monkeypatch):
     samples = np.concatenate([np.load(p)["images"] for p in sorted((tmp_path / "out").glob("samples*.npz"))])
     assert samples.shape == (200, 32, 32, 3)
     assert (tmp_path / "out" / "grid.png").exists()
+
+
+def test_features_go_on_where_they_were_cut_off(tmp_path, monkeypatch):
+    asked = []
+
+    def batches(images):
+        for start in range(0, len(images), 50):
+            if len(asked) == 30:
+                raise KeyboardInterrupt
+            part = images[start : start + 50]
+            asked.append(len(part))
+            yield np.array([[float(i.sum())] for i in part])
+
+    monkeypatch.setattr(cifar, "inception_batches", batches)
+    images = np.random.default_rng(0).integers(0, 255, (2050, 4, 4, 3), dtype=np.uint8)
+    with pytest.raises(KeyboardInterrupt):
+        cifar.features(images, tmp_path)
+    asked.clear()
+    found = cifar.features(images, tmp_path)
+    assert sum(asked) == 1050 and found[:, 0].tolist() == images.sum((1, 2, 3)).tolist()
+    asked.clear()
+    assert np.array_equal(cifar.features(images, tmp_path), found) and not asked
+    assert cifar.features(images[:100], tmp_path).shape == (100, 1) and asked == [50, 50]
 
 
 def test_what_drives_the_augmentation_is_never_trained_on(tmp_path, monkeypatch):
