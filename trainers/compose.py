@@ -212,9 +212,30 @@ def match_context(
     return torch.lerp(exemplar_B3HW, relit, strength_B[:, None, None, None] * known).clamp(-1, 1)
 
 
-def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, fill_B311: Tensor) -> Tensor:
-    """What the residual is added to: the exemplar where it is valid, the context's mean colour elsewhere."""
-    return exemplar_B3HW * validity_B1HW + fill_B311 * (1 - validity_B1HW)
+def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, label_B1HW: Tensor, fill_B311: Tensor) -> Tensor:
+    """What the residual is added to: the exemplar where it is valid, elsewhere the colours about it (docs/decisions/026).
+
+    Those are the exemplar's own and, beyond the label, the ground's; the ground's alone where nothing of the exemplar is valid. A `fill` of
+    zero says that no ground is known.
+    """
+    ground = (1 - validity_B1HW) * (1 - label_B1HW) * (fill_B311 != 0).any(1, keepdim=True)
+    known = validity_B1HW + ground
+    colors = (exemplar_B3HW * validity_B1HW + fill_B311 * ground) / known.clamp_min(1e-4)
+    return torch.lerp(spread_over(colors, known, fill_B311), exemplar_B3HW, validity_B1HW)
+
+
+def spread_over(colors_B3HW: Tensor, known_B1HW: Tensor, fill_B311: Tensor) -> Tensor:
+    """Colours as far as they are known, [B, 3, H, W], elsewhere those of what is near, smoother the farther; `fill` where nothing is known.
+
+    Source: push and pull, Gortler et al. 1996 (The Lumigraph), section 3.4: means of what is known at each half of the size, laid under
+    what is known at the size above.
+    """
+    if max(colors_B3HW.shape[-2:]) == 1:
+        return torch.where(known_B1HW > 0, colors_B3HW, fill_B311)
+    share = F.avg_pool2d(known_B1HW, 2, ceil_mode=True)
+    means = F.avg_pool2d(colors_B3HW * known_B1HW, 2, ceil_mode=True) / share.clamp_min(1e-4)
+    coarse = spread_over(means, (4 * share).clamp(max=1), fill_B311)
+    return torch.lerp(F.interpolate(coarse, size=colors_B3HW.shape[-2:], mode="bilinear", align_corners=False), colors_B3HW, known_B1HW)
 
 
 def fitted(outline_B1HW: Tensor, outline_box_B4: Tensor, box_B4: Tensor, warp: Warp, side: int, *, goal_B4: Tensor | None = None) -> Tensor:

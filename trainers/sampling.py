@@ -30,7 +30,7 @@ class Scene:
     fill_B311: Tensor
 
     def base(self) -> Tensor:
-        return base_image(self.exemplar_B3RR, self.validity_B1RR, self.fill_B311)
+        return base_image(self.exemplar_B3RR, self.validity_B1RR, self.box_B1RR, self.fill_B311)
 
 
 def residual(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:

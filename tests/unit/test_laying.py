@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from longtail.samples import INVENTS_FROM
-from trainers.compose import Warp, composite, fade, ground_color, mask_map, mix, warp_exemplar
+from trainers.compose import Warp, base_image, box_map, composite, fade, ground_color, mask_map, mix, spread_over, warp_exemplar
 
 ONE_BOX = torch.tensor([[0.25, 0.25, 0.75, 0.75]])
 
@@ -92,3 +92,62 @@ def test_ground_color_is_not_tinted_by_a_neighbour_that_crosses_the_ring():
     image = torch.full((1, 3, 64, 64), 0.5)
     image[:, :, :, 50:] = -1.0
     assert torch.allclose(ground_color(image, ONE_BOX, inner=1.2, outer=1.6), torch.full((1, 3, 1, 1), 0.5))
+
+
+def painted(color: list[float], size: int = 64) -> torch.Tensor:
+    return torch.tensor(color)[None, :, None, None].expand(1, 3, size, size).contiguous()
+
+
+def test_what_is_cut_out_of_an_exemplar_begins_as_what_is_about_it():
+    """Where the base was the ground's colour, a cut in a dark cell was a bright spot that the generator had to paint over."""
+    dark, ground = [-0.8, -0.6, 0.1], torch.full((1, 3, 1, 1), 0.7)
+    validity = torch.ones(1, 1, 64, 64)
+    validity[:, :, 28:36, 26:38] = 0
+    base = base_image(painted(dark), validity, box_map(ONE_BOX, 64, 64), ground)
+    assert torch.allclose(base, painted(dark), atol=1e-5)
+
+
+def test_beyond_the_label_what_is_not_the_exemplar_is_ground_and_between_the_two_lie_both():
+    ground, label = torch.full((1, 3, 1, 1), 0.7), box_map(ONE_BOX, 64, 64)
+    validity = torch.zeros(1, 1, 64, 64)
+    validity[:, :, 16:48, 16:32] = 1  # the left half of the object
+    base = base_image(painted([-0.8] * 3), validity, label, ground)[0, 0]
+    assert torch.allclose(base[label[0, 0] == 0], torch.tensor(0.7), atol=1e-5)
+    assert torch.allclose(base[16:48, 16:32], torch.tensor(-0.8))
+    assert -0.8 < base[32, 34] < base[32, 40] < base[32, 46] < 0.7
+
+
+def test_an_object_that_is_wholly_invented_begins_as_its_ground_and_a_whole_image_as_gray():
+    nothing, label = torch.zeros(1, 1, 64, 64), box_map(ONE_BOX, 64, 64)
+    for fill in (0.7, 0.0):
+        base = base_image(painted([-0.8] * 3), nothing, label, torch.full((1, 3, 1, 1), fill))
+        assert torch.allclose(base, torch.full_like(base, fill), atol=1e-6)
+
+
+def test_a_whole_image_is_filled_from_what_is_left_of_it_without_gray():
+    validity = torch.ones(1, 1, 64, 64)
+    validity[:, :, 10:30, 40:60] = 0
+    base = base_image(painted([0.9, 0.8, 0.7]), validity, torch.ones(1, 1, 64, 64), torch.zeros(1, 3, 1, 1))
+    assert torch.allclose(base, painted([0.9, 0.8, 0.7]), atol=1e-5)
+
+
+def test_what_is_filled_in_is_alike_at_every_size_odd_ones_too():
+    """The generator sees the base at its own resolution, its residual is added to that of the window's own."""
+    noise, random = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.Generator().manual_seed(2)
+    coarse = torch.rand(1, 3, 5, 5, generator=random) * 2 - 1
+    found = {}
+    for size in (64, 301):
+        colors = F.interpolate(coarse, size=(size, size), mode="bilinear")
+        found[size] = spread_over(colors, fade(torch.tensor([0.6]), noise, size, size), torch.zeros(1, 3, 1, 1))
+    reduced = F.interpolate(found[301], size=(64, 64), mode="bicubic", antialias=True)
+    assert (reduced - found[64]).abs().mean() < 0.03
+    assert (reduced - found[64]).abs().max() < 0.3
+
+
+def test_one_window_is_filled_as_it_is_among_others():
+    random = torch.Generator().manual_seed(3)
+    colors, known = torch.rand(4, 3, 64, 64, generator=random), (torch.rand(4, 1, 64, 64, generator=random) < 0.3).float()
+    fill = torch.rand(4, 3, 1, 1, generator=random)
+    together = spread_over(colors, known, fill)
+    alone = torch.cat([spread_over(colors[i : i + 1], known[i : i + 1], fill[i : i + 1]) for i in range(4)])
+    assert torch.allclose(together, alone, atol=1e-6)
