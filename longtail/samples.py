@@ -50,8 +50,9 @@ class Annotation:
         return cls(category_id=body["category_id"], bbox_xywh=tuple(body["bbox"]) if body["bbox"] else None, extra=body["extra"])
 
 
-RENDERING = 2
-"""Raised whenever the same record would be painted otherwise: 2 since exemplars keep their detail (docs/decisions/020)."""
+RENDERING = 3
+"""Raised whenever the same record would be painted otherwise: 2 since exemplars keep their detail (docs/decisions/020), 3 since what is cut out
+of them begins as what is about it (026). Generators are made for one of them."""
 INVENTS_FROM = 0.25
 """Up to this novelty a real instance is bent, relit and joined to its new ground, and a latent changes nothing of it; beyond, parts are invented."""
 
