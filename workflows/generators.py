@@ -126,11 +126,11 @@ def promote_now(stack: Stack, job: str, dataset: str, version: int, *, who: str,
         raise InvalidRequest(f"generator {version} of {dataset!r} learned from images that were withdrawn since; it cannot be served")
     before = database.get(DATASETS, dataset)["serving"]
     gates = tags.get("longtail.gates", "unknown")
-    if set_alias:
-        stack.registry.set_alias(dataset, CHAMPION, version)
-    elif before == version or stack.registry.champion(dataset) != version:  # heard of twice, or overtaken by a later move
+    if not set_alias and (before == version or stack.registry.champion(dataset) != version):  # heard of twice, or overtaken by a later move
         return {"dataset": dataset, "before": before, "serving": before, "gates": gates, "outcome": "nothing to do"}
     stack.cluster.ask_server("warm", {"uri": tags["longtail.weights"]})
+    if set_alias:
+        stack.registry.set_alias(dataset, CHAMPION, version)
     outcome = "serving" if gates != "failed" else "serving; its gates FAILED"
     database.update(DATASETS, dataset, serving=version)
     row = {"id": job, "model": dataset, "alias": CHAMPION, "before": before, "after": version, "who": who, "why": why, "outcome": outcome}
