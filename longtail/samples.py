@@ -52,7 +52,7 @@ class Annotation:
 
 RENDERING = 3
 """Raised whenever the same record would be painted otherwise: 2 since exemplars keep their detail (docs/decisions/020), 3 since what is cut out
-of them begins as what is about it (026). Generators are made for one of them."""
+of them begins as what is about it (026)."""
 INVENTS_FROM = 0.25
 """Up to this novelty a real instance is bent, relit and joined to its new ground, and a latent changes nothing of it; beyond, parts are invented."""
 

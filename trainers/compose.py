@@ -212,30 +212,38 @@ def match_context(
     return torch.lerp(exemplar_B3HW, relit, strength_B[:, None, None, None] * known).clamp(-1, 1)
 
 
-def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, label_B1HW: Tensor, fill_B311: Tensor) -> Tensor:
-    """What the residual is added to: the exemplar where it is valid, elsewhere the colours about it (docs/decisions/026).
+def base_image(exemplar_B3HW: Tensor, validity_B1HW: Tensor, beneath_B3HW: Tensor) -> Tensor:
+    """What the residual is added to: the exemplar as far as it is valid, and for the rest what is `beneath`."""
+    return torch.lerp(beneath_B3HW, exemplar_B3HW, validity_B1HW)
 
-    Those are the exemplar's own and, beyond the label, the ground's; the ground's alone where nothing of the exemplar is valid. A `fill` of
+
+def beneath(exemplar_B3RR: Tensor, validity_B1RR: Tensor, label_B1RR: Tensor, fill_B311: Tensor) -> Tensor:
+    """Colours for where an exemplar is cut away, [B, 3, R, R]: those about the cut (docs/decisions/026), beyond the label the ground's.
+
+    About a cut lie the exemplar and the ground beyond the label; the ground's colour alone where nothing of the exemplar is valid. A `fill` of
     zero says that no ground is known.
     """
-    ground = (1 - validity_B1HW) * (1 - label_B1HW) * (fill_B311 != 0).any(1, keepdim=True)
-    known = validity_B1HW + ground
-    colors = (exemplar_B3HW * validity_B1HW + fill_B311 * ground) / known.clamp_min(1e-4)
-    return torch.lerp(spread_over(colors, known, fill_B311), exemplar_B3HW, validity_B1HW)
+    ground = (1 - label_B1RR) * (fill_B311 != 0).any(1, keepdim=True)
+    seen = ground * (1 - validity_B1RR)
+    known = validity_B1RR + seen
+    colors = (exemplar_B3RR * validity_B1RR + fill_B311 * seen) / known.clamp_min(1e-4)
+    return torch.lerp(from_afar(colors, known, fill_B311), fill_B311, ground)
 
 
-def spread_over(colors_B3HW: Tensor, known_B1HW: Tensor, fill_B311: Tensor) -> Tensor:
-    """Colours as far as they are known, [B, 3, H, W], elsewhere those of what is near, smoother the farther; `fill` where nothing is known.
+def from_afar(colors_B3RR: Tensor, known_B1RR: Tensor, fill_B311: Tensor) -> Tensor:
+    """Each pixel's colour as its neighbours tell it, [B, 3, R, R], smoother the farther off the nearest is that is known; `fill` where none is.
 
-    Source: push and pull, Gortler et al. 1996 (The Lumigraph), section 3.4: means of what is known at each half of the size, laid under
-    what is known at the size above.
+    R is a power of two. Source: push and pull, Gortler et al. 1996 (The Lumigraph), section 3.4: means of what is known at each half of
+    the size, laid under what is known at the size above.
     """
-    if max(colors_B3HW.shape[-2:]) == 1:
-        return torch.where(known_B1HW > 0, colors_B3HW, fill_B311)
-    share = F.avg_pool2d(known_B1HW, 2, ceil_mode=True)
-    means = F.avg_pool2d(colors_B3HW * known_B1HW, 2, ceil_mode=True) / share.clamp_min(1e-4)
-    coarse = spread_over(means, (4 * share).clamp(max=1), fill_B311)
-    return torch.lerp(F.interpolate(coarse, size=colors_B3HW.shape[-2:], mode="bilinear", align_corners=False), colors_B3HW, known_B1HW)
+    size = colors_B3RR.shape[-1]
+    if size == 1:
+        return fill_B311
+    share = F.avg_pool2d(known_B1RR, 2)
+    means = F.avg_pool2d(colors_B3RR * known_B1RR, 2) / share.clamp_min(1e-4)
+    enough = (4 * share).clamp(max=1)  # one pixel of four is enough to speak for them
+    halved = torch.lerp(from_afar(means, enough, fill_B311), means, enough)
+    return F.interpolate(halved, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def fitted(outline_B1HW: Tensor, outline_box_B4: Tensor, box_B4: Tensor, warp: Warp, side: int, *, goal_B4: Tensor | None = None) -> Tensor:

@@ -230,7 +230,7 @@ def paint(
     )
     small = residual(generator, scene, latent)
     correction = resampled(small, side)
-    base = base_image(laid.image, validity, box_map(box, side, side) if laid.outline is None else solid(laid.outline), fill)
+    base = base_image(laid.image, validity, scale(scene.beneath(), side))
     if upscaler is not None and side > WORTH * size:
         invented = enlarge(upscaler, (scene.base() + small).clamp(-1, 1), side) - base
         correction = torch.lerp(invented, correction, validity)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.compose import base_image, composite, generator_input
+from trainers.compose import base_image, beneath, composite, generator_input
 from trainers.networks import Generator
 
 
@@ -30,7 +30,10 @@ class Scene:
     fill_B311: Tensor
 
     def base(self) -> Tensor:
-        return base_image(self.exemplar_B3RR, self.validity_B1RR, self.box_B1RR, self.fill_B311)
+        return base_image(self.exemplar_B3RR, self.validity_B1RR, self.beneath())
+
+    def beneath(self) -> Tensor:
+        return beneath(self.exemplar_B3RR, self.validity_B1RR, self.box_B1RR, self.fill_B311)
 
 
 def residual(generator: Generator, scene: Scene, latent_BZ: Tensor) -> Tensor:

@@ -12,9 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from longtail.errors import Conflict
 from longtail.recipes import network_from_json
-from longtail.samples import RENDERING
 from trainers.architectures import build_generator
 from trainers.checkpoints import read
 from trainers.networks import Generator
@@ -34,8 +32,8 @@ def foundation(path: Path = FOUNDATION) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def to_bytes(generator: Generator, *, classes: list[str], upscaler: Upscaler | None = None, mirrored: bool | None = None) -> bytes:
-    """The generator, the upsampler that belongs to it, whether exemplars may be mirrored, and the rendering it learned with, as one safetensors file."""
-    meta = {"network": json.dumps(asdict(generator.config)), "classes": json.dumps(classes), "mirrored": json.dumps(mirrored), "rendering": str(RENDERING)}
+    """The generator, the upsampler that belongs to it, and whether exemplars may be mirrored, as one safetensors file."""
+    meta = {"network": json.dumps(asdict(generator.config)), "classes": json.dumps(classes), "mirrored": json.dumps(mirrored)}
     tensors = dict(generator.state_dict())
     if upscaler is not None:
         meta["upscaler"] = json.dumps(asdict(upscaler.config))
@@ -44,11 +42,8 @@ def to_bytes(generator: Generator, *, classes: list[str], upscaler: Upscaler | N
 
 
 def from_bytes(data: bytes) -> Painter:
-    """What `to_bytes` wrote, ready to sample. Raises Conflict for a generator that learned with another rendering than today's: what it was
-    measured by says nothing of what it would paint now."""
+    """What `to_bytes` wrote, ready to sample."""
     tensors, meta = read(data)
-    if int(meta.get("rendering", "1")) != RENDERING:
-        raise Conflict(f"the generator learned with rendering {meta.get('rendering', '1 or 2')}, and this version of Longtail has {RENDERING}: train it anew")
     generator = build_generator(network_from_json(json.loads(meta["network"])), num_classes=len(json.loads(meta["classes"])))
     generator.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(UPSCALER)})
     upscaler = None

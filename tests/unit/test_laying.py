@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from longtail.samples import INVENTS_FROM
-from trainers.compose import Warp, base_image, box_map, composite, fade, ground_color, mask_map, mix, spread_over, warp_exemplar
+from trainers.compose import Warp, base_image, beneath, box_map, composite, fade, ground_color, mask_map, mix, warp_exemplar
 
 ONE_BOX = torch.tensor([[0.25, 0.25, 0.75, 0.75]])
 
@@ -98,56 +98,58 @@ def painted(color: list[float], size: int = 64) -> torch.Tensor:
     return torch.tensor(color)[None, :, None, None].expand(1, 3, size, size).contiguous()
 
 
+def based(exemplar: torch.Tensor, validity: torch.Tensor, label: torch.Tensor, ground: float) -> torch.Tensor:
+    return base_image(exemplar, validity, beneath(exemplar, validity, label, torch.full((1, 3, 1, 1), ground)))
+
+
 def test_what_is_cut_out_of_an_exemplar_begins_as_what_is_about_it():
     """Where the base was the ground's colour, a cut in a dark cell was a bright spot that the generator had to paint over."""
-    dark, ground = [-0.8, -0.6, 0.1], torch.full((1, 3, 1, 1), 0.7)
+    dark = painted([-0.8, -0.6, 0.1])
     validity = torch.ones(1, 1, 64, 64)
     validity[:, :, 28:36, 26:38] = 0
-    base = base_image(painted(dark), validity, box_map(ONE_BOX, 64, 64), ground)
-    assert torch.allclose(base, painted(dark), atol=1e-5)
+    assert torch.allclose(based(dark, validity, box_map(ONE_BOX, 64, 64), 0.7), dark, atol=1e-5)
 
 
 def test_beyond_the_label_what_is_not_the_exemplar_is_ground_and_between_the_two_lie_both():
-    ground, label = torch.full((1, 3, 1, 1), 0.7), box_map(ONE_BOX, 64, 64)
-    validity = torch.zeros(1, 1, 64, 64)
+    validity, label = torch.zeros(1, 1, 64, 64), box_map(ONE_BOX, 64, 64)
     validity[:, :, 16:48, 16:32] = 1  # the left half of the object
-    base = base_image(painted([-0.8] * 3), validity, label, ground)[0, 0]
+    base = based(painted([-0.8] * 3), validity, label, 0.7)[0, 0]
     assert torch.allclose(base[label[0, 0] == 0], torch.tensor(0.7), atol=1e-5)
     assert torch.allclose(base[16:48, 16:32], torch.tensor(-0.8))
     assert -0.8 < base[32, 34] < base[32, 40] < base[32, 46] < 0.7
 
 
+def test_an_exemplar_counts_as_far_as_it_is_valid_and_no_further():
+    """In the soft edge beyond an outline it is half itself and half its new ground."""
+    half, label = torch.full((1, 1, 64, 64), 0.5), torch.zeros(1, 1, 64, 64)
+    assert torch.allclose(based(painted([-1.0] * 3), half, label, 1.0), torch.tensor(0.0), atol=1e-5)
+    lone = torch.zeros(1, 1, 64, 64)
+    lone[:, :, 32, 32] = 0.5  # a dark pixel, half valid, in a bright object
+    lone[:, :, :, :31] = 1
+    exemplar = painted([1.0] * 3)
+    exemplar[:, :, 32, 32] = -1
+    assert 0.2 > based(exemplar, lone, torch.ones(1, 1, 64, 64), 0.0)[0, 0, 32, 32] > -0.6
+
+
 def test_an_object_that_is_wholly_invented_begins_as_its_ground_and_a_whole_image_as_gray():
     nothing, label = torch.zeros(1, 1, 64, 64), box_map(ONE_BOX, 64, 64)
-    for fill in (0.7, 0.0):
-        base = base_image(painted([-0.8] * 3), nothing, label, torch.full((1, 3, 1, 1), fill))
-        assert torch.allclose(base, torch.full_like(base, fill), atol=1e-6)
+    for ground in (0.7, 0.0):
+        base = based(painted([-0.8] * 3), nothing, label, ground)
+        assert torch.allclose(base, torch.full_like(base, ground), atol=1e-6)
 
 
 def test_a_whole_image_is_filled_from_what_is_left_of_it_without_gray():
-    validity = torch.ones(1, 1, 64, 64)
+    validity, image = torch.ones(1, 1, 64, 64), painted([0.9, 0.8, 0.7])
     validity[:, :, 10:30, 40:60] = 0
-    base = base_image(painted([0.9, 0.8, 0.7]), validity, torch.ones(1, 1, 64, 64), torch.zeros(1, 3, 1, 1))
-    assert torch.allclose(base, painted([0.9, 0.8, 0.7]), atol=1e-5)
+    assert torch.allclose(based(image, validity, torch.ones(1, 1, 64, 64), 0.0), image, atol=1e-5)
 
 
-def test_what_is_filled_in_is_alike_at_every_size_odd_ones_too():
-    """The generator sees the base at its own resolution, its residual is added to that of the window's own."""
-    noise, random = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.Generator().manual_seed(2)
-    coarse = torch.rand(1, 3, 5, 5, generator=random) * 2 - 1
-    found = {}
-    for size in (64, 301):
-        colors = F.interpolate(coarse, size=(size, size), mode="bilinear")
-        found[size] = spread_over(colors, fade(torch.tensor([0.6]), noise, size, size), torch.zeros(1, 3, 1, 1))
-    reduced = F.interpolate(found[301], size=(64, 64), mode="bicubic", antialias=True)
-    assert (reduced - found[64]).abs().mean() < 0.03
-    assert (reduced - found[64]).abs().max() < 0.3
-
-
-def test_one_window_is_filled_as_it_is_among_others():
-    random = torch.Generator().manual_seed(3)
-    colors, known = torch.rand(4, 3, 64, 64, generator=random), (torch.rand(4, 1, 64, 64, generator=random) < 0.3).float()
-    fill = torch.rand(4, 3, 1, 1, generator=random)
-    together = spread_over(colors, known, fill)
-    alone = torch.cat([spread_over(colors[i : i + 1], known[i : i + 1], fill[i : i + 1]) for i in range(4)])
-    assert torch.allclose(together, alone, atol=1e-6)
+def test_a_cut_between_two_colours_goes_from_one_to_the_other():
+    colors, known = painted([0.0] * 3), torch.ones(1, 1, 64, 64)
+    colors[..., :32], colors[..., 32:] = -1, 1
+    known[..., 16:48] = 0
+    row = beneath(colors, known, torch.ones(1, 1, 64, 64), torch.zeros(1, 3, 1, 1))[0, 0, 32]
+    assert abs(row[31] + row[32]) < 0.1
+    assert (row[16:48].diff() > -1e-5).all()
+    assert row[16] < -0.7
+    assert row[47] > 0.7
