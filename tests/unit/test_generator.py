@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.compose import Warp
 from trainers.loop import apply_remedy, train
+from trainers.networks import ComodulatedGenerator
 from trainers.quality.consistency import cross_fit, cross_fitted_agreement
 from trainers.quality.copying import copy_threshold, nearest
 from trainers.quality.coverage import density_and_coverage
@@ -162,6 +164,13 @@ def test_the_run_ends_with_its_best_average(windows):
     assert all(torch.equal(v, state.ema.module.state_dict()[k]) for k, v in kept[1].items())
 
 
+class Silent(ComodulatedGenerator):
+    """Adds nothing to its base."""
+
+    def forward(self, inputs_BNHW, latent_BZ, label_B):
+        return torch.zeros_like(inputs_BNHW[:, :3])
+
+
 def order(mode="inpaint", novelty=0.2, seed=1):
     rng = np.random.default_rng(0)
     background = rng.integers(90, 110, (80, 120, 3)).astype(np.uint8)
@@ -174,6 +183,18 @@ def test_a_record_renders_to_the_same_pixels_and_another_seed_to_others():
     first, again, other = (render(Painter(generator), order(seed=s)).pixels for s in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_what_is_cut_away_begins_alike_at_every_size_of_a_window():
+    """The generator's residual, here nothing, is made for the base that it saw at its own size; windows of odd sizes were filled otherwise once."""
+    ramp = np.repeat(np.linspace(20, 235, 257).astype(np.uint8)[None, :, None], 257, 0).repeat(3, 2)
+    painter, found = Painter(Silent(SMALL.network, num_classes=1).eval()), {}
+    for side in (32, 33, 65, 130, 150, 257):
+        asked = Order("synthesis", 0, 5, 0.7, (0.0, 0.0, float(side), float(side)), None, Instance(ramp, (0.0, 0.0, 257.0, 257.0), 0))
+        found[side] = np.asarray(Image.fromarray(render(painter, asked).pixels).resize((32, 32), Image.Resampling.BOX), dtype=float)
+    for side, reduced in found.items():
+        assert np.abs(reduced - found[32]).mean() < 2, side
+        assert np.abs(reduced - found[32]).max() < 12, side
 
 
 @pytest.mark.parametrize(("mode", "novelty"), [("inpaint", 0.0), ("inpaint", 0.5), ("inpaint", 1.0), ("copy_paste", 0.0)])
