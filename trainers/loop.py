@@ -188,6 +188,7 @@ def apply_remedy(state: TrainState, finding: Finding) -> str:
         for module in (state.generator, state.ema.module):
             module.load_state_dict(state.best)
         forget(state.optimizer_g)
+        state.recipe = replace(state.recipe, rate_generator=state.recipe.rate_generator / 2)
     return finding.remedy
 
 

@@ -104,7 +104,8 @@ def _collapse(state: TrainState, train: Windows, random: torch.Generator) -> Fin
         for ground in (0.0, scene.fill_B311) if int(seen.sum()) >= LEAST_TO_COMPARE else ():
             spread = [((image - ground) * painted).sum((2, 3))[seen].div(area[seen]).std(0).mean() for image in (fake, of_class.floats(draw.target))]
             worst = min(worst, float(spread[0] / spread[1].clamp_min(1e-4)))
-    return Finding("class_collapse", worst, f"at least {COLLAPSE_RATIO} of real", worst < COLLAPSE_RATIO, "go back to the best checkpoint")
+    remedy = "go back to the best checkpoint, at half the generator's rate"
+    return Finding("class_collapse", worst, f"at least {COLLAPSE_RATIO} of real", worst < COLLAPSE_RATIO, remedy)
 
 
 def _discriminator_findings(state: TrainState, train: Windows, val: Windows | None, random: torch.Generator) -> list[Finding]:

@@ -128,8 +128,8 @@ def test_every_kind_of_step_is_captured(windows, name):
         assert captured == pytest.approx(plain, rel=1e-4, abs=1e-6)
 
 
-def test_what_a_remedy_puts_back_is_what_a_recording_goes_on_from(windows):
-    """A collapse changes no recipe, so the same recordings are played: weights and averages must lie where they lay."""
+def test_what_a_remedy_puts_back_is_what_is_recorded_anew(windows):
+    """A collapse puts weights back and halves a rate: no recording of before is played."""
     ends = []
     for take in (step, on_tape()):
         state = TrainState.fresh(replace(SMALL, penalty_weight=0.0), num_classes=2)
@@ -137,7 +137,7 @@ def test_what_a_remedy_puts_back_is_what_a_recording_goes_on_from(windows):
             if k == 4:
                 state.best = {name: v.detach().clone() for name, v in state.ema.module.state_dict().items()}
             if k == 10:
-                loop.apply_remedy(state, Finding("class_collapse", 0.0, "", True, "go back to the best checkpoint"))
+                loop.apply_remedy(state, Finding("class_collapse", 0.0, "", True, ""))
             figures = take(state, windows, "adversarial")
         ends.append({name: float(v) for name, v in figures.items()})
         if take is not step:

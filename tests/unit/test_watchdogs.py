@@ -11,6 +11,8 @@ import torch
 from tests.unit.test_training import NETWORK, SMALL, counting_clock, run, textured
 from trainers import loop
 from trainers.loop import apply_remedy, train
+from trainers.sampling import complete
+from trainers.scenes import Mixture, draw_indices, transplant_scene
 from trainers.shapes import draw_instance
 from trainers.state import TrainState
 from trainers.steps import step
@@ -144,11 +146,35 @@ def test_rates_that_throw_weights_away_are_halved_until_the_run_goes_on(windows)
     assert all(torch.isfinite(p).all() for module in state.modules().values() for p in module.parameters())
 
 
-def test_a_collapse_goes_back_to_the_best_weights_with_what_is_served():
+def test_a_run_that_collapses_goes_back_to_its_best_weights_and_slower_until_it_holds(windows):
+    """The critic learns nothing and the generator runs away from it at a rate far too high: every object becomes one colour."""
+    recipe = replace(
+        SMALL, warm_s=20, catch_up_s=0, adversarial_s=120, kl_weight=3e-5, rate_warm=3e-3, rate_generator=0.01, rate_discriminator=1e-6,
+        reconstruction_weight=0.0, ring_weight=0.0, full_novelty_share=1.0, ema_half_life_images=50.0, evaluate_every_s=10,
+    )  # fmt: skip
+    state = TrainState.fresh(recipe, num_classes=2)
+    reports = list(train(state, windows, None, clock=counting_clock(), score=far_off(windows), report_every_s=1))
+    found = [e for e in state.events if e["name"] == "class_collapse"]
+    assert found and found[0]["remedy"] == "go back to the best checkpoint, at half the generator's rate" and found[0]["gone"]
+    assert state.recipe.rate_generator == pytest.approx(recipe.rate_generator / 2 ** len(found))
+    assert state.best_score == min(at.score for at in reports if at.score is not None)
+    assert all(torch.equal(v, state.best[k]) for k, v in state.ema.module.state_dict().items())
+    assert not next(f for f in inspect(state, windows, None) if f.name == "class_collapse").bad
+
+
+def far_off(windows):
+    """Mean distance of invented objects to those in whose places they are."""
+    random = torch.Generator().manual_seed(0)
+    draw = draw_indices(windows, 24, random)
+    scene, _ = transplant_scene(windows, draw, replace(Mixture.of(SMALL), ground_share=0.0), random)
+    latent = torch.randn(24, NETWORK.latent, generator=random)
+    return lambda generator, size_px: float((complete(generator, scene, latent) - windows.floats(draw.target)).detach().abs().mean())
+
+
+def test_a_collapse_takes_what_is_trained_and_what_is_served_back():
     state = TrainState.fresh(SMALL, num_classes=2)
     state.best = {k: torch.randn_like(v) if v.is_floating_point() else v.clone() for k, v in state.ema.module.state_dict().items()}
-    done = apply_remedy(state, Finding("class_collapse", 0.0, "", True, "go back to the best checkpoint"))
-    assert done == "go back to the best checkpoint"
+    apply_remedy(state, Finding("class_collapse", 0.0, "", True, ""))
     for module in (state.generator, state.ema.module):
         assert all(torch.equal(v, state.best[k]) for k, v in module.state_dict().items())
 
