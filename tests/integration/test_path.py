@@ -190,13 +190,13 @@ def test_the_streamed_archive_holds_marked_synthetic_images(stack, cells, publis
 
 
 def test_an_expansion_fills_its_targets_once_and_then_does_nothing(stack, cells):
-    body = {"dataset": cells, "targets": {"WBC": 54}, "mode": "copy_paste"}
+    body = {"dataset": cells, "targets": {"WBC": 58}, "mode": "copy_paste"}
     key = stack.client.post("/v1/expansions", body)["id"]
     first = stack.client.wait(stack.client.post(f"/v1/expansions/{key}/run")["job"], timeout_s=240)["result"]
     assert first["did"] == "expanded"
-    assert first["asked"] == {"WBC": 2}
+    assert first["asked"] == {"WBC": 6}
     second = stack.client.wait(stack.client.post(f"/v1/expansions/{key}/run")["job"], timeout_s=240)["result"]
-    if first["added"] == 2:
+    if first["added"] == 6:
         assert second["did"] == "nothing"
     assert len(stack.client.get(f"/v1/expansions/{key}")["runs"]) == 2
 
