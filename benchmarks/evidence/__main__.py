@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--workers", type=int, default=2, help="draws at a time, one core each")
+    parser.add_argument("--seeds", type=int, default=9, help="training seeds a draw, where a row asks for more")
     parser.add_argument("--table", action="store_true", help="make the tables of what is there, run nothing")
     parser.add_argument("--runs", action="store_true", help="run, and make no tables: those need scipy")
     parser.add_argument("--quick", action="store_true")
@@ -58,7 +59,7 @@ def main() -> None:
     if not a.table:
         with ProcessPoolExecutor(a.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             there = [row for row in rows if ready(row)]
-            for seeds in range(1, max((row.seeds for row in there), default=0) + 1):  # a draw's file has one writer at a time
+            for seeds in range(1, max((min(row.seeds, a.seeds) for row in there), default=0) + 1):  # a draw's file has one writer at a time
                 begun = [replace(row, seeds=seeds) for row in there if seeds <= row.seeds]
                 waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row in begun for draw in range(row.draws)]
                 for done in as_completed(waiting):

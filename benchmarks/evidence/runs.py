@@ -68,19 +68,28 @@ def keep(row: str, draw: int, body: dict[str, Any]) -> None:
     working.replace(path)
 
 
+def keys_of(row: Row, body: dict[str, Any], arms: Sequence[str]) -> dict[str, str]:
+    return {arm: key_of(row, arm, body["images"], body["generator"]) for arm in arms}
+
+
+def missing_runs(row: Row, body: dict[str, Any], arms: Sequence[str]) -> list[tuple[str, int]]:
+    """Arm and seed of each run that is not there, or rests on other code, images or weights than `body` names."""
+    keys = keys_of(row, body, arms)
+    return [(arm, seed) for seed in range(row.seeds) for arm in arms if body["runs"].get(f"{arm}-{seed}", {}).get("key") != keys[arm]]
+
+
 def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, threads: int = 1) -> None:
-    """Every run of the draw and of these arms that is not there yet."""
+    """Every run of the draw and of these arms that is not there yet; a draw that is whole needs no generator, whose weights are not kept in the repository."""
     torch.set_num_threads(threads)
     say = functools.partial(print, f"{row.name} {draw}:", flush=True)
     view = row.draw(data, draw)
-    body = kept(row.name, draw)
+    body = kept(row.name, draw) | {"images": view.fingerprint()}
+    body.setdefault("generator", "")
     asked = [a for a in arms_of(row) if a in arms]
-    painter, generator = generator_of(row, view, draw, say) if GENERATED & set(asked) else (None, body.get("generator", ""))
-    body |= {"generator": generator, "images": view.fingerprint()}
-    keys = {arm: key_of(row, arm, body["images"], generator) for arm in asked}
-    missing = [(arm, seed) for seed in range(row.seeds) for arm in keys if body["runs"].get(f"{arm}-{seed}", {}).get("key") != keys[arm]]
-    if not missing:
+    if not missing_runs(row, body, asked):
         return
+    painter, body["generator"] = generator_of(row, view, draw, say) if GENERATED & set(asked) else (None, body["generator"])
+    keys, missing = keys_of(row, body, asked), missing_runs(row, body, asked)
     names = list(view.names)
     canvas = Canvas.of([(s.width, s.height) for s in view.real("train")], long_side_px=row.setting.side_px)
     bench = Bench(row.setting, names, canvas)
@@ -134,8 +143,8 @@ def seeds_done(row: Row, draw: int) -> list[int]:
     body = kept(row.name, draw)
     if not body["runs"]:
         return []
-    keys = {arm: key_of(row, arm, body["images"], body["generator"]) for arm in arms_of(row)}
-    return [s for s in range(row.seeds) if all(body["runs"].get(f"{arm}-{s}", {}).get("key") == key for arm, key in keys.items())]
+    lacking = {seed for _, seed in missing_runs(row, body, arms_of(row))}
+    return [s for s in range(row.seeds) if s not in lacking]
 
 
 def seeds_formerly_done(row: Row, draw: int) -> list[int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +41,26 @@ def test_former_runs_count_where_every_arm_rests_on_one_code(monkeypatch, change
     monkeypatch.setattr(runs, "kept", lambda row, draw: body)
     assert runs.seeds_formerly_done(ROW, 0) == expected
     assert runs.seeds_done(ROW, 0) == []
+
+
+class Trained(Exception):
+    """Raised where a generator would be trained."""
+
+
+@pytest.mark.parametrize("changed", [{}, {"images": "other"}, {"generator": "other"}, {"lacks": "both-0"}], ids=["whole", "images", "weights", "a_run_lacks"])
+def test_a_whole_draw_trains_no_generator(monkeypatch, changed):
+    """Its weights are not kept in the repository: a fresh clone has the runs, and no generator."""
+
+    def train(*_):
+        raise Trained
+
+    row = replace(ROW, seeds=1, draw=lambda data, draw: SimpleNamespace(fingerprint=lambda: changed.get("images", "i")))
+    body = {"runs": {}, "images": "i", "generator": "g"}
+    body["runs"] = {f"{arm}-0": {"key": key} for arm, key in runs.keys_of(row, body, runs.arms_of(row)).items() if f"{arm}-0" != changed.get("lacks")}
+    monkeypatch.setattr(runs, "kept", lambda row, draw: body | changed)
+    monkeypatch.setattr(runs, "generator_of", train)
+    with pytest.raises(Trained) if changed else contextlib.nullcontext():
+        runs.run_draw(row, Path(), 0)
 
 
 def test_a_draw_beyond_the_published_lists_holds_every_class_and_is_always_the_same(tmp_path):
