@@ -2,8 +2,9 @@
 
     python -m trainers.onnx_export generator.safetensors generator.onnx
 
-Inputs are `inputs` [B,9,R,R] (see `compose.generator_input`), `latent` [B,Z] and `label` [B] int64; the output is `residual` [B,3,R,R],
-nothing where the last of the inputs' channels says that the exemplar is valid.
+Inputs are `inputs` [B,9,R,R] (see `compose.generator_input`; its base is `compose.base_image` upon `compose.beneath`, docs/decisions/026),
+`latent` [B,Z] and `label` [B] int64, a place in the file's metadata `classes`, a JSON list of names; the output is `residual` [B,3,R,R],
+nothing where the last of the inputs' channels says that the exemplar is valid. `compose.composite` makes the picture of both.
 Wants the extra `onnx`: pip install 'longtail[onnx]'.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from trainers.checkpoints import read
 from trainers.networks import Generator
 from trainers.sampling import held
 from trainers.weights import from_bytes
@@ -33,8 +35,8 @@ class Named(nn.Module):
         return held(self.generator, self.generator(inputs, latent, label), inputs[:, 8:9])
 
 
-def to_onnx(generator: Generator) -> bytes:
-    """The generator at its full resolution, for batches of any size."""
+def to_onnx(generator: Generator, *, classes: str) -> bytes:
+    """The generator at its full resolution, for batches of any size; `classes` are its classes' names as JSON."""
     size = generator.config.resolution_px
     example = torch.zeros(2, 9, size, size), torch.zeros(2, generator.config.latent), torch.zeros(2, dtype=torch.long)
     batch = torch.export.Dim("batch")
@@ -43,7 +45,9 @@ def to_onnx(generator: Generator) -> bytes:
         dynamic_shapes={name: {0: batch} for name in INPUTS},
     )  # fmt: skip
     assert program is not None
-    return bytes(program.model_proto.SerializeToString())
+    model = program.model_proto
+    model.metadata_props.add(key="classes", value=classes)
+    return bytes(model.SerializeToString())
 
 
 def main() -> None:
@@ -51,7 +55,8 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    arguments.out.write_bytes(to_onnx(from_bytes(arguments.weights.read_bytes()).generator))
+    weights = arguments.weights.read_bytes()
+    arguments.out.write_bytes(to_onnx(from_bytes(weights).generator, classes=read(weights)[1]["classes"]))
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ def test_the_exported_generator_is_the_generator(tmp_path, architecture):
     command = [sys.executable, "-m", "trainers.onnx_export", str(tmp_path / "g.safetensors"), str(tmp_path / "g.onnx")]
     subprocess.run(command, check=True, capture_output=True)
     session = onnxruntime.InferenceSession((tmp_path / "g.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == ["a", "b", "c"]
     for count in (1, 2, 5):
         inputs = torch.cat([torch.randn(count, 8, 32, 32), torch.rand(count, 1, 32, 32).round()], 1)
         latent, label = torch.randn(count, 8), torch.randint(3, (count,))
