@@ -3,7 +3,7 @@ critic, context, overlap, diversity; and how much of each hole is left to the ge
 
     python -m benchmarks.dial --data DATA [--packs bccd,magnetic_tile,nuclei] [--budget 300]
 
-Fine-tunes the shipped foundation on each pack for `budget` seconds, and a plain DCGAN from random weights as the floor, keeps the weights
+Fine-tunes the shipped foundation on each pack for `budget` seconds of a core, and a plain DCGAN from random weights as the floor, keeps the weights
 under out/generators, and measures on the pack's held-out images. Pictures go to out/dial: rows are the real object and the five settings,
 once over it and once on bare ground. One training run a pack: its spread is not in the table.
 """
@@ -59,22 +59,22 @@ def measure(pack: Pack, *, budget_s: float) -> list[Figure]:
 
 
 @torch.no_grad()
-def picture(generator: Generator, yard: Yardstick, name: str, *, bare: bool) -> None:
-    """out/dial/NAME.png: the real place, then the same place at each novelty."""
+def picture(generator: Generator, yard: Yardstick, name: str, *, bare: bool, out: Path = OUT) -> None:
+    """out/NAME.png: the real place, then the same place at each novelty."""
     places = [(c, k) for k in range(COLUMNS) for c in yard.classes][:COLUMNS]
     rows = [torch.cat([yard.one_scene(c, 0.0, k, bare=bare)[0].image_B3RR for c, k in places])]
     for novelty in NOVELTIES:
         latents = [torch.randn(1, generator.config.latent, generator=device.random_stream(i)) for i in range(COLUMNS)]
         rows.append(torch.cat([complete(generator, yard.one_scene(c, novelty, k, bare=bare)[0], z) for (c, k), z in zip(places, latents, strict=True)]))
-    OUT.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(tile(rows)).save(OUT / f"{name}.png")
+    out.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(tile(rows)).save(out / f"{name}.png")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--packs", default=",".join(PACKS))
-    parser.add_argument("--budget", type=float, default=300.0, help="seconds of fine-tuning a pack")
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds of a core to fine-tune each pack")
     parser.add_argument("--quick", action="store_true", help="20 seconds a pack")
     arguments = parser.parse_args()
     budget_s = 20.0 if arguments.quick else arguments.budget

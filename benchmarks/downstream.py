@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--packs", default=",".join(PACKS))
     parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--budget", type=float, default=300.0, help="seconds of fine-tuning a pack")
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds of a core to fine-tune each pack")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="ten images, ten seconds, two seeds")
     a = parser.parse_args()

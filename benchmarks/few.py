@@ -1,8 +1,8 @@
 """Quality against the number of real objects of a class: fine-tuned, from scratch, the plain DCGAN, and copy-paste, on three packs.
 
-    python -m benchmarks.few --data DATA [--packs bccd,magnetic_tile,nuclei] [--counts 5,10,20,50,100] [--budget 120]
+    python -m benchmarks.few --data DATA [--packs bccd,magnetic_tile,nuclei] [--counts 5,10,20,50,100] [--budget 240]
 
-Every generator has the same time. Figures are means over the classes that have eight held-out objects. Each setting lands in
+Every generator has the same seconds of a core. Figures are means over the classes that have eight held-out objects. Each setting lands in
 out/few as it is measured, and is not measured again by the same code: interrupted, the command goes on. The table is made of what is there.
 One training run a setting: its spread is not in the table.
 """
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--packs", default=",".join(PACKS))
     parser.add_argument("--counts", default="5,10,20,50,100")
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--budget", type=float, default=120.0, help="seconds of training a setting")
+    parser.add_argument("--budget", type=float, default=240.0, help="seconds of a core to train each setting")
     parser.add_argument("--quick", action="store_true", help="one count, ten seconds a setting")
     arguments = parser.parse_args()
     budget_s = 10.0 if arguments.quick else arguments.budget

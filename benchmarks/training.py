@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -31,6 +32,7 @@ TARGETS: dict[Preset, float] = {"base": 1500.0, "large": 500.0}
 """Images a second on one H100."""
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16, from the vendor's data sheets."""
+PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ def step_flops(recipe: Recipe, windows: Windows) -> float:
 
 
 def matmul_peak() -> float:
-    """Operations a second of a large float32 product on the CPU: what convolutions can be held against there."""
-    a = torch.randn(2048, 2048)
+    """Operations a second of a large product on the CPU, in the precision that fast steps have there: what convolutions can be held against."""
+    kind = torch.get_default_device().type
+    a = torch.randn(2048, 2048, dtype=torch.bfloat16 if device.fast_at_half(kind) else torch.float32)
     void(a @ a)
     start = time.perf_counter()
     for _ in range(5):
@@ -106,6 +109,24 @@ def peak_flops() -> float:
     return matmul_peak()
 
 
+def forget_peak_memory() -> None:
+    """Begins to look for the peak anew: on a GPU torch's own, on Linux the process's (proc(5), `clear_refs`)."""
+    if device.on_gpu():
+        torch.cuda.reset_peak_memory_stats()
+    elif PROCESS.exists():
+        (PROCESS / "clear_refs").write_text("5")
+
+
+def peak_memory() -> float | None:
+    """Bytes held at the most since `forget_peak_memory`, by both sides, recordings and all: on the GPU, else by the process; None where nothing tells."""
+    if device.on_gpu():
+        return float(torch.cuda.max_memory_reserved())
+    if not PROCESS.exists():
+        return None
+    line = next(line for line in (PROCESS / "status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return float(line.split()[1]) * 1024
+
+
 def measure(preset: Preset, *, rounds: int, steps: int, compiled: bool = False) -> list[Figure]:
     """Figures of one preset; the sides take turns, so that a busy machine is unkind to both."""
     kind, on_gpu = torch.get_default_device().type, device.on_gpu()
@@ -117,8 +138,7 @@ def measure(preset: Preset, *, rounds: int, steps: int, compiled: bool = False) 
     plain = plain_side(recipe, windows)
     for side in (fast, plain):
         seconds(side, recipe.penalty_every * (PLAIN_FIRST + 1) + 1 if on_gpu else recipe.penalty_every + 1)  # warms and records both kinds of step
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+    forget_peak_memory()
     times: dict[str, list[float]] = {"fast": [], "plain": []}
     for _ in range(rounds):
         for side in (fast, plain):
@@ -136,8 +156,8 @@ def measure(preset: Preset, *, rounds: int, steps: int, compiled: bool = False) 
         Figure(f"{name}_fast_to_plain", ratio, "ratio", f">= {wanted}", ratio >= wanted, (min(ratios), max(ratios))),
         Figure(f"{name}_share_of_peak", share, "ratio"),
     ]  # fmt: skip
-    if on_gpu:
-        found.append(Figure(f"{name}_memory_held", torch.cuda.max_memory_reserved() / 1e9, "GB"))  # by both sides, recordings and all
+    if (held := peak_memory()) is not None:
+        found.append(Figure(f"{name}_memory_held", held / 1e9, "GB"))
     del state
     return found
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.evidence.additions import FOUNDATIONS
 from benchmarks.evidence.code import LEARNING, OUTLINES, code
 from benchmarks.packs import PACKS, Pack
 from benchmarks.yardstick import some
-from longtail.recipes import Preset, Start, preset_recipe
+from longtail.recipes import NETWORK_OPTIONS, Preset, Recipe, Start, finetune_recipe
 from trainers import checkpoints, weights
 from trainers.gating import Judge
 from trainers.loop import train
@@ -26,16 +28,23 @@ OUT = Path("out") / "generators"
 WITHOUT_NUCLEI = FOUNDATIONS / "without_nuclei.safetensors"
 
 
-def tuned(pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", budget_s: float, name: str) -> Generator:
-    """The pack's generator of that name. Half of what is held out for choosing chooses; judges are not looked at."""
+def tuned(
+    pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", budget_s: float, name: str, seed: int = 0, options: Mapping[str, Any] | None = None
+) -> Generator:
+    """The pack's generator of that name, trained with the product's recipe and these of its options for so many seconds of a core.
+
+    Half of what is held out for choosing chooses; judges are not looked at.
+    """
     kept = OUT / f"{name}-{todays(pack.name)}.safetensors"
     if not kept.exists():
         learn, select = some(pack.train), some(pack.select, most=60)
         singles, chosen = (cut_windows(part, resolution=64, per_instance=1, seed=0, fixed=True) for part in (learn, select))
         windows = cut_windows(learn, resolution=64, per_instance=max(1, min(6, 4000 // len(learn))), seed=0)
-        state = begun(preset, start, budget_s, foundation_for(pack.name), num_classes=len(pack.classes), gray=gray_labels(windows))
+        recipe = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options or {})
+        recipe = replace(recipe, network=replace(recipe.network, gray_labels=gray_labels(windows)))
+        state = begun(recipe, foundation_for(pack.name) if start == "foundation" else None, num_classes=len(pack.classes))
         scorer = Judge(singles, chosen, chosen, pack.classes)
-        for at in train(state, windows, chosen, clock=time.monotonic, score=scorer.score, report_every_s=20):
+        for at in train(state, windows, chosen, clock=time.process_time, score=scorer.score, report_every_s=20):
             print(f"{name} {at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"), flush=True)
         OUT.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(weights.to_bytes(state.ema.module, classes=list(pack.classes.values())))
@@ -66,11 +75,12 @@ def todays(pack: str) -> str:
     return hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + foundation_for(pack).read_bytes()).hexdigest()[:8]
 
 
-def begun(preset: Preset, start: Start, budget_s: float, foundation: Path, *, num_classes: int, gray: tuple[int, ...]) -> TrainState:
-    recipe = preset_recipe(preset, start, budget_s=budget_s)
-    if start == "random":
-        return TrainState.fresh(replace(recipe, network=replace(recipe.network, gray_labels=gray)), num_classes=num_classes)
+def begun(recipe: Recipe, foundation: Path | None, *, num_classes: int) -> TrainState:
+    """A fresh run, with a foundation's weights where there is one; its network is the foundation's, but for what the recipe asks of it."""
+    if foundation is None:
+        return TrainState.fresh(recipe, num_classes=num_classes)
     tensors, meta = weights.foundation(foundation)
-    state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, gray_labels=gray)), num_classes=num_classes)
+    asked = {k: getattr(recipe.network, k) for k in (*NETWORK_OPTIONS, "gray_labels")}
+    state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, **asked)), num_classes=num_classes)
     state.adopt(tensors)
     return state

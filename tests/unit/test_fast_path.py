@@ -57,3 +57,15 @@ def test_channels_last_and_a_fused_optimiser_change_no_loss():
             figures = step(state, windows, "adversarial")
         losses.append([float(figures[k]) for k in ("d_loss", "g_loss", "l1", "kl")] + [float(reconstruct(state, windows, 8)[1]["l1"])])
     assert losses[0] == pytest.approx(losses[1], rel=2e-3, abs=2e-4)
+
+
+@pytest.mark.skipif(not training.PROCESS.exists(), reason="only Linux tells a process's peak")
+def test_the_peak_of_memory_is_told_anew_for_each_preset():
+    held = torch.zeros(100_000_000, dtype=torch.uint8)
+    training.forget_peak_memory()
+    before = training.peak_memory()
+    more = torch.ones(200_000_000, dtype=torch.uint8)
+    assert training.peak_memory() - before > 0.9 * more.nbytes
+    del more, held
+    training.forget_peak_memory()
+    assert training.peak_memory() < before + 1e8

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
-from benchmarks import tuning
+from benchmarks import detail, objectives, tuning
+from longtail.recipes import NETWORK_OPTIONS, finetune_recipe
 from trainers import weights
 
 
@@ -22,3 +26,23 @@ def test_nuclei_learn_from_a_foundation_that_has_not_seen_them(tmp_path, monkeyp
     tuning.WITHOUT_NUCLEI.write_bytes(b"another")
     assert tuning.foundation_for("nuclei") == tmp_path / "without.safetensors" != weights.FOUNDATION == tuning.foundation_for("bccd")
     assert tuning.todays("nuclei") != tuning.todays("bccd")
+
+
+def test_detail_is_lost_by_reducing_and_nothing_else_is_touched():
+    y, x = np.mgrid[:400, :500]
+    sharp = ((x // 2 + y // 2) % 2 * 100 + 70).astype(np.uint8)[..., None].repeat(3, 2)
+    box = (120.0, 60.0, 380.0, 300.0)
+    coarse = detail.reduced(sharp, box, 64)
+    assert detail.detail(sharp, box) > 40 > 2 > detail.detail(coarse, box)
+    assert np.array_equal(coarse[:, :10], sharp[:, :10])
+    assert coarse.shape == detail.reduced(sharp, (300.0, 200.0, 495.0, 398.0), 64).shape == sharp.shape, "a window beyond the border"
+
+
+def test_each_arm_of_the_objectives_is_the_products_recipe_but_for_what_it_names():
+    plain = finetune_recipe(preset="tiny", start="foundation", budget_s=300, seed=0, options={})
+    for name, options in objectives.ARMS.items():
+        recipe = finetune_recipe(preset="tiny", start="foundation", budget_s=300, seed=objectives.SEEDS.get(name, 0), options=options)
+        state = tuning.begun(recipe, weights.FOUNDATION, num_classes=2)
+        assert (recipe != plain) == (name != "recipe")
+        assert {k: getattr(state.recipe.network if k in NETWORK_OPTIONS else state.recipe, k) for k in options} == options
+        assert len({json.dumps(o) for o in objectives.ARMS.values()}) == len(objectives.ARMS) - len(objectives.SEEDS)

@@ -1,0 +1,86 @@
+"""What each objective, penalty and option of the critic makes of the same fine-tune, on two packs.
+
+    python -m benchmarks.objectives --data DATA [--packs bccd,magnetic_tile] [--arms "hinge;R1 alone"] [--budget 300]
+
+Every arm fine-tunes the shipped foundation for the same seconds of a core and differs from the product's recipe in what its name says; the
+recipe itself is trained with two seeds, so that the table shows what chance does. Figures are means over a pack's classes, against
+held-out objects. Each arm lands in out/objectives as it is measured, with its picture, and is not measured again by the same code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.dial import picture
+from benchmarks.packs import Pack, read_pack
+from benchmarks.report import Figure, save
+from benchmarks.tuning import asked_for, todays, tuned
+from benchmarks.yardstick import Yardstick, some
+from longtail.gates import DERIVED_BELOW
+from trainers import device
+from trainers.windows import cut_windows
+
+OUT = Path("out") / "objectives"
+NOVELTIES = (0.5, 0.75, 1.0)
+ARMS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "recipe, again": {},
+    "hinge": {"loss": "hinge"},
+    "non-saturating": {"loss": "non_saturating"},
+    "R1 alone": {"penalty": "r1"},
+    "no penalty": {"penalty_weight": 0.0},
+    "penalty 1": {"penalty_weight": 1.0},
+    "spectral norm": {"spectral_norm": True},
+    "minibatch deviation": {"minibatch_std": True},
+    "no adversary": {"adversarial_weight": 0.0},
+}
+SEEDS = {"recipe, again": 1}
+Measured = dict[str, dict[str, float]]
+
+
+def measure(pack: Pack, arm: str, *, budget_s: float) -> Measured:
+    """{novelty: {figure: value}} of one arm, read back where it was measured before."""
+    name = f"objective-{pack.name}-{arm.replace(' ', '_').replace(',', '')}-{budget_s:.0f}s"
+    kept = OUT / f"{name}-{todays(pack.name)}.json"
+    if not kept.exists():
+        generator = tuned(pack, budget_s=budget_s, name=name, seed=SEEDS.get(arm, 0), options=ARMS[arm])
+        yard = Yardstick(pack, cut_windows(some(pack.train), resolution=64, per_instance=1, seed=0, fixed=True))
+        found: Measured = {}
+        for novelty in NOVELTIES:
+            rows = [yard.likeness(yard.samples(generator, c, novelty=novelty, bare=False), c, derived=novelty < DERIVED_BELOW) for c in yard.classes]
+            found[f"{novelty:g}"] = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+        picture(generator, yard, name, bare=False, out=OUT)
+        kept.write_text(json.dumps(found))
+    body: Measured = json.loads(kept.read_text())
+    return body
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--packs", default="bccd,magnetic_tile")
+    parser.add_argument("--arms", default=";".join(ARMS), help="separated by semicolons")
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds of a core to fine-tune each arm")
+    parser.add_argument("--quick", action="store_true", help="20 seconds an arm")
+    arguments = parser.parse_args()
+    budget_s = 20.0 if arguments.quick else arguments.budget
+    if unknown := sorted(set(arguments.arms.split(";")) - set(ARMS)):
+        raise SystemExit(f"unknown arm {unknown[0]!r}; there are {'; '.join(ARMS)}")
+    packs, figures = asked_for(arguments.packs), []
+    with device.best_device():
+        for name in packs:
+            pack = read_pack(name, arguments.data)
+            for arm in arguments.arms.split(";"):
+                for novelty, values in measure(pack, arm, budget_s=budget_s).items():
+                    print(f"{name} {arm} {novelty}: " + ", ".join(f"{k} {v:.2f}" for k, v in values.items()), flush=True)
+                    figures += [Figure(f"{name}/{arm}/{novelty}/{k}", v, "KID" if k.startswith("kid") else "share") for k, v in values.items()]
+    save("objectives", figures, quick=arguments.quick, gpu=device.name())
+
+
+if __name__ == "__main__":
+    main()
