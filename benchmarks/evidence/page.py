@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.evidence.rows import RANDOM, ROWS
@@ -21,38 +21,51 @@ PAIRS = {
 }  # fmt: skip
 POINTS = 0.05
 FORMER = " †"
+SPOKEN = {PASTED: "Pasted", LONGTAIL: "Longtail's"}
+ORDER = ("bccd5", "bccd10", "bccd20", "bccd50", "magnetic_tile", "nuclei", "cifar_longtail", "noto", *RANDOM.values())
+"""Rows as they are read; they are measured in the order of `ROWS`."""
 SHARES = {SOME: "a part", LONGTAIL: "all", REAL: "none"}
 
 
 def write(results: Sequence[RowResult], *, quick: bool) -> None:
     """Prints the table, writes the figures, and puts the table into README.md and docs/evidence.md."""
     begun = [r.row.title for r in results if not quick and r.runs < MIN_RUNS]
-    results = [r for r in results if quick or r.runs >= MIN_RUNS]
+    results = sorted((r for r in results if quick or r.runs >= MIN_RUNS), key=lambda r: ORDER.index(r.row.name.removesuffix("-quick")))
     print(*(f"{title}: fewer than {MIN_RUNS} runs yet, not in the table" for title in begun), sep="\n")
     if not results:
         print("no row has all of its arms yet")
         return
     lines = markdown(results)
     print("\n".join(lines))
-    save("evidence", figures(results), quick=quick)
+    found = figures(results)
+    save("evidence", found, quick=quick)
     if not quick:
         write_between(README, "evidence", "\n".join(lines))
-        write_between(DOCS, "evidence", "\n".join([*lines, "", *details(results)]))
+        write_between(DOCS, "evidence", "\n".join([*lines, "", *targets(found), "", *details(results)]))
 
 
 def markdown(results: Sequence[RowResult]) -> list[str]:
     """One line a row: each arm, the differences that the promise rests on, and what a draw's generator cost."""
-    titles = ["data", "figure", *ARMS.values(), *PAIRS.values(), "runs", "generator"]
+    titles = ["data", "added for a real image", "figure", *ARMS.values(), *PAIRS.values(), "runs", "generator"]
     sure = {pair: holm([d.p if (d := r.differences.get(pair)) else math.nan for r in results]) for pair in PAIRS}
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for k, r in enumerate(results):
         means = [mean_of(r, arm) for arm in ARMS]
         pairs = [shown(r.differences.get(pair), sure=sure[pair][k]) for pair in PAIRS]
-        lines.append("| " + " | ".join([r.row.title + FORMER * r.former, r.figure, *means, *pairs, str(r.runs), f"{r.core_minutes:.0f} core-min"]) + " |")
+        about = [r.row.title + FORMER * r.former, f"{r.row.ratios[1]:g}", r.figure]
+        runs = str(r.runs) if r.runs == r.draws else f"{r.draws} x {r.runs // r.draws}"
+        lines.append("| " + " | ".join([*about, *means, *pairs, runs, f"{r.core_minutes:.0f} core-min"]) + " |")
     lines += ["", "Intervals are of one row by itself; bold are the differences that stand with Holm's step-down over the rows of their column."]
     if any(r.former for r in results):
         lines += ["", f"{FORMER.strip()} measured before the code that makes or trains its images last changed; `make evidence` measures it anew."]
     return lines
+
+
+def targets(found: Sequence[Figure]) -> list[str]:
+    """What was wanted of the table as a whole beside what there is."""
+    lines = ["| over the whole table | there is | wanted |", "| --- | --- | --- |"]
+    counted = [f for f in found if f.unit in ("rows", "yes or no")]
+    return lines + [f"| {f.name} | {f.value:.0f} | {f.target or '–'}{': **not met**' if f.holds is False else ''} |" for f in counted]
 
 
 def mean_of(r: RowResult, arm: str) -> str:
@@ -79,13 +92,17 @@ def details(results: Sequence[RowResult]) -> list[str]:
         kept = ", ".join(f"draw {draw} {SHARES[arm]}" for draw, arm in sorted(r.chosen.items()))
         worst = r.worst()
         hurt = f"{worst['figure']} {100 * worst['difference']:+.1f} points ({worst['says']})"
-        added = "; ".join(f"{name}: {a['added']} of {a['made']} made" + (f", {a['rejected']}" if a["rejected"] else "") for name, a in r.additions.items())
+        added = "; ".join(f"{SPOKEN[name]}: {a['made']} made over the draws, {refused(a['rejected'])}, {a['added']} added" for name, a in r.additions.items())
         lines += [
             f"**{r.row.title}.** {r.runs} paired runs on {r.images} test images; kept on val: {kept}; least for {hurt} under the policy. {added}. "
             f"A generator costs {r.core_minutes:.0f} core-minutes a draw, a run {r.run_seconds:.0f} core-seconds.",
             "",
         ]
     return lines
+
+
+def refused(reasons: Mapping[str, int]) -> str:
+    return ("refused " + ", ".join(f"{n} ({why})" for why, n in reasons.items())) if reasons else "none refused"
 
 
 def figures(results: Sequence[RowResult]) -> list[Figure]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,7 @@ class RowResult:
 
     row: Row
     figure: str
+    draws: int
     runs: int
     means: dict[str, float]
     spreads: dict[str, tuple[float, float]]
@@ -37,6 +40,7 @@ class RowResult:
     run_seconds: float
     images: int
     additions: dict[str, dict[str, Any]]
+    """Over all draws; see `summed`."""
     former: bool = False
     """Whether it rests on code that has changed since."""
 
@@ -87,9 +91,19 @@ def result_of(row: Row) -> RowResult | None:
     halves = {a: half_width(independent(np.array(v), draws)) for a, v in each.items()}
     spent = [bodies[d]["runs"][f"{arm}-{s}"]["core_seconds"] for d, s in pairs for arm in arms]
     return RowResult(
-        row, primary, len(pairs), means, spreads, halves, differences, chosen, tables, row.budget_s / 60, float(np.mean(spent)), images_of(test[REAL][0]),
-        body.get("additions", {}), former,
+        row, primary, len(chosen), len(pairs), means, spreads, halves, differences, chosen, tables, row.budget_s / 60, float(np.mean(spent)),
+        images_of(test[REAL][0]), summed([bodies[d].get("additions", {}) for d in chosen]), former,
     )  # fmt: skip
+
+
+def summed(additions: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each arm whose images are made: how many were added and made over the draws, and how many were refused for what."""
+    found: dict[str, dict[str, Any]] = {}
+    for arm in dict.fromkeys(name for of_draw in additions for name in of_draw):
+        mine = [of_draw[arm] for of_draw in additions if arm in of_draw]
+        reasons = sum((Counter(m["rejected"]) for m in mine), Counter[str]())
+        found[arm] = {"added": sum(m["added"] for m in mine), "made": sum(m["made"] for m in mine), "rejected": dict(sorted(reasons.items()))}
+    return found
 
 
 def half_width(values: NDArray[np.float64]) -> float:

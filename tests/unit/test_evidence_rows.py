@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.evidence import code, runs
+from benchmarks.evidence import code, page, runs, table
 from benchmarks.evidence.rows import ROWS, few_of
+from trainers.uplift.statistics import Difference
 
 ROW = ROWS["bccd10"]
 
@@ -72,3 +73,24 @@ def test_a_draw_beyond_the_published_lists_holds_every_class_and_is_always_the_s
     assert all(len(d) == 5 and "7" in d and d <= stems for d in drawn)
     assert len(set(drawn)) > 1
     assert few_of(tmp_path, stems, 5, 3) == drawn[0]
+
+
+def test_what_was_made_and_refused_is_told_of_all_draws():
+    draws = [{"longtail": {"added": 3, "made": 7, "rejected": {"copy": 1, "label": 3}}}, {"longtail": {"added": 4, "made": 5, "rejected": {"label": 1}}}]
+    assert table.summed(draws) == {"longtail": {"added": 7, "made": 12, "rejected": {"copy": 1, "label": 4}}}
+    assert table.summed([{}, {}]) == {}
+
+
+def test_the_table_has_a_place_for_every_row_and_says_when_runs_share_their_draws():
+    assert sorted(page.ORDER) == sorted(ROWS)
+    few, again = ROWS["bccd20"], ROWS["bccd20_random"]
+    gain = {(a, b): Difference(0.02, (-0.01, 0.05), 0.2, 6, 72) for a, b in page.PAIRS}
+    alike = {"figure": "AP/rare", "spreads": {}, "tables": {}, "core_minutes": 5.0, "run_seconds": 50.0, "images": 72, "chosen": {}}
+    means, halves = dict.fromkeys(page.ARMS, 0.3), dict.fromkeys(page.ARMS, 0.1)
+    made = [table.RowResult(row, draws=d, runs=6, means=means, halves=halves, differences=gain, additions={}, former=d == 3, **alike)
+            for row, d in ((few, 3), (again, 6))]  # fmt: skip
+    lines = page.markdown(made)
+    assert "BCCD, 20 images † | 4 |" in lines[2] and "| 3 x 2 |" in lines[2] and "| 6 |" in lines[3]
+    wanted = "\n".join(page.targets(page.promises(made[:1]) + page.agreement(made)))
+    assert "| rows better than classical, interval above zero | 0 | >= 4: **not met** |" in wanted and "| rows that the policy harmed | 0 | = 0 |" in wanted
+    assert "| bccd20: same sign from random weights | 1 | = 1 |" in wanted
