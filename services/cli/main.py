@@ -30,7 +30,7 @@ from services.cli.asking import (
 from services.cli.datasets import datasets
 from services.cli.evaluations import evaluations
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Grows the rare classes of datasets, and measures what that did.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Grows the rare classes of datasets, and measures it.")
 
 
 @app.command()
@@ -51,7 +51,8 @@ def up(
 
 
 def show_addresses(settings: Settings) -> None:
-    console.print(f"[bold]API[/]     {settings.api_url} (described at {settings.api_url}/docs)\n[bold]MLflow[/]  {settings.mlflow_url}\n[bold]S3[/]      {settings.s3_endpoint}")
+    console.print(f"[bold]API[/]     {settings.api_url} (described at {settings.api_url}/docs)")
+    console.print(f"[bold]MLflow[/]  {settings.mlflow_url}\n[bold]S3[/]      {settings.s3_endpoint}")
     console.print(f"[bold]key[/]     {settings.api_key}\nCtrl-C ends everything; `longtail status` from another terminal.")
 
 
