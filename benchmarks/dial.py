@@ -10,7 +10,6 @@ once over it and once on bare ground. One training run a pack: its spread is not
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from PIL import Image
 
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, save
-from benchmarks.tuning import asked_for, tuned
+from benchmarks.tuning import asked_for, parser_of, tuned
 from benchmarks.yardstick import Yardstick, some
 from longtail.gates import DERIVED_BELOW
 from trainers import device
@@ -71,12 +70,7 @@ def picture(generator: Generator, yard: Yardstick, name: str, *, bare: bool, out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--packs", default=",".join(PACKS))
-    parser.add_argument("--budget", type=float, default=300.0, help="seconds of a core to fine-tune each pack")
-    parser.add_argument("--quick", action="store_true", help="20 seconds a pack")
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__, packs=",".join(PACKS), budget_s=300.0, quick="20 seconds a pack").parse_args()
     budget_s = 20.0 if arguments.quick else arguments.budget
     packs = asked_for(arguments.packs)
     with device.best_device():

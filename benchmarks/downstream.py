@@ -7,14 +7,12 @@ of one of them with one object more, class after class, each in an emptier place
 else. The detector is the harness's, trained for the same steps with each seed. Of each arm's difference
 from real data alone the table has the mean over seeds and its 95 % interval; the objects are the same for every seed, so that the
 interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added, and each pack's figures, which
-are not measured again.
+are not measured again for generators by the same code.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.packs import PACKS, Pack, Shown, read_pack, shown
-from benchmarks.report import Figure, save
-from benchmarks.tuning import asked_for, tuned
+from benchmarks.report import Figure, once, save
+from benchmarks.tuning import asked_for, parser_of, todays, tuned
 from longtail.boxes import BoxXyxy
 from longtail.placement import place
 from longtail.samples import Mode
@@ -51,11 +49,9 @@ Added = tuple[Shown, Instance, BoxXyxy, int]
 
 def measured(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
     """The figures of a pack, read back where they were measured before."""
-    kept = OUT / f"{name}-{images}images-{budget_s:.0f}s-{seeds}seeds.json"
-    if not kept.exists():
-        figures = measure(name, data, images=images, budget_s=budget_s, seeds=seeds)
-        kept.write_text(json.dumps([asdict(f) for f in figures]))
-    return [Figure(**body) for body in json.loads(kept.read_text())]
+    kept = OUT / f"{name}-{images}images-{budget_s:.0f}s-{seeds}seeds-{todays(name)}.json"
+    found = once(kept, lambda: [asdict(f) for f in measure(name, data, images=images, budget_s=budget_s, seeds=seeds)])
+    return [Figure(**body) for body in found]
 
 
 def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
@@ -153,13 +149,9 @@ def figures_of(name: str, arms: dict[str, list[Labelled]], test: list[Labelled],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--packs", default=",".join(PACKS))
+    parser = parser_of(__doc__, packs=",".join(PACKS), budget_s=300.0, quick="ten images, ten seconds, two seeds")
     parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--budget", type=float, default=300.0, help="seconds of a core to fine-tune each pack")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="ten images, ten seconds, two seeds")
     a = parser.parse_args()
     images, budget_s, seeds = (10, 10.0, 2) if a.quick else (a.images, a.budget, a.seeds)
     packs = asked_for(a.packs)

@@ -9,17 +9,13 @@ One training run a setting: its spread is not in the table.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 from pathlib import Path
-
-import numpy as np
 
 from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
-from benchmarks.report import Figure, save
-from benchmarks.tuning import asked_for, todays, tuned
+from benchmarks.report import Figure, once, save
+from benchmarks.tuning import asked_for, parser_of, todays, tuned
 from benchmarks.yardstick import Yardstick, few
 from longtail.recipes import Preset, Start
 from trainers import device
@@ -40,23 +36,19 @@ MORE_OF = {"nuclei": ("fluorescence", 500)}
 
 def measure(pack: Pack, count: int, arm: str, *, budget_s: float) -> dict[str, dict[str, float]]:
     """{novelty: {figure: value}} of one arm at one count, read back where it was measured before."""
-    measured_by = hashlib.sha256(Path(yardstick.__file__).read_bytes()).hexdigest()[:8]
-    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-{todays(pack.name)}-{measured_by}.json"
-    if not kept.exists():
+
+    def found() -> dict[str, dict[str, float]]:
         reduced = few(pack, count)
         yard = Yardstick(pack, cut_windows(reduced.train, resolution=64, per_instance=1, seed=0, fixed=True))
         settings = ARMS[arm]
         preset, start, novelties = settings or ("tiny", "random", (0.0,))
         name = f"few-{pack.name}-{count}-{arm}-{budget_s:.0f}s"
-        generator = tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=name) if settings else None
-        found = {}
-        for novelty in novelties:
-            rows = [yard.likeness(yard.samples(generator, c, novelty=novelty, bare=False), c, derived=novelty < 0.5) for c in yard.classes]
-            found[f"{novelty:g}"] = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
-        OUT.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(found))
-    body: dict[str, dict[str, float]] = json.loads(kept.read_text())
-    return body
+        return yard.means(tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=name) if settings else None, novelties)
+
+    measured_by = hashlib.sha256(Path(yardstick.__file__).read_bytes()).hexdigest()[:8]
+    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-{todays(pack.name)}-{measured_by}.json"
+    measured: dict[str, dict[str, float]] = once(kept, found)
+    return measured
 
 
 def counts_of(pack: Pack, asked: list[int]) -> list[int]:
@@ -67,13 +59,9 @@ def counts_of(pack: Pack, asked: list[int]) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--packs", default=",".join(PACKS))
+    parser = parser_of(__doc__, packs=",".join(PACKS), budget_s=240.0, quick="one count, ten seconds a setting")
     parser.add_argument("--counts", default="5,10,20,50,100")
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--budget", type=float, default=240.0, help="seconds of a core to train each setting")
-    parser.add_argument("--quick", action="store_true", help="one count, ten seconds a setting")
     arguments = parser.parse_args()
     budget_s = 10.0 if arguments.quick else arguments.budget
     asked = [10] if arguments.quick else [int(n) for n in arguments.counts.split(",")]

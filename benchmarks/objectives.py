@@ -9,19 +9,14 @@ held-out objects. Each arm lands in out/objectives as it is measured, with its p
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.dial import picture
 from benchmarks.packs import Pack, read_pack
-from benchmarks.report import Figure, save
-from benchmarks.tuning import asked_for, todays, tuned
+from benchmarks.report import Figure, once, save
+from benchmarks.tuning import asked_for, parser_of, todays, tuned
 from benchmarks.yardstick import Yardstick, some
-from longtail.gates import DERIVED_BELOW
 from trainers import device
 from trainers.windows import cut_windows
 
@@ -46,27 +41,20 @@ Measured = dict[str, dict[str, float]]
 def measure(pack: Pack, arm: str, *, budget_s: float) -> Measured:
     """{novelty: {figure: value}} of one arm, read back where it was measured before."""
     name = f"objective-{pack.name}-{arm.replace(' ', '_').replace(',', '')}-{budget_s:.0f}s"
-    kept = OUT / f"{name}-{todays(pack.name)}.json"
-    if not kept.exists():
+
+    def found() -> Measured:
         generator = tuned(pack, budget_s=budget_s, name=name, seed=SEEDS.get(arm, 0), options=ARMS[arm])
         yard = Yardstick(pack, cut_windows(some(pack.train), resolution=64, per_instance=1, seed=0, fixed=True))
-        found: Measured = {}
-        for novelty in NOVELTIES:
-            rows = [yard.likeness(yard.samples(generator, c, novelty=novelty, bare=False), c, derived=novelty < DERIVED_BELOW) for c in yard.classes]
-            found[f"{novelty:g}"] = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
         picture(generator, yard, name, bare=False, out=OUT)
-        kept.write_text(json.dumps(found))
-    body: Measured = json.loads(kept.read_text())
-    return body
+        return yard.means(generator, NOVELTIES)
+
+    measured: Measured = once(OUT / f"{name}-{todays(pack.name)}.json", found)
+    return measured
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--packs", default="bccd,magnetic_tile")
+    parser = parser_of(__doc__, packs="bccd,magnetic_tile", budget_s=300.0, quick="20 seconds an arm")
     parser.add_argument("--arms", default=";".join(ARMS), help="separated by semicolons")
-    parser.add_argument("--budget", type=float, default=300.0, help="seconds of a core to fine-tune each arm")
-    parser.add_argument("--quick", action="store_true", help="20 seconds an arm")
     arguments = parser.parse_args()
     budget_s = 20.0 if arguments.quick else arguments.budget
     if unknown := sorted(set(arguments.arms.split(";")) - set(ARMS)):

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
@@ -24,6 +26,15 @@ class Figure:
     target: str = ""
     holds: bool | None = None
     spread: tuple[float, float] | None = None
+
+
+def once(kept: Path, measure: Callable[[], Any]) -> Any:
+    """What `measure` gives as plain JSON values, read back where it was measured before."""
+    if not kept.exists():
+        found = measure()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(found))
+    return json.loads(kept.read_text())
 
 
 def save(name: str, figures: list[Figure], *, quick: bool, gpu: str = "no GPU") -> None:

@@ -32,7 +32,8 @@ TARGETS: dict[Preset, float] = {"base": 1500.0, "large": 500.0}
 """Images a second on one H100."""
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16, from the vendor's data sheets."""
-PROCESS = Path("/proc/self")
+PEAK_RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+"""Where Linux forgets and tells a process's peak of memory (proc(5)); some kernels and all other systems do not."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +111,20 @@ def peak_flops() -> float:
 
 
 def forget_peak_memory() -> None:
-    """Begins to look for the peak anew: on a GPU torch's own, on Linux the process's (proc(5), `clear_refs`)."""
+    """Begins to look for the peak anew: on a GPU torch's own, where Linux tells it the process's."""
     if device.on_gpu():
         torch.cuda.reset_peak_memory_stats()
-    elif PROCESS.exists():
-        (PROCESS / "clear_refs").write_text("5")
+    elif PEAK_RESET.exists():
+        PEAK_RESET.write_text("5")
 
 
 def peak_memory() -> float | None:
     """Bytes held at the most since `forget_peak_memory`, by both sides, recordings and all: on the GPU, else by the process; None where nothing tells."""
     if device.on_gpu():
         return float(torch.cuda.max_memory_reserved())
-    if not PROCESS.exists():
+    if not PEAK_RESET.exists():
         return None
-    line = next(line for line in (PROCESS / "status").read_text().splitlines() if line.startswith("VmHWM:"))
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
     return float(line.split()[1]) * 1024
 
 

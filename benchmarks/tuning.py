@@ -5,6 +5,7 @@ Nuclei are learned from a foundation that has not seen them: `make foundation EX
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import time
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ from benchmarks.evidence.additions import FOUNDATIONS
 from benchmarks.evidence.code import LEARNING, OUTLINES, code
 from benchmarks.packs import PACKS, Pack
 from benchmarks.yardstick import some
-from longtail.recipes import NETWORK_OPTIONS, Preset, Recipe, Start, finetune_recipe
-from trainers import checkpoints, weights
+from longtail.recipes import Preset, Start, finetune_recipe
+from trainers import weights
+from trainers.finetune import begun
 from trainers.gating import Judge
 from trainers.loop import train
 from trainers.networks import Generator
-from trainers.state import TrainState
 from trainers.windows import cut_windows, gray_labels
 
 OUT = Path("out") / "generators"
@@ -42,7 +43,7 @@ def tuned(
         windows = cut_windows(learn, resolution=64, per_instance=max(1, min(6, 4000 // len(learn))), seed=0)
         recipe = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options or {})
         recipe = replace(recipe, network=replace(recipe.network, gray_labels=gray_labels(windows)))
-        state = begun(recipe, foundation_for(pack.name) if start == "foundation" else None, num_classes=len(pack.classes))
+        state = begun(recipe, start, num_classes=len(pack.classes), foundation=foundation_for(pack.name))
         scorer = Judge(singles, chosen, chosen, pack.classes)
         for at in train(state, windows, chosen, clock=time.process_time, score=scorer.score, report_every_s=20):
             print(f"{name} {at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"), flush=True)
@@ -75,12 +76,11 @@ def todays(pack: str) -> str:
     return hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + foundation_for(pack).read_bytes()).hexdigest()[:8]
 
 
-def begun(recipe: Recipe, foundation: Path | None, *, num_classes: int) -> TrainState:
-    """A fresh run, with a foundation's weights where there is one; its network is the foundation's, but for what the recipe asks of it."""
-    if foundation is None:
-        return TrainState.fresh(recipe, num_classes=num_classes)
-    tensors, meta = weights.foundation(foundation)
-    asked = {k: getattr(recipe.network, k) for k in (*NETWORK_OPTIONS, "gray_labels")}
-    state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, **asked)), num_classes=num_classes)
-    state.adopt(tensors)
-    return state
+def parser_of(doc: str | None, *, packs: str, budget_s: float, quick: str) -> argparse.ArgumentParser:
+    """What every benchmark that trains on packs is asked with."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the packs")
+    parser.add_argument("--packs", default=packs)
+    parser.add_argument("--budget", type=float, default=budget_s, help="seconds of a core to train each generator")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    return parser

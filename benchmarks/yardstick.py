@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.packs import Pack
+from longtail.gates import DERIVED_BELOW
 from trainers import device
 from trainers.gating import object_crops, window_features
 from trainers.grids import to_uint8
@@ -107,6 +109,14 @@ class Yardstick:
             "copies": float((distance < self.thresholds[label]).mean()),
             "consistency": float(self.classifier.probabilities(fake)[:, label].mean()),
         }
+
+    def means(self, generator: Generator | None, novelties: Iterable[float]) -> dict[str, dict[str, float]]:
+        """{novelty: {figure: its mean over the classes}} of samples over held-out objects; see `likeness`."""
+        found = {}
+        for novelty in novelties:
+            rows = [self.likeness(self.samples(generator, c, novelty=novelty, bare=False), c, derived=novelty < DERIVED_BELOW) for c in self.classes]
+            found[f"{novelty:g}"] = {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
+        return found
 
     def seam(self, made: Samples, label: int) -> float:
         """Jump along the edge of what was painted, as a share of that along the holes that real objects would have been painted into."""

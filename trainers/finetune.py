@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,11 +119,11 @@ def open_state(catalogue: Catalogue, view: DatasetView, job: str, recipe: Recipe
         return begun(recipe, start, num_classes=len(view.names)), checkpoint
 
 
-def begun(recipe: Recipe, start: Start, *, num_classes: int) -> TrainState:
+def begun(recipe: Recipe, start: Start, *, num_classes: int, foundation: Path = weights.FOUNDATION) -> TrainState:
     """A state with random weights, or with the foundation's, whose network the recipe then takes, save for what it asks of the critic."""
     if start == "random":
         return TrainState.fresh(recipe, num_classes=num_classes)
-    tensors, meta = weights.foundation()
+    tensors, meta = weights.foundation(foundation)
     asked = {k: getattr(recipe.network, k) for k in (*NETWORK_OPTIONS, "gray_labels")}
     state = TrainState.fresh(replace(recipe, network=replace(checkpoints.recipe_of(meta).network, **asked)), num_classes=num_classes)
     state.adopt(tensors)

@@ -37,11 +37,10 @@ def write(results: Sequence[RowResult], *, quick: bool) -> None:
         return
     lines = markdown(results)
     print("\n".join(lines))
-    found = figures(results)
-    save("evidence", found, quick=quick)
+    save("evidence", figures(results), quick=quick)
     if not quick:
         write_between(README, "evidence", "\n".join(lines))
-        write_between(DOCS, "evidence", "\n".join([*lines, "", *targets(found), "", *details(results)]))
+        write_between(DOCS, "evidence", "\n".join([*lines, "", *targets(promises(results)), "", *details(results)]))
 
 
 def markdown(results: Sequence[RowResult]) -> list[str]:
@@ -64,8 +63,7 @@ def markdown(results: Sequence[RowResult]) -> list[str]:
 def targets(found: Sequence[Figure]) -> list[str]:
     """What was wanted of the table as a whole beside what there is."""
     lines = ["| over the whole table | there is | wanted |", "| --- | --- | --- |"]
-    counted = [f for f in found if f.unit in ("rows", "yes or no")]
-    return lines + [f"| {f.name} | {f.value:.0f} | {f.target or '–'}{': **not met**' if f.holds is False else ''} |" for f in counted]
+    return lines + [f"| {f.name} | {f.value:.0f} | {f.target or '–'}{': **not met**' if f.holds is False else ''} |" for f in found]
 
 
 def mean_of(r: RowResult, arm: str) -> str:
@@ -111,14 +109,19 @@ def figures(results: Sequence[RowResult]) -> list[Figure]:
         name = r.row.name
         found += [Figure(f"{name}/{arm}", value, r.figure, spread=r.spreads[arm]) for arm, value in r.means.items()]
         found += [Figure(f"{name}/{a} - {b}", d.mean, r.figure, spread=finite(d.interval)) for (a, b), d in r.differences.items()]
-    return found + agreement(results) + promises([r for r in results if r.row.name.removesuffix("-quick") not in RANDOM.values()])
+    return found + promises(results)
+
+
+def promises(results: Sequence[RowResult]) -> list[Figure]:
+    """What was wanted of the whole table."""
+    return agreement(results) + counted([r for r in results if r.row.name.removesuffix("-quick") not in RANDOM.values()])
 
 
 def agreement(results: Sequence[RowResult]) -> list[Figure]:
     """Of each row that is repeated from random weights, whether Longtail - classical has the same sign there."""
     known = {r.row.name.removesuffix("-quick"): r.differences[LONGTAIL, CLASSICAL].mean for r in results}
     pairs = [(row, again) for row, again in RANDOM.items() if row in known and again in known]
-    return [Figure(f"{row}: same sign from random weights", float(known[row] * known[again] > 0), "yes or no", "= 1", known[row] * known[again] > 0)
+    return [Figure(f"same sign from random weights: {ROWS[row].title}", float(known[row] * known[again] > 0), "yes or no", "= 1", known[row] * known[again] > 0)
             for row, again in pairs]  # fmt: skip
 
 
@@ -126,8 +129,8 @@ def finite(interval: tuple[float, float]) -> tuple[float, float] | None:
     return interval if all(map(math.isfinite, interval)) else None
 
 
-def promises(results: Sequence[RowResult]) -> list[Figure]:
-    """What the product promises of the whole table, over the rows that are measured; Holm over the rows of each column."""
+def counted(results: Sequence[RowResult]) -> list[Figure]:
+    """How many rows are what the product promises, over the rows that are measured; Holm over the rows of each column."""
     rows = len(ROWS) - len(RANDOM)
     against = {column: [r.differences.get((LONGTAIL, column)) for r in results] for column in (CLASSICAL, PASTED)}
     better = {column: sum(d is not None and d.interval[0] > 0 for d in found) for column, found in against.items()}

@@ -59,7 +59,7 @@ def test_channels_last_and_a_fused_optimiser_change_no_loss():
     assert losses[0] == pytest.approx(losses[1], rel=2e-3, abs=2e-4)
 
 
-@pytest.mark.skipif(not training.PROCESS.exists(), reason="only Linux tells a process's peak")
+@pytest.mark.skipif(not training.PEAK_RESET.exists(), reason="this kernel does not tell a process's peak")
 def test_the_peak_of_memory_is_told_anew_for_each_preset():
     held = torch.zeros(100_000_000, dtype=torch.uint8)
     training.forget_peak_memory()
