@@ -58,11 +58,11 @@ gpu-check: .venv/ready
 
 # NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/). The shipped file took three
 # runs on a plainer diet, each with START= the one before; see docs/lab, 3, 7, 14 and 18.
-foundation: FOUNDATION = $(or $(OUT),$(if $(EXCLUDE),out/foundation/without_$(EXCLUDE).safetensors,trainers/checkpoints/tiny.safetensors))
+foundation: FOUNDATION = $(or $(OUT),$(if $(EXCLUDE),out/foundation/without_$(EXCLUDE).safetensors,trainers/checkpoints/$(or $(PRESET),tiny).safetensors))
 foundation: .venv/ready
 	mkdir -p $(dir $(FOUNDATION))
-	$(RUN) trainers.foundation $(if $(NUCLEI),--nuclei $(NUCLEI)) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
-	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) $(if $(CAPTURED),--captured) \
+	$(RUN) trainers.foundation $(if $(PRESET),--preset $(PRESET)) $(if $(NUCLEI),--nuclei $(NUCLEI)) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
+	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) \
 	  --out $(FOUNDATION)
 
 clean:

@@ -1,7 +1,7 @@
 """The published yardstick: class-conditional CIFAR-10 from a tenth of its training images.
 
     python -m benchmarks.cifar prepare --data DIR               the 5,000 images and labels as out/cifar10pct.npz (15 MB)
-    python -m benchmarks.cifar train --minutes 9 [--out DIR] [--captured]    a leg; again to go on; 10,000 samples at the end of each
+    python -m benchmarks.cifar train --minutes 9 [--out DIR]    a leg; again to go on; 10,000 samples at the end of each
     python -m benchmarks.cifar score --data DIR                 FID of the samples, on a CPU; after make fid
 
 DIR holds cifar10_train.zip, cifar10_test.zip and splits/train_10pct.txt. `train` wants torch, numpy and pillow alone. It learns
@@ -49,12 +49,12 @@ NETWORK = NetworkConfig(resolution_px=32, smallest_px=32, widths=(256, 256, 256)
 Images = NDArray[np.uint8]
 
 
-def recipe(seconds: float, *, captured: bool = False) -> Recipe:
+def recipe(seconds: float) -> Recipe:
     """Invention alone: the mask is everywhere, there is no exemplar, nothing is reconstructed."""
     return Recipe(
         network=NETWORK, batch=128, warm_s=0.0, catch_up_s=0.0, adversarial_s=seconds, rate_generator=2.5e-4, rate_discriminator=2.5e-4,
         penalty_weight=0.1, penalty_every=2, reconstruction_weight=0.0, ring_weight=0.0, projection_fade_steps=2000, whole_image_share=1.0,
-        full_novelty_share=1.0, symmetries="mirror", ema_half_life_images=100_000.0, evaluate_every_s=10.0, captured=captured,
+        full_novelty_share=1.0, symmetries="mirror", ema_half_life_images=100_000.0, evaluate_every_s=10.0, captured=device.on_gpu(),
     )  # fmt: skip
 
 
@@ -99,13 +99,13 @@ def invent(state: TrainState, labels: Tensor, random: torch.Generator) -> Tensor
         return complete(state.ema.module, scene, torch.randn(count, NETWORK.latent, generator=random)).float()
 
 
-def run_leg(minutes: float, out: Path, *, captured: bool = False) -> None:
+def run_leg(minutes: float, out: Path) -> None:
     """Trains on, within the minutes; the state, a picture and the samples are left in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with device.best_device():
         learn, held = windows()
-        state = opened(out, minutes * 60, captured=captured)
+        state = opened(out, minutes * 60)
         for at in train(state, learn, held, clock=time.monotonic, report_every_s=20):
             line = " ".join(f"{k}={v:.3f}" for k, v in at.figures.items())
             print(f"{time.monotonic() - started:6.0f} s {at.images:9d} images {line}", *(f"{f.name}={f.figure:.2f}" for f in at.findings), flush=True)
@@ -120,16 +120,16 @@ def run_leg(minutes: float, out: Path, *, captured: bool = False) -> None:
         Image.fromarray(tile([made[0][k::10] for k in range(10)])).save(out / "grid.png")
 
 
-def opened(out: Path, seconds: float, *, captured: bool = False) -> TrainState:
+def opened(out: Path, seconds: float) -> TrainState:
     """A fresh state, or that of the last leg with `seconds` more to go."""
     numbers = out / "state.json"
     if not numbers.exists():
-        return TrainState.fresh(recipe(seconds, captured=captured), num_classes=10)
+        return TrainState.fresh(recipe(seconds), num_classes=10)
     known: dict[str, Any] = json.loads(numbers.read_text())
     tensors = {k: torch.from_numpy(v) for k, v in np.load(out / "state.npz").items()}
     here = torch.get_default_device()
     moved = {k: v if k == "random" else v.to(here) for k, v in tensors.items()}
-    return TrainState.resumed(recipe(known["elapsed_s"] + seconds, captured=captured), num_classes=10, tensors=moved, numbers=known)
+    return TrainState.resumed(recipe(known["elapsed_s"] + seconds), num_classes=10, tensors=moved, numbers=known)
 
 
 def features(images: Images, kept: Path) -> NDArray[np.float64]:
@@ -174,14 +174,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the pack")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--out", type=Path, default=OUT / "cifar")
-    parser.add_argument("--captured", action="store_true", help="on a GPU: record the steps and launch them whole")
     arguments = parser.parse_args()
     if arguments.what != "train" and arguments.data is None:
         parser.error(f"{arguments.what} needs --data")
     if arguments.what == "prepare":
         prepare(arguments.data)
     elif arguments.what == "train":
-        run_leg(arguments.minutes, arguments.out, captured=arguments.captured)
+        run_leg(arguments.minutes, arguments.out)
     else:
         score(arguments.data, arguments.out)
 

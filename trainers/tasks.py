@@ -25,7 +25,7 @@ from longtail.samples import Provenance
 from trainers import checkpoints, weights
 from trainers.bank import crop
 from trainers.dataset import DatasetView
-from trainers.device import best_device
+from trainers.device import best_device, on_gpu
 from trainers.evaluating import evaluation_of, tables_of
 from trainers.finetune import run_finetune
 from trainers.judging import Finished, Seen, judge_made
@@ -92,7 +92,8 @@ def finetune(
     with at_work(os.cpu_count() or 1) as catalogue, best_device():
         view = view_of(catalogue, dataset, version)
         report = Progress(catalogue.database, job, low=0.05, high=0.95)
-        asked = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options_for(view.task, recipe))
+        options = options_for(view.task, {"captured": on_gpu(), **recipe})
+        asked = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options)
         return run_finetune(catalogue, view, job=job, classes=classes, recipe=asked, start=start, report=report)
 
 

@@ -116,7 +116,7 @@ class RecipeOptions(Body):
     freeze_high_resolution: bool | None = None
     upscaler_s: float | None = Field(default=None, ge=0, le=86_400, description="seconds for the upsampler, in place of 7 % of the budget")
     compiled: bool | None = Field(default=None, description="compile the networks' passes: pays on a GPU in runs of an hour")
-    captured: bool | None = Field(default=None, description="on a GPU: record each kind of step once and launch it whole")
+    captured: bool | None = Field(default=None, description="on a GPU: each kind of step recorded once and launched whole, as by default; false: plainly")
     half: bool | None = Field(default=None, description="bfloat16 where the device is fast at it, as by default; false: float32 everywhere")
     spectral_norm: bool | None = None
     minibatch_std: bool | None = None

@@ -4,7 +4,9 @@ memory and knows nothing that the host has learned since; unlike one it does the
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torch.utils._pytree import tree_iter
 
 from longtail.recipes import NetworkConfig, Recipe, finetune_recipe
 from services.api.schemas import RecipeOptions
-from trainers import device, loop
+from trainers import device, loop, tasks
 from trainers.captured import PLAIN_FIRST, CapturedSteps
 from trainers.loop import train
 from trainers.state import TrainState
@@ -184,3 +186,13 @@ def test_a_whole_run_is_the_same_captured_remedies_nan_and_growth_included(windo
 def test_a_request_may_ask_for_captured_steps():
     asked = RecipeOptions.model_validate({"captured": True}).model_dump(exclude_none=True)
     assert finetune_recipe(preset="tiny", start="random", budget_s=60, seed=0, options=asked).captured
+
+
+@pytest.mark.parametrize(("gpu", "asked", "expected"), [(True, {}, True), (True, {"captured": False}, False), (False, {}, False)])
+def test_on_a_gpu_a_fine_tune_captures_its_steps_unless_it_is_asked_not_to(monkeypatch, gpu, asked, expected):
+    monkeypatch.setattr(tasks, "at_work", lambda threads: nullcontext(SimpleNamespace(database=None)))
+    monkeypatch.setattr(tasks, "view_of", lambda catalogue, dataset, version: SimpleNamespace(task="detection"))
+    monkeypatch.setattr(tasks, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(tasks, "run_finetune", lambda catalogue, view, *, recipe, **rest: recipe)
+    recipe = tasks.finetune(job="j", dataset="d", version=1, classes=["a"], preset="tiny", start="random", budget_s=60, seed=0, recipe=asked)
+    assert recipe.captured is expected

@@ -86,10 +86,11 @@ def inception_batches(images: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[n
     weights = find_weights()
     if weights is None:
         raise FileNotFoundError(f"FID {MISSING}")
-    network = torch.jit.load(str(weights), map_location="cpu").eval()
+    network = torch.jit.freeze(torch.jit.load(str(weights), map_location="cpu").eval())
     for start in range(0, len(images), BATCH):
         scaled = [scale(image) for image in images[start : start + BATCH]]
-        yield network((torch.stack(scaled) - 128) / 128).flatten(1).double().numpy()
+        pixels = ((torch.stack(scaled) - 128) / 128).contiguous(memory_format=torch.channels_last)
+        yield network(pixels).flatten(1).double().numpy()
 
 
 def scale(image: NDArray[np.uint8]) -> torch.Tensor:
