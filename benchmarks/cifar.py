@@ -125,6 +125,8 @@ def opened(out: Path, seconds: float) -> TrainState:
     numbers = out / "state.json"
     if not numbers.exists():
         return TrainState.fresh(recipe(seconds), num_classes=10)
+    if not (out / "state.npz").exists():
+        raise SystemExit(f"{out} has no state.npz to go on from: remove {numbers} to begin anew, or name another --out")
     known: dict[str, Any] = json.loads(numbers.read_text())
     tensors = {k: torch.from_numpy(v) for k, v in np.load(out / "state.npz").items()}
     here = torch.get_default_device()
@@ -133,7 +135,7 @@ def opened(out: Path, seconds: float) -> TrainState:
 
 
 def features(images: Images, kept: Path) -> NDArray[np.float64]:
-    """Inception's, with the count as it goes: eight images a second on two cores, so what there is is kept, and gone on from."""
+    """Inception's, with the count as it goes: a dozen images a second on two cores, so what there is is kept, and gone on from."""
     file = kept / f"{hashlib.sha256(images.tobytes()).hexdigest()[:12]}.npy"
     kept.mkdir(parents=True, exist_ok=True)
     found = [np.load(file)] if file.exists() else []

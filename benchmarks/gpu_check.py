@@ -87,30 +87,43 @@ def compiled_parity() -> Figure:
         return at_most("gradients_compiled_to_eager", agreement(gradients(GPU, SMALL), gradients(GPU, replace(SMALL, compiled=True))), 2e-2)
 
 
-def captured_parity(*, half: bool = False) -> Figure:
-    """Largest difference between captured steps and plain ones of the same seed, of any figure of any step, as a share of that figure's largest:
-    every kind of step is played, with and without its penalty, while the class fades in and the augmentation grows stronger."""
+def told(take: Callable[[TrainState, Windows, Phase], Figures], *, half: bool) -> list[Figures]:
+    """The figures of steps of the same seed: every kind is played, with and without its penalty, while the class fades in and the augmentation
+    grows stronger."""
     recipe = replace(SMALL, captured=True, half=half, projection_fade_steps=10)
     each = recipe.penalty_every * (PLAIN_FIRST + 2)
-    told: list[list[Figures]] = []
     with GPU, nullcontext() if half else exact():
+        torch.manual_seed(0)
         windows = training.random_windows(32, count=64)
-        for take in (step, CapturedSteps()):
-            state = TrainState.fresh(recipe, num_classes=3)
-            told.append([])
-            for k in range(3 * each):
-                state.strength = k / (3 * each)
-                told[-1].append(take(state, windows, PHASES[k // each]))
+        state = TrainState.fresh(recipe, num_classes=3)
+        found = []
+        for k in range(3 * each):
+            state.strength = k / (3 * each)
+            found.append(take(state, windows, PHASES[k // each]))
+    return found
+
+
+def furthest(first: list[Figures], second: list[Figures]) -> float:
+    """Largest difference of any figure of any step, as a share of that figure's largest."""
     apart = 0.0
-    for name in told[0][-1].keys() | told[0][0].keys():
-        plain, captured = (torch.stack([f[name] for f in side if name in f]) for side in told)
-        apart = max(apart, float((plain - captured).abs().max() / plain.abs().max()))
-    return at_most(f"captured_steps_to_plain{'_half' if half else ''}", apart, 0.2 if half else 2e-2)
+    for name in first[-1].keys() | first[0].keys():
+        one, other = (torch.stack([f[name] for f in side if name in f]) for side in (first, second))
+        apart = max(apart, float((one - other).abs().max() / one.abs().max()))
+    return apart
+
+
+def captured_parity() -> Figure:
+    return at_most("captured_steps_to_plain", furthest(told(step, half=False), told(CapturedSteps(), half=False)), 2e-2)
 
 
 def captured_half_parity() -> Figure:
     """The same in bfloat16, as training does it: a step's rounding is another where kernels run in another order, so less is asked."""
-    return captured_parity(half=True)
+    return at_most("captured_steps_to_plain_half", furthest(told(step, half=True), told(CapturedSteps(), half=True)), 0.2)
+
+
+def plain_again() -> Figure:
+    """How far plain steps in bfloat16 are from plain steps: what the figure above is to be held against."""
+    return Figure("plain_steps_to_plain_half", furthest(told(step, half=True), told(step, half=True)), "")
 
 
 def half_parity() -> Figure:
@@ -164,7 +177,7 @@ def at_most(name: str, value: float, limit: float) -> Figure:
     return Figure(name, value, "", f"<= {limit:g}", value <= limit)
 
 
-CHECKS: tuple[Callable[[], Figure], ...] = (cpu_parity, half_parity, learns, resumes, waits_for_nothing, captured_parity, captured_half_parity)
+CHECKS: tuple[Callable[[], Figure], ...] = (cpu_parity, half_parity, learns, resumes, waits_for_nothing, captured_parity, captured_half_parity, plain_again)
 
 
 def main() -> None:

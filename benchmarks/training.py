@@ -3,8 +3,8 @@
     python -m benchmarks.training [--quick] [--presets tiny,base,large] [--compiled]
 
 Plain is eager, float32, contiguous memory, an unfused optimiser, and a look at the losses after each step. Fast is what training
-does: channels last, fused optimisers, figures left on the device, bfloat16 where the device multiplies it; on a GPU captured steps as well, which
-recipes have to ask for, and compiled ones if wanted. Both take the same penalties at the same steps. Needs torch, numpy and pillow alone.
+does: channels last, fused optimisers, figures left on the device, bfloat16 where the device multiplies it; on a GPU captured steps as well,
+as by default there, and compiled ones if wanted. Both take the same penalties at the same steps. Needs torch, numpy and pillow alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes the shipped foundation checkpoint: nuclei of three modalities, and procedurally drawn shapes.
+"""Makes foundations, the shipped one among them: nuclei of three modalities, and procedurally drawn shapes.
 
     python -m trainers.foundation --nuclei DIR --minutes 60 --out trainers/checkpoints/tiny.safetensors
     python -m trainers.foundation --preset base --batch 64 --minutes 20 --nuclei DIR --out base.safetensors      for a GPU
@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from infra.formats.segmentation import mask_of
 from longtail.boxes import xywh_to_xyxy
 from longtail.recipes import NETWORKS, Preset, Recipe, tiny_foundation
-from trainers.checkpoints import from_bytes, to_bytes
+from trainers.checkpoints import from_bytes, read, recipe_of, to_bytes
 from trainers.device import as_tensor, best_device, on_gpu, random_stream
 from trainers.gating import INVENTED, object_crops
 from trainers.grids import grid
@@ -54,7 +54,7 @@ DRAWN, MIN_SIDE = 1.5, 0.22
 """Shares of the resolution: the side of what is drawn, and the longer side that a nucleus must have to show anything."""
 SIZES: dict[Preset, str] = {"tiny": "0.4,0.6", "base": "0.2,0.3,0.5"}
 RATES: dict[Preset, float] = {"tiny": 7e-4, "base": 3.5e-4}
-"""Of reconstruction: at 7e-4 `base` came apart after 3,000 steps (docs/lab, 25)."""
+"""Of reconstruction: at 7e-4 `base` came apart between 3,000 and 6,300 steps at 32 px; the rate is suspected (docs/lab, 25)."""
 JUDGED = 160
 """Held-out windows that choose the checkpoint."""
 
@@ -127,6 +127,10 @@ def foundation_windows(nuclei: Path | None, *, resolution: int, seed: int) -> tu
     return diet, image_of[diet.instances], first + len(KINDS)
 
 
+def said_sizes() -> str:
+    return ", ".join(f"{shares} for {preset}" for preset, shares in SIZES.items())
+
+
 def main() -> None:
     with best_device():
         run()
@@ -142,7 +146,7 @@ def run() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, help="folder for a picture grid at each evaluation")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--sizes", help=f"shares of the time at each size, the full one last; {SIZES} unless --start is given, which is at the full one")
+    parser.add_argument("--sizes", help=f"shares of the time at each size, the full one last; {said_sizes()} unless --start is given, which is at the full one")
     parser.add_argument("--compiled", action="store_true", help="compile the steps: for a GPU")
     arguments = parser.parse_args()
     if arguments.nuclei is None and not arguments.exclude_nuclei:
@@ -152,7 +156,7 @@ def run() -> None:
     sizes = arguments.sizes or ("1" if arguments.start else SIZES[arguments.preset])
     recipe = replace(
         tiny_foundation(minutes=arguments.minutes), network=NETWORKS[arguments.preset], rate_warm=RATES[arguments.preset],
-        batch=arguments.batch, compiled=arguments.compiled, captured=on_gpu(),
+        batch=arguments.batch, compiled=arguments.compiled, captured=on_gpu() and not arguments.compiled,
         size_shares=tuple(float(share) for share in sizes.split(",")),
     )  # fmt: skip
     windows, images, num_classes = foundation_windows(
@@ -207,14 +211,16 @@ def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | No
     """An interrupted run's own state, or a fresh one, with the weights of `start` where it is given. Exits where what was interrupted is another run."""
     if working.exists():
         state = from_bytes(working.read_bytes())
-        if (state.recipe.total_s, state.recipe.batch, state.recipe.size_shares, state.num_classes) != (
-            recipe.total_s, recipe.batch, recipe.size_shares, num_classes,
+        if (state.recipe.network, state.recipe.total_s, state.recipe.batch, state.recipe.size_shares, state.num_classes) != (
+            recipe.network, recipe.total_s, recipe.batch, recipe.size_shares, num_classes,
         ):  # fmt: skip
-            raise SystemExit(f"{working} is of another run: remove it to begin anew, or ask with that run's own minutes, batch and sizes")
+            raise SystemExit(f"{working} is of another run: remove it to begin anew, or ask with that run's own preset, minutes, batch and sizes")
         return state
     state = TrainState.fresh(recipe, num_classes=num_classes)
     if start is not None:
-        weights = load_file(start)
+        weights, meta = read(start.read_bytes())
+        if recipe_of(meta).network != recipe.network:
+            raise SystemExit(f"--start: {start} has other networks than this preset's; ask for the preset that it was made with")
         state.adopt(weights, same_classes=len(weights["ema.embed.weight"]) == num_classes)
     return state
 

@@ -92,7 +92,7 @@ def finetune(
     with at_work(os.cpu_count() or 1) as catalogue, best_device():
         view = view_of(catalogue, dataset, version)
         report = Progress(catalogue.database, job, low=0.05, high=0.95)
-        options = options_for(view.task, {"captured": on_gpu(), **recipe})
+        options = options_for(view.task, {"captured": on_gpu() and not recipe.get("compiled"), **recipe})
         asked = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options)
         return run_finetune(catalogue, view, job=job, classes=classes, recipe=asked, start=start, report=report)
 

@@ -115,7 +115,7 @@ class RecipeOptions(Body):
     ema_half_life_images: float | None = Field(default=None, gt=0)
     freeze_high_resolution: bool | None = None
     upscaler_s: float | None = Field(default=None, ge=0, le=86_400, description="seconds for the upsampler, in place of 7 % of the budget")
-    compiled: bool | None = Field(default=None, description="compile the networks' passes: pays on a GPU in runs of an hour")
+    compiled: bool | None = Field(default=None, description="compile the networks' passes, which takes minutes, instead of capturing steps: for a GPU")
     captured: bool | None = Field(default=None, description="on a GPU: each kind of step recorded once and launched whole, as by default; false: plainly")
     half: bool | None = Field(default=None, description="bfloat16 where the device is fast at it, as by default; false: float32 everywhere")
     spectral_norm: bool | None = None

@@ -115,7 +115,7 @@ def test_a_group_stays_on_one_side_and_a_seed_says_which(seed, count, groups):
     dealt = deal(labels, groups, shares_of(0.2, 0.2), seed=seed)
     assert all(len({dealt[i] for i in g}) == 1 for g in groups)
     assert deal(labels, groups, shares_of(0.2, 0.2), seed=seed) == dealt
-    assert dealt != deal(labels, groups, shares_of(0.2, 0.2), seed=seed + 1)
+    assert any(dealt != deal(labels, groups, shares_of(0.2, 0.2), seed=seed + k) for k in range(1, 6))  # two seeds may deal alike
 
 
 def test_a_class_with_one_image_is_for_training():

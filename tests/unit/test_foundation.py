@@ -1,0 +1,68 @@
+"""A foundation is asked for by preset; what was begun for another is not gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longtail.recipes import NETWORKS, NetworkConfig
+from trainers import foundation
+from trainers.checkpoints import to_bytes
+from trainers.shapes import draw_instance
+from trainers.state import TrainState
+from trainers.weights import foundation as foundation_file
+
+SMALL = {
+    "tiny": NetworkConfig(resolution_px=16, smallest_px=16, widths=(8, 8), latent=4, style=8, tail=(4, 4)),
+    "base": NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 8, 8), latent=4, style=8, tail=(4, 4)),
+}
+DRAWN = 24
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Runs the command on few drawn objects, with small networks and without a score, and gives the file that it leaves."""
+    sides = []
+
+    def drawn(count, seed, *, size_px):
+        sides.append(size_px)
+        rng = np.random.default_rng(seed)
+        return [draw_instance(rng, size=size_px, first_label=3) for _ in range(count)]
+
+    monkeypatch.setattr(foundation, "SHAPES", DRAWN)
+    monkeypatch.setattr(foundation, "drawn", drawn)
+    monkeypatch.setattr(foundation, "find_spec", lambda name: None)
+    monkeypatch.setattr(foundation, "NETWORKS", NETWORKS | SMALL)
+
+    def run(*arguments: str) -> Path:
+        out = tmp_path / "foundation.safetensors"
+        monkeypatch.setattr("sys.argv", ["foundation", "--exclude-nuclei", "--batch", "4", "--minutes", "0.02", "--out", str(out), *arguments])
+        foundation.main()
+        return out
+
+    run.sides = sides  # type: ignore[attr-defined]
+    return run
+
+
+def test_a_preset_has_its_networks_its_sizes_and_objects_drawn_for_it(asked):
+    _, meta = foundation_file(asked("--preset", "base", "--sizes", "0.5,0.5"))
+    recipe = foundation.recipe_of(meta)
+    assert recipe.network == SMALL["base"]
+    assert (recipe.rate_warm, recipe.size_shares) == (foundation.RATES["base"], (0.5, 0.5))
+    assert asked.sides == [48]
+
+
+def test_a_run_of_another_preset_is_not_gone_on_with(asked, tmp_path):
+    recipe = replace(foundation.tiny_foundation(minutes=0.02), network=SMALL["tiny"], batch=4, size_shares=(1.0,))
+    (tmp_path / "foundation.training.safetensors").write_bytes(to_bytes(TrainState.fresh(recipe, num_classes=3 + len(foundation.KINDS))))
+    with pytest.raises(SystemExit, match="of another run"):
+        asked("--preset", "base", "--sizes", "1")
+
+
+def test_a_start_of_another_preset_is_told(asked, tmp_path):
+    earlier = asked("--preset", "tiny", "--sizes", "1").rename(tmp_path / "earlier.safetensors")
+    with pytest.raises(SystemExit, match="other networks"):
+        asked("--preset", "base", "--start", str(earlier))
