@@ -19,6 +19,7 @@ import json
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from longtail.recipes import NetworkConfig, Recipe
 from trainers import device
 from trainers.compose import box_map, fill_color, whole_mask
 from trainers.grids import tile
-from trainers.loop import train
+from trainers.loop import Progress, train
 from trainers.quality.inception import frechet, inception_batches
 from trainers.sampling import Scene, complete
 from trainers.state import TrainState
@@ -45,6 +46,8 @@ HELD_PER_CLASS = 25
 SAMPLES = 10_000
 BATCH = 100
 KEPT_EVERY = 1000
+WITHOUT_CLASSES = 500_000
+"""Images that are learned from before the classes are told. Heard first, each class becomes a few images again and again (docs/lab, 26)."""
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=32, widths=(256, 256, 256), critic_widths=(256, 320, 384), latent=128, style=256, tail=(64, 64))
 Images = NDArray[np.uint8]
 
@@ -52,7 +55,7 @@ Images = NDArray[np.uint8]
 def recipe(seconds: float) -> Recipe:
     """Invention alone: the mask is everywhere, there is no exemplar, nothing is reconstructed."""
     return Recipe(
-        network=NETWORK, batch=128, warm_s=0.0, catch_up_s=0.0, adversarial_s=seconds, rate_generator=2.5e-4, rate_discriminator=2.5e-4,
+        network=NETWORK, batch=128, warm_s=0.0, catch_up_s=0.0, adversarial_s=seconds, rate_generator=2.5e-4, rate_discriminator=1e-3,
         penalty_weight=0.1, penalty_every=2, reconstruction_weight=0.0, ring_weight=0.0, projection_fade_steps=2000, whole_image_share=1.0,
         full_novelty_share=1.0, symmetries="mirror", ema_half_life_images=100_000.0, evaluate_every_s=10.0, captured=device.on_gpu(),
     )  # fmt: skip
@@ -106,18 +109,56 @@ def run_leg(minutes: float, out: Path) -> None:
     with device.best_device():
         learn, held = windows()
         state = opened(out, minutes * 60)
-        for at in train(state, learn, held, clock=time.monotonic, report_every_s=20):
+        for at in learned(state, learn, held):
             line = " ".join(f"{k}={v:.3f}" for k, v in at.figures.items())
             print(f"{time.monotonic() - started:6.0f} s {at.images:9d} images {line}", *(f"{f.name}={f.figure:.2f}" for f in at.findings), flush=True)
         arrays: dict[str, Any] = {k: v.cpu().numpy() for k, v in state.tensors().items()}
         np.savez(out / "state.npz", **arrays)
         (out / "state.json").write_text(json.dumps(state.numbers()))
         random = device.random_stream(1)
-        made = [invent(state, torch.arange(BATCH) % 10, random) for _ in range(SAMPLES // BATCH)]
+        labels = torch.arange(BATCH) % 10 if told_classes(state) else torch.zeros(BATCH, dtype=torch.long)
+        made = [invent(state, labels, random) for _ in range(SAMPLES // BATCH)]
         pixels = ((torch.cat(made).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         for part, some in enumerate(np.array_split(pixels, 3)):
             np.savez_compressed(out / f"samples{part}.npz", images=some)
         Image.fromarray(tile([made[0][k::10] for k in range(10)])).save(out / "grid.png")
+
+
+def learned(state: TrainState, learn: Windows, held: Windows) -> Iterator[Progress]:
+    """Trains until the recipe's time is spent: at first as if all images were of one class, then with the classes, whose weight fades in.
+
+    Source: Shahbazi et al. 2022 (arXiv:2201.06578), who let the generator's condition fade in as well.
+    """
+    if not told_classes(state):
+        with_classes = state.recipe
+        state.recipe = replace(with_classes, projection_weight=0.0)
+        for at in train(state, as_one(learn), as_one(held), clock=time.monotonic, report_every_s=20):
+            yield at
+            if at.images >= WITHOUT_CLASSES:
+                break
+        else:
+            return
+        state.recipe = with_classes
+        tell_classes(state)
+    yield from train(state, learn, held, clock=time.monotonic, report_every_s=20)
+
+
+def as_one(windows: Windows) -> Windows:
+    return replace(windows, labels=torch.zeros_like(windows.labels))
+
+
+def told_classes(state: TrainState) -> bool:
+    """Whether the classes have been told: their weight has faded in since, and not from the first step."""
+    return state.adversarial_steps < state.step
+
+
+@torch.no_grad()
+def tell_classes(state: TrainState) -> None:
+    """Every class begins as what all images were; the critic's projection fades in anew."""
+    for generator in (state.generator, state.ema.module):
+        rows = generator.get_parameter("embed.weight")
+        rows.copy_(rows[:1].expand_as(rows))
+    state.adversarial_steps = 0
 
 
 def opened(out: Path, seconds: float) -> TrainState:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cifar
+from trainers.state import TrainState
 
 
 def test_frechet_distance_by_hand():
@@ -21,24 +22,53 @@ def test_frechet_distance_by_hand():
     assert cifar.frechet(first, first) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_second_leg_goes_on_from_the_first(tmp_path, monkeypatch):
-    small = replace(cifar.NETWORK, widths=(8, 8, 8), critic_widths=(8, 8, 8), latent=8, style=8, tail=(4, 4))
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A tiny network and made-up images: where the legs leave what they leave."""
+    network = replace(cifar.NETWORK, widths=(8, 8, 8), critic_widths=(8, 8, 8), latent=8, style=8, tail=(4, 4))
     whole = cifar.recipe
-    monkeypatch.setattr(cifar, "NETWORK", small)
-    monkeypatch.setattr(cifar, "recipe", lambda seconds, **more: replace(whole(seconds, **more), network=small, batch=8))
+    monkeypatch.setattr(cifar, "NETWORK", network)
+    monkeypatch.setattr(cifar, "recipe", lambda seconds: replace(whole(seconds), network=network, batch=8, evaluate_every_s=0.4))
     monkeypatch.setattr(cifar, "PACKED", tmp_path / "packed.npz")
     monkeypatch.setattr(cifar, "SAMPLES", 200)
     labels = np.arange(300) % 10
     np.savez(tmp_path / "packed.npz", images=np.random.default_rng(0).integers(0, 255, (300, 32, 32, 3), dtype=np.uint8), labels=labels)
+    return tmp_path / "out"
+
+
+def test_a_second_leg_goes_on_from_the_first(small):
     seen = []
     for _ in range(2):
-        cifar.run_leg(0.02, tmp_path / "out")
-        seen.append(json.loads((tmp_path / "out" / "state.json").read_text()))
+        cifar.run_leg(0.02, small)
+        seen.append(json.loads((small / "state.json").read_text()))
     assert 0 < seen[0]["images"] < seen[1]["images"]
     assert seen[1]["elapsed_s"] > seen[0]["elapsed_s"] > 1.0
-    samples = np.concatenate([np.load(p)["images"] for p in sorted((tmp_path / "out").glob("samples*.npz"))])
+    samples = np.concatenate([np.load(p)["images"] for p in sorted(small.glob("samples*.npz"))])
     assert samples.shape == (200, 32, 32, 3)
-    assert (tmp_path / "out" / "grid.png").exists()
+    assert (small / "grid.png").exists()
+
+
+def test_classes_are_told_once_and_begin_alike(small, monkeypatch):
+    told = []
+    tell = cifar.tell_classes
+
+    def heard(state):
+        tell(state)
+        told.append(state.generator.embed.weight.detach().clone())
+
+    monkeypatch.setattr(cifar, "tell_classes", heard)
+    cifar.run_leg(0.01, small)
+    first = np.load(small / "state.npz")
+    untouched = TrainState.fresh(cifar.recipe(1), num_classes=10).discriminator.embed.weight.detach().numpy()
+    assert not told and np.array_equal(first["discriminator.embed.weight"], untouched)  # nothing has been learned of classes
+    monkeypatch.setattr(cifar, "WITHOUT_CLASSES", json.loads((small / "state.json").read_text())["images"] + 8)
+    cifar.run_leg(0.03, small)
+    assert len(told) == 1 and (told[0] == told[0][:1]).all()
+    state = json.loads((small / "state.json").read_text())
+    assert 0 < state["adversarial_steps"] < state["step"]
+    assert (np.ptp(np.load(small / "state.npz")["generator.embed.weight"], 0) > 0).all()
+    cifar.run_leg(0.01, small)
+    assert len(told) == 1
 
 
 def test_features_go_on_where_they_were_cut_off(tmp_path, monkeypatch):
