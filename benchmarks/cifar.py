@@ -31,7 +31,7 @@ from torch import Tensor
 
 from benchmarks.report import Figure, save
 from longtail.recipes import NetworkConfig, Recipe
-from trainers import device
+from trainers import captured, device
 from trainers.compose import box_map, fill_color, whole_mask
 from trainers.grids import tile
 from trainers.loop import Progress, train
@@ -57,7 +57,7 @@ def recipe(seconds: float) -> Recipe:
     return Recipe(
         network=NETWORK, batch=128, warm_s=0.0, catch_up_s=0.0, adversarial_s=seconds, rate_generator=2.5e-4, rate_discriminator=1e-3,
         penalty_weight=0.1, penalty_every=2, reconstruction_weight=0.0, ring_weight=0.0, projection_fade_steps=2000, whole_image_share=1.0,
-        full_novelty_share=1.0, symmetries="mirror", ema_half_life_images=100_000.0, evaluate_every_s=10.0, captured=device.on_gpu(),
+        full_novelty_share=1.0, symmetries="mirror", ema_half_life_images=100_000.0, evaluate_every_s=10.0, captured=captured.by_default(compiled=False),
     )  # fmt: skip
 
 
@@ -130,15 +130,15 @@ def learned(state: TrainState, learn: Windows, held: Windows) -> Iterator[Progre
     Source: Shahbazi et al. 2022 (arXiv:2201.06578), who let the generator's condition fade in as well.
     """
     if not told_classes(state):
-        with_classes = state.recipe
-        state.recipe = replace(with_classes, projection_weight=0.0)
+        weight = state.recipe.projection_weight
+        state.recipe = replace(state.recipe, projection_weight=0.0)
         for at in train(state, as_one(learn), as_one(held), clock=time.monotonic, report_every_s=20):
             yield at
             if at.images >= WITHOUT_CLASSES:
                 break
         else:
             return
-        state.recipe = with_classes
+        state.recipe = replace(state.recipe, projection_weight=weight)  # what a remedy has changed meanwhile stays changed
         tell_classes(state)
     yield from train(state, learn, held, clock=time.monotonic, report_every_s=20)
 

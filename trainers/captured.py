@@ -25,6 +25,11 @@ Work = Callable[[], Figures]
 Play = Callable[[], Figures]
 
 
+def by_default(*, compiled: bool) -> bool:
+    """Whether steps are captured where nobody says: on a GPU, unless they are compiled, since the two together were never run on a card."""
+    return on_gpu() and not compiled
+
+
 def stepper(recipe: Recipe) -> Callable[[TrainState, Windows, Phase], Figures]:
     """What takes the steps of a run: one by one, or captured where the recipe asks for that and there is a GPU."""
     return CapturedSteps() if recipe.captured and on_gpu() else step

@@ -31,8 +31,9 @@ from torch import Tensor
 from infra.formats.segmentation import mask_of
 from longtail.boxes import xywh_to_xyxy
 from longtail.recipes import NETWORKS, Preset, Recipe, tiny_foundation
+from trainers import captured
 from trainers.checkpoints import from_bytes, read, recipe_of, to_bytes
-from trainers.device import as_tensor, best_device, on_gpu, random_stream
+from trainers.device import as_tensor, best_device, random_stream
 from trainers.gating import INVENTED, object_crops
 from trainers.grids import grid
 from trainers.loop import train
@@ -156,7 +157,7 @@ def run() -> None:
     sizes = arguments.sizes or ("1" if arguments.start else SIZES[arguments.preset])
     recipe = replace(
         tiny_foundation(minutes=arguments.minutes), network=NETWORKS[arguments.preset], rate_warm=RATES[arguments.preset],
-        batch=arguments.batch, compiled=arguments.compiled, captured=on_gpu() and not arguments.compiled,
+        batch=arguments.batch, compiled=arguments.compiled, captured=captured.by_default(compiled=arguments.compiled),
         size_shares=tuple(float(share) for share in sizes.split(",")),
     )  # fmt: skip
     windows, images, num_classes = foundation_windows(

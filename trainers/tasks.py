@@ -22,10 +22,10 @@ from longtail.boxes import xywh_to_xyxy
 from longtail.policies import moves
 from longtail.recipes import Preset, Start, finetune_recipe, options_for
 from longtail.samples import Provenance
-from trainers import checkpoints, weights
+from trainers import captured, checkpoints, weights
 from trainers.bank import crop
 from trainers.dataset import DatasetView
-from trainers.device import best_device, on_gpu
+from trainers.device import best_device
 from trainers.evaluating import evaluation_of, tables_of
 from trainers.finetune import run_finetune
 from trainers.judging import Finished, Seen, judge_made
@@ -92,7 +92,7 @@ def finetune(
     with at_work(os.cpu_count() or 1) as catalogue, best_device():
         view = view_of(catalogue, dataset, version)
         report = Progress(catalogue.database, job, low=0.05, high=0.95)
-        options = options_for(view.task, {"captured": on_gpu() and not recipe.get("compiled"), **recipe})
+        options = options_for(view.task, {"captured": captured.by_default(compiled=bool(recipe.get("compiled"))), **recipe})
         asked = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options)
         return run_finetune(catalogue, view, job=job, classes=classes, recipe=asked, start=start, report=report)
 

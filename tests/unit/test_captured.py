@@ -188,11 +188,13 @@ def test_a_request_may_ask_for_captured_steps():
     assert finetune_recipe(preset="tiny", start="random", budget_s=60, seed=0, options=asked).captured
 
 
-@pytest.mark.parametrize(("gpu", "asked", "expected"), [(True, {}, True), (True, {"captured": False}, False), (False, {}, False)])
+@pytest.mark.parametrize(
+    ("gpu", "asked", "expected"), [(True, {}, True), (True, {"captured": False}, False), (True, {"compiled": True}, False), (False, {}, False)]
+)
 def test_on_a_gpu_a_fine_tune_captures_its_steps_unless_it_is_asked_not_to(monkeypatch, gpu, asked, expected):
     monkeypatch.setattr(tasks, "at_work", lambda threads: nullcontext(SimpleNamespace(database=None)))
     monkeypatch.setattr(tasks, "view_of", lambda catalogue, dataset, version: SimpleNamespace(task="detection"))
-    monkeypatch.setattr(tasks, "on_gpu", lambda: gpu)
+    monkeypatch.setattr("trainers.captured.on_gpu", lambda: gpu)
     monkeypatch.setattr(tasks, "run_finetune", lambda catalogue, view, *, recipe, **rest: recipe)
     recipe = tasks.finetune(job="j", dataset="d", version=1, classes=["a"], preset="tiny", start="random", budget_s=60, seed=0, recipe=asked)
     assert recipe.captured is expected

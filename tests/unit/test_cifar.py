@@ -49,11 +49,12 @@ def test_a_second_leg_goes_on_from_the_first(small):
 
 
 def test_classes_are_told_once_and_begin_alike(small, monkeypatch):
-    told = []
+    told, weights = [], []
     tell = cifar.tell_classes
 
     def heard(state):
         tell(state)
+        weights.append(state.recipe.projection_weight)
         told.append(state.generator.embed.weight.detach().clone())
 
     monkeypatch.setattr(cifar, "tell_classes", heard)
@@ -63,7 +64,7 @@ def test_classes_are_told_once_and_begin_alike(small, monkeypatch):
     assert not told and np.array_equal(first["discriminator.embed.weight"], untouched)  # nothing has been learned of classes
     monkeypatch.setattr(cifar, "WITHOUT_CLASSES", json.loads((small / "state.json").read_text())["images"] + 8)
     cifar.run_leg(0.03, small)
-    assert len(told) == 1 and (told[0] == told[0][:1]).all()
+    assert len(told) == 1 and (told[0] == told[0][:1]).all() and weights == [1.0]
     state = json.loads((small / "state.json").read_text())
     assert 0 < state["adversarial_steps"] < state["step"]
     assert (np.ptp(np.load(small / "state.npz")["generator.embed.weight"], 0) > 0).all()

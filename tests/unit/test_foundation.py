@@ -23,9 +23,14 @@ DRAWN = 24
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
+def sides():
+    """The sides that objects were drawn at."""
+    return []
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path, sides):
     """Runs the command on few drawn objects, with small networks and without a score, and gives the file that it leaves."""
-    sides = []
 
     def drawn(count, seed, *, size_px):
         sides.append(size_px)
@@ -47,12 +52,12 @@ def asked(monkeypatch, tmp_path):
     return run
 
 
-def test_a_preset_has_its_networks_its_sizes_and_objects_drawn_for_it(asked):
+def test_a_preset_has_its_networks_its_sizes_and_objects_drawn_for_it(asked, sides):
     _, meta = foundation_file(asked("--preset", "base", "--sizes", "0.5,0.5"))
     recipe = foundation.recipe_of(meta)
     assert recipe.network == SMALL["base"]
     assert (recipe.rate_warm, recipe.size_shares) == (foundation.RATES["base"], (0.5, 0.5))
-    assert asked.sides == [48]
+    assert sides == [48]
 
 
 def test_a_run_of_another_preset_is_not_gone_on_with(asked, tmp_path):
