@@ -3,7 +3,8 @@
     python -m benchmarks.generation [--quick] [--bare]
 
 A batch's samples are made one at a time on one thread each, so that the same record gives the same pixels (docs/decisions/003);
-the stages are measured in that way too. What the machine allows is its cores divided by the sum of the stages' own seconds.
+the stages are measured in that way too. What the machine allows is its cores divided by the sum of the stages' own seconds, taken while
+one core works, and again while all do: a core that works alone is faster. All in turns, thrice, since machines have moods.
 `--bare` needs torch, numpy and pillow alone and no stack.
 """
 
@@ -15,6 +16,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,8 +40,9 @@ BATCHES: dict[str, dict[Preset, int]] = {"cpu": {"tiny": 16}, "cuda": {"tiny": 5
 TARGET = 8000.0
 """Images a second of the bare `large` generator at 256 px on one H100."""
 SHARE = 0.8
-COUNT, ALONE = 1000, 256
-"""Images of the batch, and of each stage by itself: many, since a stage that opens the dataset would spread that over few."""
+COUNT, ALONE, TURNS = 1000, 256, 3
+"""Images of the batch, and of each stage by itself: many, since a stage that opens the dataset would spread that over few. How often all of it."""
+CORES = os.cpu_count() or 1
 DATASET = "bench"
 REQUEST: dict[str, Any] = {"class_name": "Platelets", "mode": "inpaint", "novelty": 0.5}
 
@@ -75,7 +79,7 @@ def bare(*, quick: bool) -> list[Figure]:
 
 
 def through_the_bucket(count: int) -> list[Figure]:
-    """A stack of its own, the bundled blood cells, one batch of `count` inpainted platelets."""
+    """A stack of its own, the bundled blood cells; in turns the stages by themselves and one batch of `count` inpainted platelets."""
     from infra.embedded import Stack
     from infra.objects import Objects
     from longtail.client import Client
@@ -91,27 +95,44 @@ def through_the_bucket(count: int) -> list[Figure]:
             upload(objects, "bccd", "s3://teams/bccd")
             client.wait(client.post("/v1/datasets", {"name": DATASET, "uri": "s3://teams/bccd"})["job"])
             settle(client)
-            batch_seconds(client, 16 * (os.cpu_count() or 1))  # every worker has imported torch and fetched the generator
-            seconds, record = batch_seconds(client, count)
+            _, record = batch_seconds(client, 16 * CORES)  # every worker has imported torch and fetched the generator
             model = {"name": record["model"], "version": record["model_version"], "uri": record["model_uri"]}
-            alone = stage_seconds(settings, model, min(count, ALONE))
+            turns = [one_turn(client, settings, model, count) for _ in range(TURNS)]
         finally:
             stack.stop()
-    cores = os.cpu_count() or 1
-    allowed, stored = cores / sum(alone.values()), count / seconds
-    forward, composed, encoded = (cores / sum(list(alone.values())[:k]) for k in (1, 3, 4))
-    return [
-        *(Figure(f"alone: {stage}", value * 1e3, "ms/image") for stage, value in alone.items()),
-        Figure("generator_one_at_a_time", forward, "images/s"),
-        Figure("with_planning_and_composition", composed, "images/s"),
-        Figure("composition_to_generator", composed / forward, "ratio"),
-        Figure("with_encoding", encoded, "images/s"),
-        Figure("encoding_to_composition", encoded / composed, "ratio"),
-        Figure("stages_allow", allowed, "images/s"),
-        Figure("stored_through_a_batch_job", stored, "images/s"),
-        Figure("stored_to_encoded", stored / encoded, "ratio"),
-        Figure("stored_to_allowed", stored / allowed, "ratio", f">= {SHARE}", stored / allowed >= SHARE),
-    ]
+    return in_figures(turns)
+
+
+def one_turn(client: Client, settings: Settings, model: dict[str, Any], count: int) -> dict[str, float]:
+    """Each stage's seconds an image while one core works and while all do, and the images a second of a batch."""
+    alone = stages_side_by_side(settings, model, min(count, ALONE), cores=1)
+    beside = stages_side_by_side(settings, model, min(count, ALONE), cores=CORES)
+    settle(client)
+    seconds, _ = batch_seconds(client, count)
+    found = {f"alone: {stage}": value for stage, value in alone.items()} | {f"all cores at work: {stage}": value for stage, value in beside.items()}
+    allowed, busy, stored = CORES / sum(alone.values()), CORES / sum(beside.values()), count / seconds
+    forward, composed, encoded = (CORES / sum(list(alone.values())[:k]) for k in (1, 3, 4))
+    return {
+        **found, "generator_one_at_a_time": forward, "with_planning_and_composition": composed, "composition_to_generator": composed / forward,
+        "with_encoding": encoded, "encoding_to_composition": encoded / composed, "stages_allow": allowed,
+        "stages_allow_with_all_cores_at_work": busy, "stored_through_a_batch_job": stored, "stored_to_encoded": stored / encoded,
+        "stored_to_allowed": stored / allowed, "stored_to_allowed_with_all_cores_at_work": stored / busy,
+    }  # fmt: skip
+
+
+def in_figures(turns: list[dict[str, float]]) -> list[Figure]:
+    """The median of the turns, and from the least to the most."""
+    figures = []
+    for name in turns[0]:
+        values = sorted(t[name] for t in turns)
+        value, spread = statistics.median(values), (values[0], values[-1])
+        if ":" in name:
+            figures.append(Figure(name, value * 1e3, "ms/image", spread=(spread[0] * 1e3, spread[1] * 1e3)))
+        else:
+            judged = name == "stored_to_allowed"
+            unit = "ratio" if "_to_" in name else "images/s"
+            figures.append(Figure(name, value, unit, f">= {SHARE}" if judged else "", value >= SHARE if judged else None, spread=spread))
+    return figures
 
 
 def settle(client: Client) -> None:
@@ -134,13 +155,19 @@ def batch_seconds(client: Client, count: int) -> tuple[float, dict[str, Any]]:
     return marks.get("filtering", marks[state]) - marks["generating"], samples[0]["provenance"]
 
 
+def stages_side_by_side(settings: Settings, model: dict[str, Any], count: int, *, cores: int) -> dict[str, float]:
+    """The stages' seconds in as many processes at once, on average over these."""
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        found = [f.result() for f in [pool.submit(stage_seconds, settings, model, count) for _ in range(cores)]]
+    return {stage: statistics.mean(f[stage] for f in found) for stage in found[0]}
+
+
 def stage_seconds(settings: Settings, model: dict[str, Any], count: int) -> dict[str, float]:
     """Mean seconds an image of each stage by itself, on one thread, on as many orders as a part of a batch has."""
     from infra.catalogue import Catalogue
     from trainers.dataset import DatasetView
     from trainers.planning import Model, plan
 
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     catalogue = Catalogue.of(settings)
     view = DatasetView(catalogue, DATASET, catalogue.database.version(DATASET))
@@ -149,7 +176,6 @@ def stage_seconds(settings: Settings, model: dict[str, Any], count: int) -> dict
     for _, record in orders:
         for stage, value in zip(times, one_by_one(catalogue, view, record), strict=True):
             times[stage].append(value)
-    torch.set_num_threads(threads)
     means = {stage: statistics.mean(values) for stage, values in times.items()}
     return {"generator": means.pop("generator"), "planning": planning / count, **means}
 
