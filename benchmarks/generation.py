@@ -78,6 +78,43 @@ def bare(*, quick: bool) -> list[Figure]:
     return found
 
 
+def ways_to_run(*, quick: bool) -> list[Figure]:
+    """Images a second of `tiny`, one at a time on one thread as batches are made: plainly, compiled, and as an ONNX file, in turns."""
+    import onnxruntime
+
+    from trainers.onnx_export import to_onnx
+
+    torch.set_num_threads(1)
+    generator = build_generator(NETWORKS["tiny"], num_classes=3).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    size, latent = generator.config.resolution_px, generator.config.latent
+    inputs = torch.randn(1, 9, size, size).contiguous(memory_format=torch.channels_last), torch.randn(1, latent), torch.zeros(1, dtype=torch.long)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(to_onnx(generator, classes="[]"), options, providers=["CPUExecutionProvider"])
+    fed = {name: value.contiguous().numpy() for name, value in zip(("inputs", "latent", "label"), inputs, strict=True)}
+    compiled: Callable[..., object] = torch.compile(generator)
+    ways: dict[str, Callable[[], object]] = {
+        "plain": lambda: generator(*inputs), "compiled": lambda: compiled(*inputs), "onnx": lambda: session.run(None, fed)
+    }  # fmt: skip
+    with torch.inference_mode():
+        for run in ways.values():
+            run()
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(TURNS):
+            for name, run in ways.items():
+                rates[name].append(times_a_second(run, seconds=0.5 if quick else 3))
+    torch.set_num_threads(CORES)
+    return [Figure(f"one at a time: {name}", statistics.median(r), "images/s", spread=(min(r), max(r))) for name, r in rates.items()]
+
+
+def times_a_second(run: Callable[[], object], *, seconds: float) -> float:
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        run()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
 def through_the_bucket(count: int) -> list[Figure]:
     """A stack of its own, the bundled blood cells; in turns the stages by themselves and one batch of `count` inpainted platelets."""
     from infra.embedded import Stack
@@ -126,7 +163,7 @@ def in_figures(turns: list[dict[str, float]]) -> list[Figure]:
     for name in turns[0]:
         values = sorted(t[name] for t in turns)
         value, spread = statistics.median(values), (values[0], values[-1])
-        if ":" in name:
+        if ":" in name:  # a stage
             figures.append(Figure(name, value * 1e3, "ms/image", spread=(spread[0] * 1e3, spread[1] * 1e3)))
         else:
             judged = name == "stored_to_allowed"
@@ -147,7 +184,7 @@ def batch_seconds(client: Client, count: int) -> tuple[float, dict[str, Any]]:
     marks: dict[str, float] = {}
     while (state := client.get(f"/v1/batches/{asked['batch']}")["state"]) not in ("ready", "failed"):
         marks.setdefault(state, time.perf_counter())
-        time.sleep(0.1)
+        time.sleep(0.5)  # asking costs the same cores
     marks.setdefault(state, time.perf_counter())
     if state == "failed":
         raise SystemExit("the batch failed")
@@ -214,6 +251,7 @@ def main() -> None:
     with device.best_device():
         figures = bare(quick=arguments.quick)
     if not arguments.bare:
+        figures += ways_to_run(quick=arguments.quick)
         figures += through_the_bucket(32 if arguments.quick else COUNT)
     save("generation", figures, quick=arguments.quick, gpu=device.name())
 
