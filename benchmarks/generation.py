@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from benchmarks.report import Figure, save
 from longtail.recipes import NETWORKS, Preset
 from trainers import device
 from trainers.architectures import build_generator
+from trainers.networks import Generator
 
 if TYPE_CHECKING:
     from infra.catalogue import Catalogue
@@ -43,25 +45,32 @@ SHARE = 0.8
 COUNT, ALONE, TURNS = 1000, 256, 3
 """Images of the batch, and of each stage by itself: many, since a stage that opens the dataset would spread that over few. How often all of it."""
 CORES = os.cpu_count() or 1
+ASK_EVERY_S = 0.5
+"""How often a batch is asked after: seldom, since asking costs the cores that make it."""
 DATASET = "bench"
 REQUEST: dict[str, Any] = {"class_name": "Platelets", "mode": "inpaint", "novelty": 0.5}
 
 
-def rate(preset: Preset, *, batch: int, seconds: float) -> float:
-    """Images a second of the generator alone, in batches; on a GPU in bfloat16 and compiled."""
+def built(preset: Preset, *, batch: int) -> tuple[Generator, tuple[Tensor, Tensor, Tensor]]:
+    """A generator of random weights, and what it is asked with: inputs [B,9,R,R], latents [B,Z], labels [B]."""
     config = NETWORKS[preset]
     generator = build_generator(config, num_classes=3).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    forward = torch.compile(generator) if device.on_gpu() else generator
     inputs = torch.randn(batch, 9, config.resolution_px, config.resolution_px).contiguous(memory_format=torch.channels_last)
-    latent, label = torch.randn(batch, config.latent), torch.zeros(batch, dtype=torch.long)
+    return generator, (inputs, torch.randn(batch, config.latent), torch.zeros(batch, dtype=torch.long))
+
+
+def rate(preset: Preset, *, batch: int, seconds: float) -> float:
+    """Images a second of the generator alone, in batches; on a GPU in bfloat16 and compiled."""
+    generator, inputs = built(preset, batch=batch)
+    forward = torch.compile(generator) if device.on_gpu() else generator
     with torch.inference_mode(), device.precision():
         for _ in range(3):
-            forward(inputs, latent, label)
+            forward(*inputs)
         device.wait()
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:
             for _ in range(10):
-                forward(inputs, latent, label)
+                forward(*inputs)
             device.wait()
             count += 10 * batch
         return count / (time.perf_counter() - start)
@@ -85,9 +94,7 @@ def ways_to_run(*, quick: bool) -> list[Figure]:
     from trainers.onnx_export import to_onnx
 
     torch.set_num_threads(1)
-    generator = build_generator(NETWORKS["tiny"], num_classes=3).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    size, latent = generator.config.resolution_px, generator.config.latent
-    inputs = torch.randn(1, 9, size, size).contiguous(memory_format=torch.channels_last), torch.randn(1, latent), torch.zeros(1, dtype=torch.long)
+    generator, inputs = built("tiny", batch=1)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(to_onnx(generator, classes="[]"), options, providers=["CPUExecutionProvider"])
@@ -184,7 +191,7 @@ def batch_seconds(client: Client, count: int) -> tuple[float, dict[str, Any]]:
     marks: dict[str, float] = {}
     while (state := client.get(f"/v1/batches/{asked['batch']}")["state"]) not in ("ready", "failed"):
         marks.setdefault(state, time.perf_counter())
-        time.sleep(0.5)  # asking costs the same cores
+        time.sleep(ASK_EVERY_S)
     marks.setdefault(state, time.perf_counter())
     if state == "failed":
         raise SystemExit("the batch failed")
