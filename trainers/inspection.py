@@ -1,4 +1,4 @@
-"""Looking at a version's real images, on a Ray worker: fingerprints and features into the table of looks, then what is alike."""
+"""Looking at a version's real images, on a Ray worker: fingerprints and features into the table of looks, then what is alike, and which boxes are odd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from infra.images import SMALL_PX, fingerprint, small
 from infra.looks import Look
 from infra.progress import Progress
 from infra.tables import batched
-from longtail.duplicates import Fingerprint, copies
+from longtail.datasets import Tally, odd_boxes, usual_of
+from longtail.duplicates import SHOWN, Fingerprint, copies
 from longtail.errors import LongtailError
 from longtail.samples import Sample
 from trainers.quality.features import features
@@ -25,16 +26,19 @@ Seen = tuple[Sample, Fingerprint, np.ndarray[Any, np.dtype[np.uint8]]]
 
 
 def inspect(*, job: str, dataset: str, version: int) -> dict[str, Any]:
-    """{"images", "unread", "exact", "near", "leaking"}: what of the version's real images is there more than once."""
+    """{"images", "unread", "exact", "near", "leaking", "odd"}: what of the version's real images is there more than once, and boxes unlike their class's."""
     with at_work(1) as catalogue:
         row = catalogue.database.version(dataset, version, to_see=True)
         report, total = Progress(catalogue.database, job), max(1, catalogue.count(row))
         looks, done = catalogue.looks(dataset), 0
-        known = looks.known()
+        known, classes = looks.known(), catalogue.classes(dataset)
+        usual = usual_of(Tally.from_json(row["tally"]), classes)
         members: list[tuple[str, str, str]] = []
         unread: list[str] = []
+        odd: list[dict[str, Any]] = []
         for part in batched((s for s in catalogue.sources(dataset, row) if s.origin == "real"), PART):
             members += [(s.id, s.path, s.split) for s in part]
+            odd += [box for s in part for box in odd_boxes(s, usual, classes)]
             seen = look_at(catalogue, [s for s in part if s.id not in known], unread)
             if seen:
                 vectors = features([pixels for _, _, pixels in seen])
@@ -43,7 +47,7 @@ def inspect(*, job: str, dataset: str, version: int) -> dict[str, Any]:
             report(0.9 * done / total, f"looked at {done} of {total} images")
         prints = looks.prints(i for i, _, _ in members)
         readable = [m for m in members if m[0] in prints]
-        return {**copies(readable, [prints[i] for i, _, _ in readable]), "unread": unread}
+        return {**copies(readable, [prints[i] for i, _, _ in readable]), "unread": unread, "odd": {"boxes": len(odd), "first": odd[:SHOWN]}}
 
 
 def look_at(catalogue: Catalogue, samples: list[Sample], unread: list[str]) -> list[Seen]:

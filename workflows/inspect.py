@@ -1,4 +1,4 @@
-"""A look at every image of a version: fingerprints, features, and what is there more than once. It follows a registration."""
+"""A look at every image of a version: fingerprints, features, what is there more than once, and boxes of odd sizes. It follows a registration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def ask_for_inspection(stack: Stack, job: str, dataset: str, version: int) -> st
 
 
 def inspect(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """{"images", "unread", "exact", "near", "leaking"}; see `longtail.duplicates.copies`. Resumable: an image is looked at once."""
+    """{"images", "unread", "exact", "near", "leaking", "odd"}; see `longtail.duplicates.copies` and `longtail.datasets.odd_boxes`.
+
+    Resumable: an image is looked at once.
+    """
     payload = {"job": job, "dataset": request["dataset"], "version": request["version"]}
     found: dict[str, Any] = step("look", lambda: stack.cluster.run("trainers.inspection:inspect", payload))
     row = {"id": job, "dataset": request["dataset"], "version": request["version"], "result": found}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from infra.pages import document, text
+from infra.pages import crop, document, text
 from longtail.datasets import RARE_SHARE, TINY_PX, TRAINABLE
 from longtail.samples import SPLITS
 
@@ -13,12 +13,12 @@ COLOURS = {"train": "#3b6fd4", "val": "#e0a526", "test": "#7a8699"}
 BAR_PX, HIST_PX, MAP_PX = 420, 200, 88
 
 
-def health_page(dataset: str, version: dict[str, Any], copies: dict[str, Any] | None) -> str:
-    """HTML of what `GET .../health` says of a version; nothing in it is fetched from elsewhere."""
+def health_page(dataset: str, version: dict[str, Any], copies: dict[str, Any] | None, odd: Sequence[dict[str, Any]]) -> str:
+    """HTML of what `GET .../health` says of a version, with pictures of odd boxes; nothing in it is fetched from elsewhere."""
     health, number = version["health"], version["number"]
     classes = health["classes"]
     parts = [f"<h1>{text(dataset)}, version {number}</h1>", head(health), proven(version), findings(classes, copies)]
-    parts += [counts(classes), boxes(classes), targets(classes)]
+    parts += [odd_ones(odd), counts(classes), boxes(classes), targets(classes)]
     return document(f"{dataset} v{number}", *parts, copies_of(copies))
 
 
@@ -47,6 +47,10 @@ def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None) -
                 lines.append(f"{c['name']}: none in {split}, so nothing measured there speaks of it")
         if c["tiny"]:
             lines.append(f"{c['name']}: {c['tiny']} boxes are smaller than {TINY_PX} px on their longer side")
+        if c.get("odd"):
+            low, high = c["usual_px"]
+            are = "1 box is" if c["odd"] == 1 else f"{c['odd']} boxes are"
+            lines.append(f"{c['name']}: {are} of a size unlike the others' (usual: {low} to {high} px): a wrong label, perhaps, and a generator would learn it")
         if c.get("degenerate"):
             lines.append(f"{c['name']}: {c['degenerate']} boxes are thinner than 2 px or reach out of their image")
     if copies:
@@ -56,6 +60,15 @@ def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None) -
         lines += copies["unread"][:10]
     items = "".join(f"<li class=bad>{text(line)}</li>" for line in lines) or "<li>nothing</li>"
     return f"<h2>What to look at</h2><ul>{items}</ul>"
+
+
+def odd_ones(odd: Sequence[dict[str, Any]]) -> str:
+    """Boxes that are much smaller or larger than their class's, each in its surroundings; left out where there is none."""
+    if not odd:
+        return ""
+    figures = [crop(o["picture"], box=o["box"], caption=f"{o['class_name']}, {o['side_px']} px: {o['path']} ({o['split']})") for o in odd]
+    note = "<p class=note>Is each what its label says? Correct the source and look again (<code>rescan</code>), or <code>withdraw</code> the image.</p>"
+    return f"<h2>Boxes of odd sizes</h2>{note}{''.join(figures)}"
 
 
 def counts(classes: Sequence[dict[str, Any]]) -> str:

@@ -92,7 +92,7 @@ def health(
         lines = [f"{'class':20s} train   val  test"]
         for c in found["classes"]:
             n = c["instances"]
-            lines.append(f"{c['name']:20s} {n['train']:5d} {n['val']:5d} {n['test']:5d}{'  rare' if c['rare'] else ''}")
+            lines.append(f"{c['name']:20s} {n['train']:5d} {n['val']:5d} {n['test']:5d}{'  rare' if c['rare'] else ''}{odd(c)}")
         copies = found["copies"]
         groups = {k: copies[k]["groups"] for k in ("exact", "near", "leaking")} if copies else None
         lines.append(
@@ -100,6 +100,14 @@ def health(
             else f"duplicates: {groups['exact']} groups exactly the same, {groups['near']} nearly, {groups['leaking']} in two splits"
         )  # fmt: skip
         emit(found, as_json, "\n".join(lines))
+
+
+def odd(found: dict[str, Any]) -> str:
+    """How many of a class's boxes are of a size unlike the others', where any are."""
+    if not found.get("odd"):
+        return ""
+    low, high = found["usual_px"]
+    return f"  {found['odd']} of odd size (usual: {low} to {high} px; --page shows them)"
 
 
 @datasets.command()

@@ -59,6 +59,20 @@ def test_health_names_the_rare_classes(stack, cells):
     assert found["images"] == {"train": 50, "val": 30, "test": 72}
 
 
+def test_boxes_of_odd_sizes_are_named_and_shown(stack, cells):
+    """The blood cells' own labels call a platelet of 31 px a white cell, and a white cell of 143 px a platelet."""
+    stack.client.wait(stack.client.post(f"/v1/datasets/{cells}/versions/1/inspections")["job"], timeout_s=180)
+    found = stack.client.get(f"/v1/datasets/{cells}/health", version=1)
+    assert {c["name"]: c["odd"] for c in found["classes"]} == {"RBC": 0, "WBC": 1, "Platelets": 1}
+    odd = found["odd_boxes"]
+    assert (odd["boxes"], len(odd["first"])) == (2, 2) and "odd" not in found["copies"]
+    small = next(o for o in odd["first"] if o["class_name"] == "WBC")
+    assert (small["split"], max(small["bbox_xywh"][2:])) == ("train", 31)
+    page = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/1/health.html")).decode()
+    assert "WBC: 1 box is of a size unlike the others" in page
+    assert page.count("data:image/png;base64,") == 2 and small["path"] in page
+
+
 def test_registration_copied_no_image(stack, cells):
     page = stack.client.get(f"/v1/datasets/{cells}/versions/1/samples", limit=5)
     assert all(s["uri"].startswith("s3://team-data/cells/JPEGImages/") for s in page["items"])

@@ -12,6 +12,7 @@ from infra.changes import diff, hanging_on, lineage
 from infra.collecting import drop_version
 from infra.database import DATASETS, INSPECTIONS, MOVES, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
 from infra.formats.export import Format, check_fits, tar_of
+from infra.odd_boxes import odd_pictures
 from infra.version_page import version_page
 from infra.version_report import generator_pages, version_pictures, version_report
 from longtail.errors import Conflict, NotFound
@@ -84,13 +85,19 @@ def version(name: str, number: int, served: Served) -> dict[str, Any]:
     While its state is `checking`, the counts are what the annotations claim, and it cannot be used yet.
     """
     found = served.catalogue.database.version(name, number, to_see=True)
-    return {**shown_version(found), "health": found["health"], "copies": copies(served, name, number)}
+    return {**shown_version(found), "health": found["health"], **inspected(served, name, number)}
 
 
-def copies(served: Served, name: str, number: int) -> dict[str, Any] | None:
-    """What the newest inspection of a version found to be there more than once; None where none has ended yet."""
+def inspected(served: Served, name: str, number: int) -> dict[str, Any]:
+    """{"copies", "odd_boxes"}: what the newest inspection of a version found to be there more than once, and boxes unlike their class's.
+
+    None where none has ended yet.
+    """
     found = served.catalogue.database.select(INSPECTIONS, dataset=name, version=number, newest=True, limit=1)
-    return {"at": found[0]["created"], **found[0]["result"]} if found else None
+    if not found:
+        return {"copies": None, "odd_boxes": None}
+    result = {"at": found[0]["created"], **found[0]["result"]}
+    return {"odd_boxes": result.pop("odd", None), "copies": result}
 
 
 def shown_version(row: Row) -> dict[str, Any]:
@@ -101,14 +108,15 @@ def shown_version(row: Row) -> dict[str, Any]:
 def health(name: str, served: Served, version: int | None = None) -> dict[str, Any]:
     found = served.catalogue.database.version(name, version)
     said = {"proof": found["proof"], "accepted_unproven": bool(found["accepted_unproven"])}
-    return {"dataset": name, "version": found["number"], **said, **(found["health"] or {}), "copies": copies(served, name, found["number"])}
+    return {"dataset": name, "version": found["number"], **said, **(found["health"] or {}), **inspected(served, name, found["number"])}
 
 
 @router.get("/{name}/versions/{number}/health.html", response_class=HTMLResponse)
 def page(name: str, number: int, served: Served) -> HTMLResponse:
     """The health of a version as a page with plots; it fetches nothing."""
     found = served.catalogue.database.version(name, number, to_see=True)
-    return HTMLResponse(health_page(name, found, copies(served, name, number)))
+    seen = inspected(served, name, number)
+    return HTMLResponse(health_page(name, found, seen["copies"], odd_pictures(served.catalogue, name, found, seen["odd_boxes"])))
 
 
 @router.get("/{name}/versions/{number}/report")
