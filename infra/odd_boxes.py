@@ -1,4 +1,4 @@
-"""Pictures of boxes that are unlike their class's: what a person needs to see whether a label is wrong."""
+"""Pictures of boxes of odd sizes: what a person needs to see whether a label is wrong."""
 
 from __future__ import annotations
 
@@ -9,38 +9,44 @@ from PIL import Image
 
 from infra.catalogue import Catalogue
 from infra.database import Row
-from infra.images import decode, saved
-from longtail.boxes import clip, dilate, xywh_to_xyxy
-from longtail.errors import LongtailError
+from infra.images import Pixels, decode, saved
+from longtail.boxes import BoxXyxy, xywh_to_xyxy
+from longtail.errors import BrokenImage, SourceChanged
 
 SHOWN = 12
 AROUND = 2.0
-"""Of a box's sides: how much of its surroundings is shown."""
+"""What is shown, in longer sides of the box, NEAREST_PX at the least."""
+NEAREST_PX = 64
 LARGEST_PX = 300
 
 
 def odd_pictures(catalogue: Catalogue, dataset: str, version: Row, odd: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The first SHOWN odd boxes of an inspection, each with "picture" (width, height, base64 PNG), "box" (xyxy in it) and "side_px".
 
-    Images that cannot be read any more are left out.
+    Left out are images that were withdrawn, or changed or vanished since. Raises StorageUnavailable.
     """
     chosen = odd["first"][:SHOWN] if odd else []
-    samples = {s.id: s for s in catalogue.samples(dataset, version, ids=sorted({o["id"] for o in chosen}))} if chosen else {}
-    pictures = []
-    for one in (o for o in chosen if o["id"] in samples):
-        sample = samples[one["id"]]
+    ids = {o["id"] for o in chosen} - catalogue.withdrawn(dataset)
+    pictures: dict[str, Pixels] = {}
+    for sample in catalogue.samples(dataset, version, ids=sorted(ids)) if ids else ():
         try:
             data = catalogue.objects.read(sample.uri, etag=sample.etag)
-            pixels, _ = decode(data, what=sample.path, max_pixels=catalogue.settings.max_image_pixels)
-        except LongtailError:
+            pictures[sample.id], _ = decode(data, what=sample.path, max_pixels=catalogue.settings.max_image_pixels)
+        except (BrokenImage, SourceChanged):
             continue
-        box = xywh_to_xyxy(one["bbox_xywh"])
-        x0, y0, x1, y1 = (round(v) for v in clip(dilate(box, AROUND), sample.width, sample.height))
-        part = Image.fromarray(pixels[y0 : max(y0 + 1, y1), x0 : max(x0 + 1, x1)])
-        scale = min(1.0, LARGEST_PX / max(part.size))
-        shown = part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))))
-        png = base64.b64encode(saved(shown, "PNG")).decode()
-        inner = [(v - start) * scale for v, start in zip(box, (x0, y0, x0, y0), strict=True)]
-        picture = {"width": shown.width, "height": shown.height, "png": png}
-        pictures.append({**one, "picture": picture, "box": inner, "side_px": round(max(one["bbox_xywh"][2:]))})
-    return pictures
+    return [{**one, **surroundings(pictures[one["id"]], xywh_to_xyxy(one["bbox_xywh"]))} for one in chosen if one["id"] in pictures]
+
+
+def surroundings(pixels: Pixels, box: BoxXyxy) -> dict[str, Any]:
+    """{"picture", "box", "side_px"}: the box (xyxy, at least partly in the image) with what is about it, LARGEST_PX at the most, and where it lies in that."""
+    height, width = pixels.shape[:2]
+    side = max(box[2] - box[0], box[3] - box[1])
+    half = max(AROUND * side, NEAREST_PX) / 2
+    across, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    x0, y0 = (min(size - 1, max(0, round(middle - half))) for middle, size in ((across, width), (down, height)))
+    x1, y1 = (min(size, max(start + 1, round(middle + half))) for middle, start, size in ((across, x0, width), (down, y0, height)))
+    part = Image.fromarray(pixels[y0:y1, x0:x1])
+    scale = min(1.0, LARGEST_PX / max(part.size))
+    shown = part.resize((max(1, round(part.width * scale)), max(1, round(part.height * scale))))
+    picture = {"width": shown.width, "height": shown.height, "png": base64.b64encode(saved(shown, "PNG")).decode()}
+    return {"picture": picture, "box": [(v - start) * scale for v, start in zip(box, (x0, y0, x0, y0), strict=True)], "side_px": round(side)}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
-
-import numpy as np
 
 from longtail.boxes import BoxXywh
 from longtail.errors import InvalidRequest
@@ -23,13 +20,6 @@ TRAINABLE = 5
 THIN_PX = 2
 """A box whose shorter side is smaller, or that reaches further than SLACK_PX out of its image, is degenerate."""
 SLACK_PX = 1
-FAR_OUT = 3.0
-"""A longer side is odd when it lies further from its class's quartiles than so many times their distance, in logarithms (Tukey's "far out", 1977)."""
-LEAST_SPREAD = 0.1
-"""The quartiles of a class whose boxes are alike count as so far apart: sides within a third of each other are never odd."""
-ENOUGH_BOXES = 8
-"""Of fewer boxes nothing is said to be odd."""
-Usual = tuple[int, int]
 NUMBERS = ("unlabelled", "synthetic_images")
 LISTS = ("instances", "images", "sides", "centres", "repeated", "degenerate")
 GRID = 8
@@ -137,8 +127,7 @@ class ClassHealth:
     """Counts of one class. Sizes are of boxes, longer side in whole pixels; None where there are no boxes.
 
     `own` is the training instances less those that inpainted images repeat from their backgrounds: what rarity, targets
-    and the floor for invention count. `lacking` is how many an expansion to the threshold of rarity would add. `odd` boxes have
-    a longer side outside of `usual_px`, which is None of fewer than ENOUGH_BOXES: a wrong label, often.
+    and the floor for invention count. `lacking` is how many an expansion to the threshold of rarity would add.
     """
 
     name: str
@@ -153,8 +142,6 @@ class ClassHealth:
     smallest_side_px: float | None
     largest_side_px: float | None
     tiny: int
-    odd: int
-    usual_px: Usual | None
     degenerate: int
     sides_px: Mapping[int, int]
     centres: tuple[tuple[int, ...], ...]
@@ -194,8 +181,7 @@ def own(tally: Tally, category_id: int) -> int:
 
 
 def class_health(tally: Tally, category_id: int, name: str, largest: int) -> ClassHealth:
-    sides = sides_of(tally, category_id)
-    usual = usual_sides(sides)
+    sides = {side: count for (c, side), count in sorted(tally.sides.items()) if c == category_id}
     train = own(tally, category_id)
     wanted = -int(-RARE_SHARE * largest // 1)
     return ClassHealth(
@@ -211,48 +197,10 @@ def class_health(tally: Tally, category_id: int, name: str, largest: int) -> Cla
         smallest_side_px=min(sides, default=None),
         largest_side_px=max(sides, default=None),
         tiny=sum(count for side, count in sides.items() if side < TINY_PX),
-        odd=sum(count for side, count in sides.items() if is_odd(side, usual)),
-        usual_px=usual,
         degenerate=tally.degenerate[(category_id,)],
         sides_px=sides,
         centres=tuple(tuple(tally.centres[category_id, row, column] for column in range(GRID)) for row in range(GRID)),
     )
-
-
-def sides_of(tally: Tally, category_id: int) -> dict[int, int]:
-    """{longer side, px: boxes of the class}, ascending."""
-    return {side: count for (c, side), count in sorted(tally.sides.items()) if c == category_id}
-
-
-def usual_sides(sides: Mapping[int, int]) -> Usual | None:
-    """The longer sides in px, both ends included, between which a class's boxes are no odd ones; None of fewer than ENOUGH_BOXES."""
-    if sum(sides.values()) < ENOUGH_BOXES:
-        return None
-    logs = np.log(np.maximum(1, np.repeat(list(sides), list(sides.values()))))
-    low, high = np.quantile(logs, (0.25, 0.75))
-    beyond = FAR_OUT * max(LEAST_SPREAD, float(high - low))
-    return math.ceil(math.exp(low - beyond)), math.floor(math.exp(high + beyond))
-
-
-def is_odd(side: int, usual: Usual | None) -> bool:
-    return usual is not None and not usual[0] <= side <= usual[1]
-
-
-def usual_of(tally: Tally, classes: ClassMap) -> dict[int, Usual | None]:
-    """`usual_sides` of each class."""
-    return {c: usual_sides(sides_of(tally, c)) for c in classes.names}
-
-
-def odd_boxes(sample: Sample, usual: Mapping[int, Usual | None], classes: ClassMap) -> list[dict[str, Any]]:
-    """{"id", "path", "split", "class_name", "bbox_xywh", "usual_px"} of each of the sample's boxes whose size is odd."""
-    return [
-        {
-            "id": sample.id, "path": sample.path, "split": sample.split, "class_name": classes.names[a.category_id],
-            "bbox_xywh": a.bbox_xywh, "usual_px": usual[a.category_id],
-        }
-        for a in sample.annotations
-        if a.bbox_xywh is not None and is_odd(round(max(a.bbox_xywh[2:])), usual[a.category_id])
-    ]  # fmt: skip
 
 
 def median_of(counts: Mapping[int, int]) -> float | None:

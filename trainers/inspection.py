@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,9 +13,9 @@ from infra.images import SMALL_PX, fingerprint, small
 from infra.looks import Look
 from infra.progress import Progress
 from infra.tables import batched
-from longtail.datasets import Tally, odd_boxes, usual_of
-from longtail.duplicates import SHOWN, Fingerprint, copies
+from longtail.duplicates import Fingerprint, copies
 from longtail.errors import LongtailError
+from longtail.odd_boxes import odd_boxes
 from longtail.samples import Sample
 from trainers.quality.features import features
 from trainers.tasks import at_work
@@ -26,19 +27,20 @@ Seen = tuple[Sample, Fingerprint, np.ndarray[Any, np.dtype[np.uint8]]]
 
 
 def inspect(*, job: str, dataset: str, version: int) -> dict[str, Any]:
-    """{"images", "unread", "exact", "near", "leaking", "odd"}: what of the version's real images is there more than once, and boxes unlike their class's."""
+    """{"images", "unread", "exact", "near", "leaking", "odd"}: what of the version's real images is there more than once, and boxes of odd sizes."""
+
+    def real() -> Iterator[Sample]:
+        return (s for s in catalogue.sources(dataset, row) if s.origin == "real")
+
     with at_work(1) as catalogue:
         row = catalogue.database.version(dataset, version, to_see=True)
         report, total = Progress(catalogue.database, job), max(1, catalogue.count(row))
         looks, done = catalogue.looks(dataset), 0
-        known, classes = looks.known(), catalogue.classes(dataset)
-        usual = usual_of(Tally.from_json(row["tally"]), classes)
+        known = looks.known()
         members: list[tuple[str, str, str]] = []
         unread: list[str] = []
-        odd: list[dict[str, Any]] = []
-        for part in batched((s for s in catalogue.sources(dataset, row) if s.origin == "real"), PART):
+        for part in batched(real(), PART):
             members += [(s.id, s.path, s.split) for s in part]
-            odd += [box for s in part for box in odd_boxes(s, usual, classes)]
             seen = look_at(catalogue, [s for s in part if s.id not in known], unread)
             if seen:
                 vectors = features([pixels for _, _, pixels in seen])
@@ -47,7 +49,7 @@ def inspect(*, job: str, dataset: str, version: int) -> dict[str, Any]:
             report(0.9 * done / total, f"looked at {done} of {total} images")
         prints = looks.prints(i for i, _, _ in members)
         readable = [m for m in members if m[0] in prints]
-        return {**copies(readable, [prints[i] for i, _, _ in readable]), "unread": unread, "odd": {"boxes": len(odd), "first": odd[:SHOWN]}}
+        return {**copies(readable, [prints[i] for i, _, _ in readable]), "unread": unread, "odd": odd_boxes(real, catalogue.classes(dataset).names)}
 
 
 def look_at(catalogue: Catalogue, samples: list[Sample], unread: list[str]) -> list[Seen]:

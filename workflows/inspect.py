@@ -19,7 +19,7 @@ def ask_for_inspection(stack: Stack, job: str, dataset: str, version: int) -> st
 
 
 def inspect(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
-    """{"images", "unread", "exact", "near", "leaking", "odd"}; see `longtail.duplicates.copies` and `longtail.datasets.odd_boxes`.
+    """{"images", "unread", "exact", "near", "leaking", "odd"}; see `longtail.duplicates.copies` and `longtail.odd_boxes`.
 
     Resumable: an image is looked at once.
     """

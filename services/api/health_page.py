@@ -13,13 +13,13 @@ COLOURS = {"train": "#3b6fd4", "val": "#e0a526", "test": "#7a8699"}
 BAR_PX, HIST_PX, MAP_PX = 420, 200, 88
 
 
-def health_page(dataset: str, version: dict[str, Any], copies: dict[str, Any] | None, odd: Sequence[dict[str, Any]]) -> str:
+def health_page(dataset: str, version: dict[str, Any], inspected: dict[str, Any], pictures: Sequence[dict[str, Any]]) -> str:
     """HTML of what `GET .../health` says of a version, with pictures of odd boxes; nothing in it is fetched from elsewhere."""
     health, number = version["health"], version["number"]
     classes = health["classes"]
-    parts = [f"<h1>{text(dataset)}, version {number}</h1>", head(health), proven(version), findings(classes, copies)]
-    parts += [odd_ones(odd), counts(classes), boxes(classes), targets(classes)]
-    return document(f"{dataset} v{number}", *parts, copies_of(copies))
+    parts = [f"<h1>{text(dataset)}, version {number}</h1>", head(health), proven(version), findings(classes, **inspected)]
+    parts += [odd_ones(inspected["odd_boxes"], pictures), counts(classes), boxes(classes), targets(classes)]
+    return document(f"{dataset} v{number}", *parts, copies_of(inspected["copies"]))
 
 
 def proven(version: dict[str, Any]) -> str:
@@ -36,7 +36,7 @@ def head(health: dict[str, Any]) -> str:
     return f"<p class=note>{images} images; {health['synthetic_images']} synthetic, {health['unlabelled_images']} without labels{imbalance}.</p>"
 
 
-def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None) -> str:
+def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None, odd_boxes: dict[str, Any] | None) -> str:
     """What is wrong, first."""
     lines = []
     for c in classes:
@@ -47,12 +47,12 @@ def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None) -
                 lines.append(f"{c['name']}: none in {split}, so nothing measured there speaks of it")
         if c["tiny"]:
             lines.append(f"{c['name']}: {c['tiny']} boxes are smaller than {TINY_PX} px on their longer side")
-        if c.get("odd"):
-            low, high = c["usual_px"]
-            are = "1 box is" if c["odd"] == 1 else f"{c['odd']} boxes are"
-            lines.append(f"{c['name']}: {are} of a size unlike the others' (usual: {low} to {high} px): a wrong label, perhaps, and a generator would learn it")
         if c.get("degenerate"):
             lines.append(f"{c['name']}: {c['degenerate']} boxes are thinner than 2 px or reach out of their image")
+    for name, found in (odd_boxes["classes"] if odd_boxes else {}).items():
+        low, high = found["usual_px"]
+        are = "1 box is" if found["odd"] == 1 else f"{found['odd']} boxes are"
+        lines.append(f"{name}: {are} of a size unlike the others' (usual: {low} to {high} px); a wrong label, perhaps")
     if copies:
         for kind, said in (("leaking", "are in two splits at once"), ("exact", "are byte for byte the same"), ("near", "look the same")):
             if copies[kind]["groups"]:
@@ -62,12 +62,14 @@ def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None) -
     return f"<h2>What to look at</h2><ul>{items}</ul>"
 
 
-def odd_ones(odd: Sequence[dict[str, Any]]) -> str:
+def odd_ones(odd: dict[str, Any] | None, pictures: Sequence[dict[str, Any]]) -> str:
     """Boxes that are much smaller or larger than their class's, each in its surroundings; left out where there is none."""
-    if not odd:
+    if not odd or not odd["boxes"]:
         return ""
-    figures = [crop(o["picture"], box=o["box"], caption=f"{o['class_name']}, {o['side_px']} px: {o['path']} ({o['split']})") for o in odd]
-    note = "<p class=note>Is each what its label says? Correct the source and look again (<code>rescan</code>), or <code>withdraw</code> the image.</p>"
+    figures = [crop(p["picture"], box=p["box"], caption=f"{p['class_name']}, {p['side_px']} px: {p['path']} ({p['split']})") for p in pictures]
+    shown = "Furthest from their class first" if odd["boxes"] == len(pictures) else f"{len(pictures)} of {odd['boxes']}, furthest from their class first"
+    todo = "Is each what its label says? Correct the source and look again (<code>rescan</code>), or <code>withdraw</code> the image."
+    note = f"<p class=note>{shown}. {todo}</p>"
     return f"<h2>Boxes of odd sizes</h2>{note}{''.join(figures)}"
 
 

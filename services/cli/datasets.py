@@ -92,22 +92,16 @@ def health(
         lines = [f"{'class':20s} train   val  test"]
         for c in found["classes"]:
             n = c["instances"]
-            lines.append(f"{c['name']:20s} {n['train']:5d} {n['val']:5d} {n['test']:5d}{'  rare' if c['rare'] else ''}{odd(c)}")
+            lines.append(f"{c['name']:20s} {n['train']:5d} {n['val']:5d} {n['test']:5d}{'  rare' if c['rare'] else ''}")
         copies = found["copies"]
         groups = {k: copies[k]["groups"] for k in ("exact", "near", "leaking")} if copies else None
         lines.append(
             "duplicates: not looked for yet" if groups is None
             else f"duplicates: {groups['exact']} groups exactly the same, {groups['near']} nearly, {groups['leaking']} in two splits"
         )  # fmt: skip
+        odd = found["odd_boxes"]["classes"] if found["odd_boxes"] else {}
+        lines += [f"{n}: {o['odd']} of odd size (usual: {o['usual_px'][0]} to {o['usual_px'][1]} px); --page shows them" for n, o in odd.items()]
         emit(found, as_json, "\n".join(lines))
-
-
-def odd(found: dict[str, Any]) -> str:
-    """How many of a class's boxes are of a size unlike the others', where any are."""
-    if not found.get("odd"):
-        return ""
-    low, high = found["usual_px"]
-    return f"  {found['odd']} of odd size (usual: {low} to {high} px; --page shows them)"
 
 
 @datasets.command()

@@ -34,6 +34,7 @@ def head(found: dict[str, Any]) -> str:
 
 def failures(found: dict[str, Any]) -> str:
     """What did not go well, first."""
+    odd = found["health_after"]["odd_boxes"] or {"first": []}
     failed = [g for g in found["trained"]["gates"] if g["verdict"] == "failed"]
     harmed = [r for r in found["uplift"]["table"] if r["says"] == "harmed"]
     lines = [f"gate {g['name']} of {g['class_name']} failed: {g['figure']:.3f}, wanted {g['threshold']}" for g in failed]
@@ -41,6 +42,7 @@ def failures(found: dict[str, Any]) -> str:
     if found["uplift"]["proof"] != "positive":
         lines.append(f"the uplift on {found['uplift']['figure']} is {found['uplift']['proof']}: `latest` moved only because the request said accept_unproven")
     lines += [f"batch {b['batch']}: {b['made'] - b['accepted']} of {b['made']} filtered out {b['rejected']}" for b in found["batches"] if b["rejected"]]
+    lines += [f"{o['path']} ({o['split']}) has a {o['class_name']} of odd size, {max(o['bbox_xywh'][2:]):.0f} px: a wrong label, perhaps" for o in odd["first"]]
     lines += [f"a preview failed during the swap: {e}" for e in found["swap"]["failed"]]
     return f"<h2>What did not go well</h2>{listed(lines)}"
 

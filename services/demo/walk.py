@@ -135,8 +135,7 @@ def register(walk: Walk) -> str:
 
 
 def counts_line(health: dict[str, Any]) -> str:
-    odd = "".join(f"; {c['odd']} {c['name']} of odd size" for c in health["classes"] if c["odd"])
-    return ", ".join(f"{c['name']} {c['own']}{' (rare)' if c['rare'] else ''}" for c in health["classes"]) + odd
+    return ", ".join(f"{c['name']} {c['own']}{' (rare)' if c['rare'] else ''}" for c in health["classes"])
 
 
 def schedule(walk: Walk, name: str) -> None:

@@ -24,13 +24,13 @@ def picture(seed):
     return out.getvalue()
 
 
-def put(stack, name, numbers, *, label=lambda n: 1 + n % 2, classes=(1, 2), outline=None):
+def put(stack, name, numbers, *, label=lambda n: 1 + n % 2, classes=(1, 2), outline=None, box=lambda n: [30, 20, 40, 40]):
     """A COCO dataset of one spotted image a number, each with its box, and its outline if one is given."""
     more = {"segmentation": outline} if outline else {}
     body = {"images": [], "annotations": [], "categories": [{"id": c, "name": f"class {c}"} for c in classes]}
     for n in numbers:
         body["images"].append({"id": n, "file_name": f"{n}.png", "width": 160, "height": 120})
-        body["annotations"].append({"id": n, "image_id": n, "category_id": label(n), "bbox": [30, 20, 40, 40], "area": 1600, "iscrowd": 0, **more})
+        body["annotations"].append({"id": n, "image_id": n, "category_id": label(n), "bbox": box(n), "area": 1600, "iscrowd": 0, **more})
     stack.objects.write(f"s3://team-data/{name}/train.json", json.dumps(body).encode())
 
 
@@ -150,6 +150,24 @@ def test_a_withdrawn_image_takes_all_that_was_made_from_it(stack, spots):
     assert done(stack, stack.client.post(f"/v1/datasets/{spots}/rescans", {}))["added"] == 1
     with pytest.raises(ApiProblem, match="has no source image"):
         stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": ["none.png"], "reason": "label"})
+
+
+def test_a_withdrawn_image_is_shown_on_no_page(stack):
+    """An image whose box is odd has its picture on the page of its version until it is withdrawn."""
+    name = stack.name("shown")
+    for n in range(10):
+        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
+    put(stack, name, range(10), label=lambda n: 1, classes=(1,), box=lambda n: [30, 20, 4, 4] if n == 5 else [30, 20, 40, 40])
+    registered = done(stack, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"}))
+    stack.client.wait(registered["inspection"], timeout_s=180)
+
+    def pictures():
+        return b"".join(stack.client.download(f"/v1/datasets/{name}/versions/1/health.html")).decode().count("data:image/png;base64,")
+
+    assert [o["path"] for o in stack.client.get(f"/v1/datasets/{name}/health")["odd_boxes"]["first"]] == ["5.png"]
+    assert pictures() == 1
+    done(stack, stack.client.post(f"/v1/datasets/{name}/withdrawals", {"paths": ["5.png"], "reason": "consent"}))
+    assert pictures() == 0
 
 
 def test_a_generator_that_learned_from_a_withdrawn_image_serves_no_more(stack, spots):

@@ -59,18 +59,24 @@ def test_health_names_the_rare_classes(stack, cells):
     assert found["images"] == {"train": 50, "val": 30, "test": 72}
 
 
-def test_boxes_of_odd_sizes_are_named_and_shown(stack, cells):
-    """The blood cells' own labels call a platelet of 31 px a white cell, and a white cell of 143 px a platelet."""
+@pytest.fixture(scope="module")
+def inspected(stack, cells):
+    """Version 1 of the blood cells, looked at."""
     stack.client.wait(stack.client.post(f"/v1/datasets/{cells}/versions/1/inspections")["job"], timeout_s=180)
-    found = stack.client.get(f"/v1/datasets/{cells}/health", version=1)
-    assert {c["name"]: c["odd"] for c in found["classes"]} == {"RBC": 0, "WBC": 1, "Platelets": 1}
+    return cells
+
+
+def test_boxes_of_odd_sizes_are_named_and_shown(stack, inspected):
+    """The blood cells' own labels call a platelet of 31 px a white cell, and a white cell of 143 px a platelet."""
+    found = stack.client.get(f"/v1/datasets/{inspected}/health", version=1)
     odd = found["odd_boxes"]
-    assert (odd["boxes"], len(odd["first"])) == (2, 2) and "odd" not in found["copies"]
+    assert (odd["boxes"], {n: c["odd"] for n, c in odd["classes"].items()}) == (2, {"WBC": 1, "Platelets": 1})
+    assert "odd" not in found["copies"]
     small = next(o for o in odd["first"] if o["class_name"] == "WBC")
     assert (small["split"], max(small["bbox_xywh"][2:])) == ("train", 31)
-    page = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/1/health.html")).decode()
+    page = b"".join(stack.client.download(f"/v1/datasets/{inspected}/versions/1/health.html")).decode()
     assert "WBC: 1 box is of a size unlike the others" in page
-    assert page.count("data:image/png;base64,") == 2 and small["path"] in page
+    assert page.count("data:image/png;base64,") == 2 and f"WBC, 31 px: {small['path']} (train)" in page
 
 
 def test_registration_copied_no_image(stack, cells):
@@ -165,6 +171,13 @@ def test_an_unproven_version_is_published_beside_latest(stack, cells, made, publ
     after = {c["name"]: c["instances"]["train"] for c in version["health"]["classes"]}
     assert after["Platelets"] >= 49 + made["accepted"]
     assert version["health"]["images"] == {"train": 50 + made["accepted"], "val": 30, "test": 72}
+
+
+def test_a_version_with_the_real_images_of_its_parent_is_known_by_that_one_s_inspection(stack, inspected, published):
+    first = stack.client.get(f"/v1/datasets/{inspected}/health", version=1)
+    found = stack.client.get(f"/v1/datasets/{inspected}/health", version=published["version"])
+    assert (found["odd_boxes"], found["copies"]) == (first["odd_boxes"], first["copies"])
+    assert found["copies"]["version"] == 1
 
 
 def test_publishing_again_adds_nothing_twice(stack, made, published):

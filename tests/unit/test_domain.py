@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from longtail.boxes import dilate, intersection
-from longtail.datasets import ClassMap, Tally, health, is_odd, median_of, odd_boxes, usual_of, usual_sides
+from longtail.datasets import ClassMap, Tally, health, median_of
 from longtail.errors import Conflict, InvalidRequest, TooFewInstances
 from longtail.expansion import missing
 from longtail.gates import check_novelty, judge, usual_novelty
@@ -94,53 +94,6 @@ def test_tallies_add_up_and_survive_json(first, second):
 @pytest.mark.parametrize(("counts", "middle"), [({}, None), ({4: 1}, 4), ({4: 1, 8: 1}, 6), ({4: 2, 8: 1}, 4), ({1: 1, 5: 5, 9: 2}, 5)])
 def test_the_median_of_counted_values(counts, middle):
     assert median_of(counts) == middle
-
-
-def boxed(key, *sides):
-    """An image with a box of class 1 for each longer side."""
-    annotations = tuple(Annotation(category_id=1, bbox_xywh=(0.0, 0.0, float(side), 5.0)) for side in sides)
-    return Sample(id=key, path=f"{key}.png", uri="u", etag="e", size_bytes=1, width=900, height=900, split="train", annotations=annotations)
-
-
-def test_a_box_of_a_size_unlike_its_class_is_odd_and_named():
-    """As in the blood cells: one "white cell" of 31 px beside cells of 96 to 260."""
-    samples = [boxed("cells", 96, 150, 160, 170, 180, 190), boxed("more", 200, 210, 220, 230, 260, 31)]
-    tally, classes = Tally.of(samples), ClassMap({1: "WBC"})
-    (found,) = health(tally, classes).classes
-    assert found.odd == 1
-    low, high = found.usual_px
-    assert 31 < low < 96 and high > 260
-    assert odd_boxes(samples[0], usual_of(tally, classes), classes) == []
-    (one,) = odd_boxes(samples[1], usual_of(tally, classes), classes)
-    assert (one["path"], one["class_name"], one["bbox_xywh"], one["usual_px"]) == ("more.png", "WBC", (0.0, 0.0, 31.0, 5.0), (low, high))
-
-
-@pytest.mark.parametrize(
-    ("sides", "odd"),
-    [
-        ({}, []),
-        ({40: 6, 400: 1}, []),  # of seven boxes nothing is said
-        ({40: 7, 400: 1}, [400]),
-        ({40: 100}, []),
-        ({40: 99, 50: 1}, []),  # all alike: a quarter more is nothing
-        ({0: 1, 40: 99}, [0]),
-        ({10: 25, 20: 25, 40: 25, 80: 25}, []),
-    ],
-)
-def test_what_is_odd_depends_on_how_sizes_spread(sides, odd):
-    assert [side for side in sides if is_odd(side, usual_sides(sides))] == odd
-
-
-def test_sizes_that_merely_vary_are_hardly_ever_odd():
-    """Log-normal sizes, wide and narrow: at most one class of 50 boxes in fifty has one."""
-    rng = np.random.default_rng(0)
-    wrong = 0
-    for spread in (0.1, 0.4, 0.8):
-        for _ in range(100):
-            values, counts = np.unique(np.round(np.exp(rng.normal(5, spread, 50))).astype(int), return_counts=True)
-            sides = dict(zip(values.tolist(), counts.tolist(), strict=True))
-            wrong += any(is_odd(side, usual_sides(sides)) for side in sides)
-    assert wrong <= 6
 
 
 def test_class_names_are_looked_up_exactly():

@@ -17,7 +17,7 @@ from infra.version_page import version_page
 from infra.version_report import generator_pages, version_pictures, version_report
 from longtail.errors import Conflict, NotFound
 from longtail.names import check_name, split_uri
-from longtail.samples import Sample
+from longtail.samples import Sample, is_source
 from longtail.seeds import derive_id
 from longtail.uplift import check_latest
 from services.api.health_page import health_page
@@ -85,19 +85,29 @@ def version(name: str, number: int, served: Served) -> dict[str, Any]:
     While its state is `checking`, the counts are what the annotations claim, and it cannot be used yet.
     """
     found = served.catalogue.database.version(name, number, to_see=True)
-    return {**shown_version(found), "health": found["health"], **inspected(served, name, number)}
+    return {**shown_version(found), "health": found["health"], **inspected(served, found)}
 
 
-def inspected(served: Served, name: str, number: int) -> dict[str, Any]:
-    """{"copies", "odd_boxes"}: what the newest inspection of a version found to be there more than once, and boxes unlike their class's.
+def inspected(served: Served, version: Row) -> dict[str, Any]:
+    """{"copies", "odd_boxes"}: what the newest inspection of a version found to be there more than once, and boxes of odd sizes; None before one has ended.
 
-    None where none has ended yet.
+    A version that has the real images of its parent is known by what its parent's inspection found; `version` says whose it is.
     """
-    found = served.catalogue.database.select(INSPECTIONS, dataset=name, version=number, newest=True, limit=1)
-    if not found:
-        return {"copies": None, "odd_boxes": None}
-    result = {"at": found[0]["created"], **found[0]["result"]}
-    return {"odd_boxes": result.pop("odd", None), "copies": result}
+    database, row = served.catalogue.database, version
+    while True:
+        found = database.select(INSPECTIONS, dataset=row["dataset"], version=row["number"], newest=True, limit=1)
+        if found:
+            result = {"at": found[0]["created"], "version": row["number"], **found[0]["result"]}
+            return {"odd_boxes": result.pop("odd", None), "copies": result}
+        parent = None if row["parent"] is None else database.version(row["dataset"], row["parent"], to_see=True)
+        if parent is None or sources_of(parent) != sources_of(row):
+            return {"copies": None, "odd_boxes": None}
+        row = parent
+
+
+def sources_of(version: Row) -> tuple[list[str], str | None]:
+    """What two versions share that have the same real images: the batches from the source, and what is removed of all batches."""
+    return [b for b in version["batches"] if is_source(b)], version["removed"]
 
 
 def shown_version(row: Row) -> dict[str, Any]:
@@ -108,15 +118,15 @@ def shown_version(row: Row) -> dict[str, Any]:
 def health(name: str, served: Served, version: int | None = None) -> dict[str, Any]:
     found = served.catalogue.database.version(name, version)
     said = {"proof": found["proof"], "accepted_unproven": bool(found["accepted_unproven"])}
-    return {"dataset": name, "version": found["number"], **said, **(found["health"] or {}), **inspected(served, name, found["number"])}
+    return {"dataset": name, "version": found["number"], **said, **(found["health"] or {}), **inspected(served, found)}
 
 
 @router.get("/{name}/versions/{number}/health.html", response_class=HTMLResponse)
 def page(name: str, number: int, served: Served) -> HTMLResponse:
     """The health of a version as a page with plots; it fetches nothing."""
     found = served.catalogue.database.version(name, number, to_see=True)
-    seen = inspected(served, name, number)
-    return HTMLResponse(health_page(name, found, seen["copies"], odd_pictures(served.catalogue, name, found, seen["odd_boxes"])))
+    seen = inspected(served, found)
+    return HTMLResponse(health_page(name, found, seen, odd_pictures(served.catalogue, name, found, seen["odd_boxes"])))
 
 
 @router.get("/{name}/versions/{number}/report")
