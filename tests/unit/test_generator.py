@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.compose import Warp
+from trainers.ema import Ema
 from trainers.loop import apply_remedy, train
 from trainers.networks import ComodulatedGenerator
 from trainers.quality.consistency import cross_fit, cross_fitted_agreement
@@ -351,6 +353,36 @@ def test_each_bark_changes_what_its_remedy_says(name, field, expected):
     assert state.recipe == SMALL
     apply_remedy(state, Finding(name, 1.0, "", bad=True, remedy=""))
     assert getattr(state.recipe, field) == expected
+
+
+def test_augmentation_follows_the_critic_up_and_down_within_its_range():
+    state = TrainState.fresh(SMALL, num_classes=2)
+    seen = []
+    for figure in [0.9] * 40 + [0.1] * 60:
+        apply_remedy(state, Finding("d_memorises", figure, "", bad=figure > 0.5, remedy=""))
+        seen.append(state.strength)
+    assert seen[:40] == sorted(seen[:40]) and seen[39] == 1
+    assert seen[39:] == sorted(seen[39:], reverse=True) and seen[-1] == 0
+
+
+def test_the_projection_fades_in_over_its_steps():
+    state = TrainState.fresh(replace(SMALL, projection_weight=2.0, projection_fade_steps=10), num_classes=2)
+    faded = []
+    for state.adversarial_steps in (0, 5, 10, 99):
+        state.set_dials()
+        faded.append(float(state.dials[0]))
+    assert faded == [0, 1, 2, 2]
+
+
+def test_the_average_is_half_way_after_its_half_life():
+    module = nn.Linear(2, 2)
+    ema = Ema(module, half_life_images=64)
+    before = module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight += 1
+    for _ in range(8):
+        ema.update(module, batch=8)
+    assert torch.allclose(ema.module.weight, before + 0.5, atol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_is_named_and_the_last_good_weights_go_on(windows):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,6 +45,46 @@ def test_growing_leaves_the_critic_and_the_encoder_as_they_were_on_the_reduced_i
     assert torch.allclose(encoder(big[0], big[1])[0], before[1][0], atol=1e-5)
 
 
+class Mapless(nn.Module):
+    """A critic's trunk that is told the image alone."""
+
+    def __init__(self, trunk):
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, x):
+        return self.trunk(torch.cat([x[:, :3], torch.zeros_like(x[:, 3:])], 1))
+
+
+def test_the_crop_head_looks_into_the_box():
+    """What changes in the box moves its logit many times as much as the same change elsewhere."""
+    torch.manual_seed(0)
+    critic = build_discriminator(SMALL, num_classes=2)
+    critic.trunk = Mapless(critic.trunk)
+    image = torch.rand(1, 3, 32, 32)
+    changed = image.clone()
+    changed[:, :, :8, :8] += torch.randn(3, 8, 8)
+
+    def moved(there):
+        box = torch.zeros(1, 1, 32, 32)
+        box[:, :, there, there] = 1
+        one, other = (critic(x, box, box, LABELS[:1], torch.ones(())) for x in (image, changed))
+        return float((one - other).detach().abs())
+
+    with torch.no_grad():
+        critic.whole.weight.zero_()  # the crop's own logit and the projection of its features are left
+    assert moved(slice(0, 8)) > 10 * moved(slice(24, 32))
+
+
+def test_the_class_counts_as_far_as_its_projection_has_faded_in():
+    critic = build_discriminator(SMALL, num_classes=2)
+    image, box, mask, _, _ = critic_inputs(32)
+    logits = [[critic(image, box, mask, torch.full((3,), label), torch.tensor(fade)) for label in (0, 1)] for fade in (0.0, 0.5, 1.0)]
+    none, half, whole = (a - b for a, b in logits)
+    assert none.abs().max() == 0 and whole.abs().min() > 0
+    assert torch.allclose(half, whole / 2, atol=1e-5)
+
+
 def test_growing_leaves_the_generator_as_it_was_but_for_the_size():
     generator = build_generator(SMALL, num_classes=2)
     inputs, latent = torch.rand(3, 9, 32, 32), torch.randn(3, 8)
@@ -66,11 +107,12 @@ def test_a_grown_level_learns():
 
 @pytest.mark.parametrize("architecture", ["comodulated", "dcgan"])
 def test_class_and_latent_change_the_image(architecture):
+    torch.manual_seed(0)
     generator = build_generator(replace(SMALL, architecture=architecture, smallest_px=32), num_classes=2).eval()
     inputs, latent = torch.rand(1, 9, 32, 32), torch.randn(1, 8)
     one = generator(inputs, latent, torch.tensor([0]))
-    assert not torch.allclose(one, generator(inputs, latent, torch.tensor([1])), atol=1e-4)
-    assert not torch.allclose(one, generator(inputs, torch.randn(1, 8), torch.tensor([0])), atol=1e-4)
+    assert not torch.allclose(one, generator(inputs, latent, torch.tensor([1])), rtol=0, atol=1e-5)
+    assert not torch.allclose(one, generator(inputs, torch.randn(1, 8), torch.tensor([0])), rtol=0, atol=1e-5)
 
 
 def test_the_plain_baseline_does_not_look_at_its_context():
