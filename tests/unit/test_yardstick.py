@@ -64,7 +64,7 @@ def test_pasted_objects_are_like_real_ones_and_noise_is_not(yard, pasted):
     assert near["consistency"] > 0.7 > 0.3 > yard.likeness(pasted, 1, derived=True)["consistency"]
     assert near["coverage"] > far["coverage"]
     assert near["invented"] == pytest.approx(0, abs=1e-6) and far["invented"] == pytest.approx(1, abs=1e-6)
-    assert (near["copies"], yard.likeness(pasted, 0, derived=False)["copies"]) == (0, 1)  # its own exemplar, excused or not
+    assert near["copies"] == 0 < yard.likeness(pasted, 0, derived=False)["copies"]  # its own exemplar, excused or not
 
 
 def test_the_jump_along_the_edge_grows_with_what_is_painted(yard):
