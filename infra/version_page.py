@@ -27,8 +27,10 @@ def version_page(report: Mapping[str, Any], pictures: Mapping[str, list[dict[str
         ) if report["evaluations"] else "<p>It has not been evaluated: POST /v1/evaluations.</p>",
         "<h2>Batches</h2>",
         table(
-            ["batch", "class", "mode", "novelty", "made", "in this version", "filtered out", "derived", "real instances behind them", "most from one"],
-            [[b["batch"], b["class_name"], b["mode"], b["novelty"], b["made"], b["samples"], b["filtered"], b["derived"], b["instances"], b["most_from_one"]]
+            ["batch", "class", "mode", "novelty", "made", "in this version", "filtered out", "taken in by hand", "derived", "real instances behind them",
+             "most from one"],
+            [[b["batch"], b["class_name"], b["mode"], b["novelty"], b["made"], b["samples"], b["filtered"], b["by_hand"], b["derived"], b["instances"],
+              b["most_from_one"]]
              for b in report["batches"]],
         ),
         "<h2>Generators</h2>",

@@ -34,6 +34,7 @@ def told(catalogue: Catalogue, dataset: str, version: Row, batch: Row) -> dict[s
     summary, request = batch["summary"] or {}, batch["request"]
     there = {s.id for s in catalogue.samples(dataset, version, batches=[batch["id"]])}
     rows = [r for r in catalogue.database.every(SAMPLES, batch=batch["id"]) if r["id"] in there]
+    against = Counter(reason for r in rows for reason in r["verdict"].get("reasons", ()))
     derived = [set(r["verdict"].get("derived_from", ())) for r in rows]
     by_instance = dict(Counter(instance for one in derived for instance in one).most_common())
     rejected = summary.get("rejected", {})
@@ -41,6 +42,7 @@ def told(catalogue: Catalogue, dataset: str, version: Row, batch: Row) -> dict[s
         "batch": batch["id"], "class_name": request["class_name"], "mode": request["mode"],
         "novelty": sorted({r["provenance"]["novelty"] for r in rows})[0] if rows else None, "made": summary.get("made", 0), "samples": len(rows),
         "filtered": ", ".join(f"{count} {reason}" for reason, count in rejected.items()) or "none", "rejected": rejected,
+        "by_hand": sum(bool(r["verdict"].get("reasons")) for r in rows), "by_hand_against": ", ".join(f"{count} {reason}" for reason, count in against.items()),
         "rates": summary.get("rates", {}), "objects": summary.get("objects"),
         "derived": sum(map(bool, derived)), "instances": len(by_instance), "by_instance": by_instance, "most_from_one": max(by_instance.values(), default=0),
         "generators": sorted({r["provenance"]["model_version"] for r in rows if r["provenance"]["model_version"] is not None}),
@@ -76,6 +78,11 @@ def failures(report: dict[str, Any]) -> list[str]:
         if e["kept_on_val"] not in (None, "longtail"):
             lines.append(f"on val {'none' if e['kept_on_val'] == 'real' else 'a part'} of the addition does best, says evaluation {e['id']}")
     lines += [f"gate {g['name']} of {g['class_name']} {g['verdict']} (generator {g['generator']})" for g in report["gates"] if g["verdict"] == "failed"]
+    lines += [
+        f"batch {b['batch']}: {b['by_hand']} samples that the filters refused ({b['by_hand_against']}) were taken in on a person's word"
+        for b in report["batches"]
+        if b["by_hand"]
+    ]
     lines += [f"batch {b['batch']}: {b['advice']}" for b in report["batches"] if b["advice"]]
     return lines
 

@@ -152,6 +152,22 @@ def test_a_withdrawn_image_takes_all_that_was_made_from_it(stack, spots):
         stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": ["none.png"], "reason": "label"})
 
 
+def test_what_a_person_takes_in_against_the_filters_is_told(stack):
+    """Labels that contradict the colours are refused by the filters; accepted by hand they are published, and the version says so."""
+    name = stack.name("doubted")
+    for n in range(24):
+        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
+    put(stack, name, range(24), label=lambda n: 1 + (n % 2 if n > 3 else 1 - n % 2))  # four that are called what they are not
+    done(stack, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"}))
+    key = batch(stack, name, count=24)
+    refused = [s for s in stack.client.get(f"/v1/batches/{key}/samples", limit=100)["items"] if s["verdict"]["reasons"]]
+    assert refused
+    number = publish(stack, key)
+    report = stack.client.get(f"/v1/datasets/{name}/versions/{number}/report")
+    assert report["batches"][0]["by_hand"] == len(refused)
+    assert any(f"{len(refused)} samples that the filters refused" in line for line in report["failures"])
+
+
 def test_a_withdrawn_image_is_shown_on_no_page(stack):
     """An image whose box is odd has its picture on the page of its version until it is withdrawn."""
     name = stack.name("shown")

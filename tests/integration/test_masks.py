@@ -119,21 +119,22 @@ def test_real_images_are_enlarged_with_their_labels(stack, boulders):
     trained = stack.client.wait(stack.client.post("/v1/generators", body)["job"], timeout_s=300)["result"]
     assert trained["upscaler"]["used"] and trained["upscaler"]["gain_x2"] > 0
     stack.client.wait(stack.client.post(f"/v1/generators/{boulders}/champion", {"version": trained["generator"]})["job"], timeout_s=60)
-    made = stack.client.post("/v1/batches", asked)
-    stack.client.wait(made["job"], timeout_s=120)
-    samples = stack.client.get(f"/v1/batches/{made['batch']}/samples")["items"]
-    assert len({s["provenance"]["exemplar"]["sample"] for s in samples}) == 3
-    for sample in samples:
-        (own,) = sample["annotations"]
-        mask = mask_of(own["extra"]["segmentation"], 2 * WIDTH, 2 * HEIGHT)
-        x0, y0, x1, y1 = sample["provenance"]["exemplar"]["box_xyxy"]
-        assert own["bbox"] == [2 * x0, 2 * y0, 2 * (x1 - x0), 2 * (y1 - y0)]
-        real, large = pixels_of(stack, sample["provenance"]["exemplar"]["uri"]), pixels_of(stack, sample["uri"])
-        assert large.shape == (2 * HEIGHT, 2 * WIDTH, 3)
-        assert large[mask].mean() > 150 > large[~mask].mean(), "mask and image must lie on each other"
-        reduced = large.reshape(HEIGHT, 2, WIDTH, 2, 3).mean((1, 3))
-        assert np.abs(reduced - real).mean() < 12
-        assert stack.client.post(f"/v1/samples/{sample['id']}/regenerate")["identical"]
+    for factor in (2, 4):
+        made = stack.client.post("/v1/batches", {**asked, "factor": factor})
+        stack.client.wait(made["job"], timeout_s=120)
+        samples = stack.client.get(f"/v1/batches/{made['batch']}/samples")["items"]
+        assert len({s["provenance"]["exemplar"]["sample"] for s in samples}) == 3
+        for sample in samples:
+            (own,) = sample["annotations"]
+            mask = mask_of(own["extra"]["segmentation"], factor * WIDTH, factor * HEIGHT)
+            x0, y0, x1, y1 = sample["provenance"]["exemplar"]["box_xyxy"]
+            assert own["bbox"] == [factor * v for v in (x0, y0, x1 - x0, y1 - y0)]
+            real, large = pixels_of(stack, sample["provenance"]["exemplar"]["uri"]), pixels_of(stack, sample["uri"])
+            assert large.shape == (factor * HEIGHT, factor * WIDTH, 3)
+            assert large[mask].mean() > 150 > large[~mask].mean(), "mask and image must lie on each other"
+            reduced = large.reshape(HEIGHT, factor, WIDTH, factor, 3).mean((1, 3))
+            assert np.abs(reduced - real).mean() < 12
+            assert stack.client.post(f"/v1/samples/{sample['id']}/regenerate")["identical"]
     with pytest.raises(JobFailed, match="seen in 12 training images"):
         stack.client.wait(stack.client.post("/v1/batches", {**asked, "count": 13})["job"], timeout_s=120)
     with pytest.raises(ApiProblem, match="does not enlarge"):
