@@ -252,5 +252,6 @@ def test_a_dropped_version_is_gone_and_its_child_is_whole(stack, spots):
     assert len(ids(stack, spots, second)) == 12 + 8
     (line,) = stack.client.get(f"/v1/datasets/{spots}/versions/{second}/lineage")["items"]
     assert [b["source"] for b in line["batches"]] == [True, False, False]
+    assert stack.client.get(f"/v1/datasets/{spots}/health", version=second)["copies"] is None  # its parent, whose look would do, is gone
     with pytest.raises(ApiProblem, match="has no version"):
         stack.client.get(f"/v1/datasets/{spots}/versions/{first}/samples")

@@ -99,10 +99,10 @@ def inspected(served: Served, version: Row) -> dict[str, Any]:
         if found:
             result = {"at": found[0]["created"], "version": row["number"], **found[0]["result"]}
             return {"odd_boxes": result.pop("odd", None), "copies": result}
-        parent = None if row["parent"] is None else database.version(row["dataset"], row["parent"], to_see=True)
-        if parent is None or sources_of(parent) != sources_of(row):
+        parents = database.select(VERSIONS, dataset=row["dataset"], number=row["parent"], limit=1) if row["parent"] else []  # none that was dropped
+        if not parents or sources_of(parents[0]) != sources_of(row):
             return {"copies": None, "odd_boxes": None}
-        row = parent
+        row = parents[0]
 
 
 def sources_of(version: Row) -> tuple[list[str], str | None]:
