@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from longtail.errors import Conflict, NotFound
+from longtail.errors import Conflict, NotFound, NotReady
 from longtail.jobs import FINAL_STATES, TENANT
 
 Row = dict[str, Any]
@@ -217,6 +217,30 @@ class Database:
         ready = sa.select(BATCHES.c.id).where(BATCHES.c.id == SAMPLES.c.batch, BATCHES.c.state == "ready").exists()
         with self.transaction() as connection:
             return bool(connection.execute(SAMPLES.update().where(SAMPLES.c.id == sample, ready).values(state=state)).rowcount)
+
+    # generators
+
+    def serving(self, dataset: str) -> Row:
+        """The generator that serves a dataset. Raises NotReady where none does, or where it was withdrawn."""
+        version = self.get(DATASETS, dataset)["serving"]
+        if version is None:
+            raise NotReady(f"dataset {dataset!r} has no generator in service yet; move `champion` to one, or use mode 'copy_paste'")
+        found = self.get(GENERATORS, f"{dataset}:{version}")
+        if found["withdrawn"]:
+            raise NotReady(f"generator {version} of {dataset!r} learned from images that were withdrawn; fine-tune again, or promote another")
+        return found
+
+    def serve(self, dataset: str, version: int) -> bool:
+        """Makes a generator the one that serves unless it was withdrawn, in one step: False if it was.
+
+        Its row is held meanwhile, so that a withdrawal either comes first and is heeded, or finds this generator serving.
+        """
+        mine = (GENERATORS.c.id == f"{dataset}:{version}") & GENERATORS.c.withdrawn.is_(None)
+        with self.transaction() as connection:
+            if not connection.execute(GENERATORS.update().where(mine).values(withdrawn=None)).rowcount:
+                return False
+            connection.execute(DATASETS.update().where(DATASETS.c.id == dataset).values(serving=version))
+        return True
 
     # jobs
 

@@ -77,10 +77,7 @@ class Registry:
 
     def champion(self, model: str) -> int | None:
         """Which version the champion alias points at, None where there is no alias or no model."""
-        try:
-            return int(self.client.get_model_version_by_alias(model, CHAMPION).version)
-        except (RestException, MlflowException):
-            return None
+        return self.alias(model, CHAMPION)
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
         try:

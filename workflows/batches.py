@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from typing import Any
 
-from infra.database import BATCHES, DATASETS, GENERATORS, SAMPLES, Row
+from infra.database import BATCHES, DATASETS, SAMPLES, Row
 from infra.durable import step
-from longtail.errors import Cancelled, Conflict, InvalidRequest, NotReady
+from longtail.errors import Cancelled, Conflict, InvalidRequest
 from longtail.jobs import TENANT
 from longtail.samples import Annotation, Provenance, Sample
 from workflows.stack import Stack
@@ -66,13 +66,8 @@ def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
     """The generator that serves the dataset now; frozen into the batch's records. Copy-paste needs none."""
     if request["mode"] == "copy_paste":
         return {"name": None, "version": None, "uri": None}
-    dataset = stack.catalogue.database.get(DATASETS, request["dataset"])
-    if dataset["serving"] is None:
-        raise NotReady(f"dataset {dataset['id']!r} has no generator in service yet; move `champion` to one, or use mode 'copy_paste'")
-    row = stack.catalogue.database.get(GENERATORS, f"{dataset['id']}:{dataset['serving']}")
-    if row["withdrawn"]:
-        raise NotReady(f"generator {row['version']} of {dataset['id']!r} learned from images that were withdrawn; fine-tune again")
-    return {"name": dataset["id"], "version": row["version"], "uri": row["uri"]}
+    row = stack.catalogue.database.serving(request["dataset"])
+    return {"name": request["dataset"], "version": row["version"], "uri": row["uri"]}
 
 
 def generate_wave(stack: Stack, whole: dict[str, Any], start: int, count: int, span: list[float]) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from infra.catalogue import Catalogue
-from infra.database import EXPANSIONS, JOBS
+from infra.database import DATASETS, EXPANSIONS, GENERATORS, JOBS
+from infra.registry import Registry
 from longtail.client import ApiProblem, JobFailed
 
 
@@ -195,6 +196,20 @@ def test_a_generator_that_learned_from_a_withdrawn_image_serves_no_more(stack, s
     with pytest.raises(JobFailed, match="were withdrawn since"):
         done(stack, stack.client.post(f"/v1/generators/{spots}/champion", {"version": trained}))
     assert stack.client.get(f"/v1/datasets/{spots}")["serving"] == 1
+
+
+def test_a_generator_that_is_withdrawn_while_it_is_loaded_is_not_served(stack, spots):
+    """The withdrawal has marked it here and not yet in MLflow, so that only the last look can see it; the champion is put back."""
+    trained = done(stack, stack.client.post("/v1/generators", {"dataset": spots, "classes": ["class 1"], "budget_s": 3}))["generator"]
+    database = Catalogue.of(stack.settings).database
+    database.update(GENERATORS, f"{spots}:{trained}", withdrawn="a withdrawal")
+    with pytest.raises(JobFailed, match="were withdrawn since"):
+        done(stack, stack.client.post(f"/v1/generators/{spots}/champion", {"version": trained}))
+    assert stack.client.get(f"/v1/datasets/{spots}")["serving"] == 1
+    assert Registry(stack.settings.mlflow_url).champion(spots) == 1
+    database.update(DATASETS, spots, serving=trained)
+    with pytest.raises(ApiProblem, match="promote another"):
+        stack.client.post("/v1/previews", {"dataset": spots, "class_name": "class 1", "novelty": 0.2})
 
 
 def test_a_collection_frees_what_nothing_needs_and_nothing_else(stack, spots):

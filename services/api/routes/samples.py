@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from infra.database import BATCHES, DATASETS, GENERATORS, JOBS, SAMPLES
+from infra.database import BATCHES, DATASETS, JOBS, SAMPLES
 from infra.version_report import pictures_of
-from longtail.errors import Conflict, InvalidRequest, NotReady
+from longtail.errors import Conflict, InvalidRequest
 from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.samples import Provenance
@@ -42,10 +42,7 @@ def preview(body: Preview, served: Served) -> dict[str, Any]:
     version, _ = checked(body, served)
     model: dict[str, Any] = {"name": None, "version": None, "uri": None}
     if body.mode != "copy_paste":
-        serving = served.catalogue.database.get(DATASETS, body.dataset)["serving"]
-        if serving is None:
-            raise NotReady(f"dataset {body.dataset!r} has no generator in service yet")
-        row = served.catalogue.database.get(GENERATORS, f"{body.dataset}:{serving}")
+        row = served.catalogue.database.serving(body.dataset)
         model = {"name": body.dataset, "version": row["version"], "uri": row["uri"]}
     request = body.model_dump(mode="json")
     payload = {"dataset": body.dataset, "version": version, "request": request, "key": derive_id("preview", uuid.uuid4()), "model": model}
