@@ -9,8 +9,6 @@ from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from infra.durable import step
 from infra.evaluation_page import page
 from infra.registry import CHALLENGER
-from infra.version_page import version_page
-from infra.version_report import generator_pages, version_pictures, version_report
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.expansion import OBJECTS
 from longtail.gates import check_novelty, class_key, usual_novelty
@@ -19,10 +17,8 @@ from longtail.seeds import derive_id
 from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, worst_class
 from workflows.generators import promote_now, said, summary
 from workflows.stack import Stack
-from workflows.versions import publish_version
+from workflows.versions import log_version, publish_version, refused_by_mlflow
 
-PICTURES = 12
-"""Samples of each batch in the page of a version that MLflow gets."""
 STEPS = {"detector": 900, "classifier": 300, "probe": 1}
 SETTINGS: dict[str, Any] = {
     "steps": None, "augment": None,
@@ -60,7 +56,7 @@ def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: 
     measured = step("compare arms", lambda: stack.cluster.run("trainers.tasks:uplift_tables", {"runs": runs, **told}))
     published = publish_part(stack, job, request, measured, runs)
     result = step("record", lambda: record(stack, job, request, measured, published, plan))
-    why = step("log", lambda: logged(stack, job, request, result))
+    why = step("log", lambda: refused_by_mlflow(lambda: log(stack, job, request, result)))
     return result if why is None else {**result, "not_logged": why}
 
 
@@ -175,15 +171,6 @@ def record(
     return result
 
 
-def logged(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any]) -> str | None:
-    """Why MLflow has no run of it, None where it has one. What was measured and proven stands without."""
-    try:
-        log(stack, job, request, result)
-    except Exception as error:  # whatever ails MLflow
-        return f"MLflow did not take it: {error}"
-    return None
-
-
 def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any]) -> None:
     """The evaluation as a run in MLflow, beside the generators' own: its figures, its page and the version's, and their twins for programs."""
     dataset, name = request["dataset"], f"evaluation of {'version' if request['candidate'] else 'generator'} {request['candidate'] or request['generator']}"
@@ -195,10 +182,9 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     stack.registry.log_file(run, "evaluation.html", page({"dataset": dataset, "request": request, "result": result}).encode())
     stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
     if request["candidate"] is not None:
-        told = version_report(stack.catalogue, dataset, request["candidate"])
-        pictures = version_pictures(stack.catalogue, stack.cluster, told, PICTURES)
-        stack.registry.log_file(run, "version.html", version_page(told, pictures, generator_pages(stack.catalogue, told)).encode())
-        stack.registry.log_file(run, "version.json", json.dumps(told, indent=1).encode())
+        log_version(stack, run, dataset, request["candidate"])
+    if result["published"] is not None:
+        log_version(stack, run, dataset, result["published"]["version"], name="published")
     stack.registry.finish_run(run)
 
 

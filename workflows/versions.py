@@ -1,13 +1,19 @@
-"""Publishing as steps: stage rows, name them in a version, count what it holds, and perhaps make it the latest."""
+"""Publishing as steps: name rows in a version, count what it holds, perhaps make it the latest, and give MLflow its page."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from infra.database import DATASETS, Row
 from infra.durable import step
+from infra.version_page import version_page
+from infra.version_report import generator_pages, version_pictures, version_report
 from workflows.stack import Stack
+
+PICTURES = 12
+"""Samples of each batch in the page of a version that MLflow gets."""
 
 
 def publish_version(
@@ -31,3 +37,32 @@ def publish_version(
         return {"version": row["number"], "parent": row["parent"], "latest": moved}
 
     return step("publish version", flip)
+
+
+def tell_mlflow(stack: Stack, job: str, dataset: str, number: int) -> str | None:
+    """A run of the version as it was published, with its page; why MLflow did not take it, or None."""
+
+    def tell() -> None:
+        tags = {"longtail.job": job, "longtail.dataset": dataset, "longtail.dataset_version": str(number)}
+        run = stack.registry.start_run(experiment=f"longtail-{dataset}", name=f"version {number}", params={}, tags=tags)
+        log_version(stack, run, dataset, number)
+        stack.registry.finish_run(run)
+
+    return step("tell MLflow", lambda: refused_by_mlflow(tell))
+
+
+def log_version(stack: Stack, run: str, dataset: str, number: int, *, name: str = "version") -> None:
+    """The version's page and its machine-readable twin, as files of that name in a run."""
+    told = version_report(stack.catalogue, dataset, number)
+    pictures = version_pictures(stack.catalogue, stack.cluster, told, PICTURES)
+    stack.registry.log_file(run, f"{name}.html", version_page(told, pictures, generator_pages(stack.catalogue, told)).encode())
+    stack.registry.log_file(run, f"{name}.json", json.dumps(told, indent=1).encode())
+
+
+def refused_by_mlflow(log: Callable[[], None]) -> str | None:
+    """Why MLflow did not take something, None where it did: what was done and found stands without."""
+    try:
+        log()
+    except Exception as error:  # whatever ails MLflow
+        return f"MLflow did not take it: {error}"
+    return None

@@ -7,7 +7,9 @@ import io
 import json
 import tarfile
 import time
+from pathlib import Path
 
+import mlflow.artifacts
 import numpy as np
 import pytest
 from PIL import Image
@@ -183,6 +185,23 @@ def test_a_version_with_the_real_images_of_its_parent_is_known_by_that_one_s_ins
 def test_publishing_again_adds_nothing_twice(stack, made, published):
     job = stack.client.post(f"/v1/batches/{made['batch']}/publish", {})
     assert stack.client.wait(job["job"], timeout_s=60)["result"]["version"] == published["version"]
+
+
+def test_mlflow_has_the_page_of_a_version_as_it_was_published(stack, cells, made, published):
+    client = Registry(stack.settings.mlflow_url).client
+    experiment = client.get_experiment_by_name(f"longtail-{cells}").experiment_id
+    (run,) = client.search_runs([experiment], filter_string=f"tags.`longtail.dataset_version` = '{published['version']}'")
+    assert "not_logged" not in published
+    assert {"version.html", "version.json"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
+    told = json.loads(artifact(stack, run, "version.json"))
+    assert (told["proof"], [b["batch"] for b in told["batches"]]) == ("none", [made["batch"]])
+    assert artifact(stack, run, "version.html").count(b"data:image/png;base64,") >= made["accepted"]
+
+
+def artifact(stack, run, name):
+    """The bytes of a file that a run has."""
+    path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=name, tracking_uri=stack.settings.mlflow_url)
+    return Path(path).read_bytes()
 
 
 def test_latest_moves_to_an_unproven_version_only_when_told_so_and_back_freely(stack, cells, published):
