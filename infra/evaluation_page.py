@@ -22,7 +22,8 @@ def page(found: Mapping[str, Any]) -> str:
         "<h2>Arms, on real test images</h2>",
         table(["arm", "images", result["figure"], "least", "most", "on val"], arms(result)),
         *(part for name, rows in result["tables"].items() for part in difference(name, rows)),
-        f"<p class=note>{text(result['harness'])}</p>",
+        f"<p class=note>{text(result['harness'])}. Intervals are over training seeds and test images, for these real images and this addition: another "
+        "draw of either may do otherwise.</p>",
     )  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def outcome(result: Mapping[str, Any]) -> list[str]:
 def hurt(result: Mapping[str, Any]) -> list[str]:
     """Figures that fell, those that did so for certain first."""
     lines = [f"proof is {result['proof']}"] if result["proof"] != "positive" else []
+    lines += [result["too_few"]] if result.get("too_few") else []
     rows = [r for r in result["table"] if (r["difference"] or 0) < 0]
     for r in sorted(rows, key=lambda r: (r["says"] != "harmed", r["difference"])):
         lines.append(f"{r['figure']} {signed(r['difference'])} ({shown_interval(r['interval'])}): {r['says']}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from longtail.errors import Conflict, InvalidRequest
+from longtail.gates import MIN_TO_JUDGE
 from longtail.samples import is_source
 
 Arm = Literal["real", "classical", "copy_paste", "longtail", "both"]
@@ -52,12 +53,22 @@ def check_sources(base: Sequence[str], other: Sequence[str], *, what: str, base_
 def proof_of(row: Mapping[str, Any]) -> Proof:
     """What the deciding figure's paired difference says: positive or negative where its 95 % interval excludes zero.
 
-    One figure was named before anything was measured, so that no other row of its table has a say here. Fewer than `MIN_RUNS` prove nothing.
+    One figure was named before anything was measured, so that no other row of its table has a say here. Fewer than `MIN_RUNS` prove nothing,
+    and too few `judged_by` no help, however many runs agree on them.
     """
     low, high = row["interval"]
     if row["runs"] < MIN_RUNS or low is None or high is None or row["p"] is None or row["p"] > LEVEL:
         return "inconclusive"
+    if low > 0 and too_few(row.get("judged_by")):
+        return "inconclusive"
     return "positive" if low > 0 else "negative" if high < 0 else "inconclusive"
+
+
+def too_few(judged_by: int | None) -> str:
+    """Why so many real test objects of the classes that grew cannot show that it helps; empty where they can, and where they were not counted."""
+    if judged_by is None or judged_by >= MIN_TO_JUDGE:
+        return ""
+    return f"the test split has {judged_by} objects of the classes that grew; {MIN_TO_JUDGE} are needed to prove that it helps"
 
 
 def holm(p_values: Sequence[float], *, level: float = LEVEL) -> list[bool]:

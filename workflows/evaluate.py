@@ -14,7 +14,7 @@ from longtail.expansion import OBJECTS
 from longtail.gates import check_novelty, class_key, usual_novelty
 from longtail.policies import BY_TASK, resolve
 from longtail.seeds import derive_id
-from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, worst_class
+from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, too_few, worst_class
 from workflows.generators import promote_now, said, summary
 from workflows.stack import Stack
 from workflows.versions import log_version, publish_version, refused_by_mlflow
@@ -76,8 +76,9 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         raise InvalidRequest(f"dataset {dataset!r} has no test split to measure on; register it with splits, or give it images that judge")
     generator = None if request["generator"] is None else asked_of(stack, job, request, task)
     grown = list(generator["classes"]) if generator else grown_by(stack, dataset, request["base"], request["candidate"])
-    judged = {c["name"] for c in database.version(dataset, request["base"])["health"]["classes"] if c["instances"]["test"]}
-    if not request["trainer"] and grown and not judged & set(grown):
+    tested = {c["name"]: c["instances"]["test"] for c in database.version(dataset, request["base"])["health"]["classes"]}
+    judged_by = sum(tested[name] for name in grown or tested)
+    if not request["trainer"] and not judged_by:
         raise InvalidRequest(f"no test image of {dataset!r} shows what is grown ({', '.join(grown)}); nothing can be said of it")
     asked = request["arms"] or [a for a in ARMS if not (a == "copy_paste" and task == "classification")]
     names = stack.catalogue.classes(dataset)
@@ -85,7 +86,7 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     model = request["model"] or ("detector" if task == "detection" else "classifier")
     return {
         "runs": runs, "names": [names.names[c] for c in sorted(names.names)], "model": model,
-        "generator": generator, "augment": resolve(BY_TASK[task]),
+        "generator": generator, "augment": resolve(BY_TASK[task]), "judged_by": judged_by,
     }  # fmt: skip
 
 
@@ -146,21 +147,23 @@ def record(
 ) -> dict[str, Any]:
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
-    proof = proof_of(deciding(found, measured["figure"]))
+    measured = {**measured, "judged_by": plan["judged_by"], "too_few": too_few(plan["judged_by"])}
+    whole = deciding(measured, found)
+    proof = proof_of(whole)
     chosen, moved, why = measured["policy"]["chosen"], False, ""
     if request["candidate"] is not None:
-        version = prove(stack, request, job, request["candidate"], deciding(found, measured["figure"]))
+        version = prove(stack, request, job, request["candidate"], whole)
         keeps = chosen in (None, LONGTAIL)
         moved = keeps and make_latest(stack, request, job, version)
         why = why_latest(stack, version, moved, chosen)
         measured = {**measured, "version_proof": version["proof"]}
     if published is not None:
-        row = deciding(measured["tables"][f"{published['arm']} - {REAL}"], measured["figure"])
+        row = deciding(measured, measured["tables"][f"{published['arm']} - {REAL}"])
         part = prove(stack, request, job, published["version"], row)
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
         why = why_latest(stack, part, published["latest_moved"], chosen)
     if request["generator"] is not None:
-        add_utility(stack, dataset, request["generator"], measured, found, proof)
+        add_utility(stack, dataset, request["generator"], measured, whole, proof)
     harness = (
         f"the team's own trainer {request['trainer']!r}" if request["trainer"]
         else f"{plan['model']} on EfficientNet-lite0, early blocks frozen" if request["weights"] == "pretrained" else f"{plan['model']} from random weights"
@@ -188,28 +191,29 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     stack.registry.finish_run(run)
 
 
-def deciding(rows: list[dict[str, Any]], figure: str) -> dict[str, Any]:
-    return next(r for r in rows if r["figure"] == figure)
+def deciding(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row that proves, with how many test objects it was judged by; evaluations of an older Longtail did not count them."""
+    return {**next(r for r in rows if r["figure"] == result["figure"]), "judged_by": result.get("judged_by")}
 
 
 def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dict[str, Any]) -> Row:
     """The version with its proof, written down: what this evaluation's row and those of all others of it say together."""
     database = stack.catalogue.database
     others = (e for e in database.every(EVALUATIONS, dataset=request["dataset"]) if e["id"] != job)
-    told = [(kind_of(other["request"]), rows) for other in others if (rows := rows_of(other, number))]
-    measured = [(kind, deciding(rows, figure)) for kind, (rows, figure) in told] + [(kind_of(request), row)]
+    told = [(kind_of(other["request"]), deciding(other["result"], rows)) for other in others if (rows := rows_of(other, number))]
+    measured = [*told, (kind_of(request), row)]
     version = database.version(request["dataset"], number)
     proof: Proof = proof_after(measured)
     database.update(VERSIONS, version["id"], proof=proof)
     return {**version, "proof": proof}
 
 
-def rows_of(evaluation: Row, number: int) -> tuple[list[dict[str, Any]], str] | None:
-    """(the table of a version against real images, the figure that decides) where an evaluation measured it, as a whole or as the part that it published."""
+def rows_of(evaluation: Row, number: int) -> list[dict[str, Any]] | None:
+    """The table of a version against real images where an evaluation measured it, as a whole or as the part that it published."""
     result, part = evaluation["result"], evaluation["result"].get("published")
     if part is not None and part["version"] == number:
-        return result["tables"][f"{part['arm']} - {REAL}"], result["figure"]
-    return (result["table"], result["figure"]) if evaluation["request"]["candidate"] == number else None
+        return list(result["tables"][f"{part['arm']} - {REAL}"])
+    return list(result["table"]) if evaluation["request"]["candidate"] == number else None
 
 
 def make_latest(stack: Stack, request: dict[str, Any], job: str, version: Row) -> bool:
@@ -241,15 +245,14 @@ def why_latest(stack: Stack, version: Row, moved: bool, chosen: str | None) -> s
     return "latest stays: it is not what this was measured against"
 
 
-def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, Any], found: list[dict[str, Any]], proof: str) -> None:
+def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, Any], line: dict[str, Any], proof: str) -> None:
     """The gate of use: what the generator's images did for the figure that decides. Kept with its other gates, here and in MLflow."""
     row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
-    line = deciding(found, measured["figure"])
     verdict = {"positive": "passed", "negative": "failed"}.get(proof, "unknown")
     gate = {
         "name": "utility", "class_name": ", ".join(measured["rare"]) or "all classes", "figure": line["difference"], "interval": line["interval"],
         "threshold": f"> 0 ({measured['figure']})", "verdict": verdict, "count": measured["added"],
-        "note": f"{line['runs']} paired runs, {line['images']} test images", "pictures": "",
+        "note": "; ".join(filter(None, [f"{line['runs']} paired runs, {line['images']} test images", measured["too_few"]])), "pictures": "",
     }  # fmt: skip
     gates = [g for g in row["gates"] if g["name"] != "utility"] + [gate]
     stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)

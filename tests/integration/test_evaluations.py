@@ -85,14 +85,18 @@ def test_the_foundation_has_no_report_of_its_own(stack, cells):
 
 @pytest.fixture(scope="module")
 def small(stack):
-    """A dataset of 24 little images, twelve of them to learn from: trainers with a taste are soon done with it."""
+    """A dataset of 60 little images, twelve of them to learn from: trainers with a taste are soon done with it."""
+    return tasted(stack, images=60, val=0.1, test=0.7)
+
+
+def tasted(stack, *, images, val, test):
     name = stack.name("tasted")
-    for n in range(24):
+    for n in range(images):
         stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
-    put(stack, name, range(24))
-    body = {"name": name, "uri": f"s3://team-data/{name}", "splits": {"val": 0.25, "test": 0.25, "seed": 1}}
+    put(stack, name, range(images))
+    body = {"name": name, "uri": f"s3://team-data/{name}", "splits": {"val": val, "test": test, "seed": 4}}
     done(stack, stack.client.post("/v1/datasets", body))
-    assert stack.client.get(f"/v1/datasets/{name}/health")["images"] == {"train": 12, "val": 6, "test": 6}
+    assert stack.client.get(f"/v1/datasets/{name}/health")["images"] == {"train": 12, "val": round(val * images), "test": round(test * images)}
     return name
 
 
@@ -106,7 +110,11 @@ def judged(stack, small, candidate, trainer, **more):
 def candidate(stack, small, request):
     """A new version with four pasted objects, whatever the filters say; the first version is the latest."""
     stack.client.post(f"/v1/datasets/{small}/latest", {"version": 1})
-    asked = {"dataset": small, "class_name": "class 1", "count": 4, "mode": "copy_paste", "seed": len(request.node.name)}
+    return with_four(stack, small, seed=len(request.node.name))
+
+
+def with_four(stack, small, *, seed):
+    asked = {"dataset": small, "class_name": "class 1", "count": 4, "mode": "copy_paste", "seed": seed}
     job = stack.client.post("/v1/batches", asked)
     done(stack, job)
     for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
@@ -126,6 +134,17 @@ def test_positive_proof_moves_latest_and_the_log_says_who_and_why(stack, small, 
     move = now["items"][0]
     assert (move["before"], move["version"], move["proof"], move["why"]) == (1, candidate, "positive", "positive proof") and "evaluation" in move["who"]
     assert [d["latest_proof"] for d in stack.client.get("/v1/datasets")["items"] if d["id"] == small] == ["positive"]
+
+
+def test_what_few_test_objects_say_proves_no_help(stack):
+    """Six test images of two classes: every run says that it helps, and `latest` stays."""
+    few = tasted(stack, images=24, val=0.25, test=0.25)
+    candidate = with_four(stack, few, seed=0)
+    result = judged(stack, few, candidate, "fond")
+    assert result["table"][0]["interval"][0] > 0 and result["judged_by"] < 20
+    assert result["proof"] == result["version_proof"] == "inconclusive" and not result["latest_moved"]
+    told = stack.client.get(f"/v1/datasets/{few}/versions/{candidate}/report")["failures"]
+    assert any("20 are needed to prove that it helps" in line for line in told)
 
 
 def test_harm_is_negative_proof_and_stays_so_however_often_it_is_measured(stack, small, candidate):
@@ -192,7 +211,7 @@ def test_a_dropped_version_leaves_its_number_and_what_was_proven_of_it_behind(st
 
 
 def test_an_expansion_publishes_the_part_that_does_best_on_val(stack, small, candidate):
-    """Twelve are asked for: each run draws anew, and the filters refuse a third of what is pasted here."""
+    """Twelve are asked for: each run draws anew, and the filters may refuse some of what is pasted here."""
     now = next(c["own"] for c in stack.client.get(f"/v1/datasets/{small}/versions/1")["health"]["classes"] if c["name"] == "class 1")
     body = {"dataset": small, "targets": {"class 1": now + 12}, "mode": "copy_paste", "objects": 1, "evaluate": {"trainer": "thrifty"}}
     key = stack.client.post("/v1/expansions", body)["id"]

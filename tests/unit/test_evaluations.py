@@ -39,6 +39,16 @@ def test_fewer_than_six_runs_prove_nothing():
     assert proof_of({**row(0.1, 0.2, 0.001), "runs": 5}) == "inconclusive"
 
 
+@pytest.mark.parametrize(("judged_by", "says"), [(None, "positive"), (20, "positive"), (19, "inconclusive"), (0, "inconclusive")])
+def test_too_few_test_objects_prove_no_help_however_many_runs_agree(judged_by, says):
+    assert proof_of({**row(0.1, 0.2, 1e-6), "judged_by": judged_by}) == says
+    assert proof_after([("a", {**row(0.1, 0.2, 1e-6), "judged_by": judged_by})]) == says
+
+
+def test_few_test_objects_may_show_harm():
+    assert proof_of({**row(-0.2, -0.1, 1e-6), "judged_by": 3}) == "negative"
+
+
 HELPS, HARMS, SAYS_NOTHING = row(0.01, 0.2, 0.02), row(-0.2, -0.01, 0.02), row(-0.1, 0.2, 0.4)
 
 
