@@ -27,13 +27,14 @@ class Registry:
         self.client = MlflowClient(tracking_uri=url, registry_uri=url)
 
     def start_run(self, *, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Id of a new run, or of the unfinished one that carries the same `longtail.job` tag."""
+        """Id of a new run, or of the one of that name that carries the same `longtail.job` tag."""
         found = self.client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else self.client.create_experiment(experiment)
         job = tags["longtail.job"]
-        runs = self.client.search_runs([experiment_id], filter_string=f"tags.`longtail.job` = '{job}'", max_results=1)
-        if runs:
-            return str(runs[0].info.run_id)
+        runs = self.client.search_runs([experiment_id], filter_string=f"tags.`longtail.job` = '{job}'")
+        for known in runs:
+            if known.info.run_name == name:
+                return str(known.info.run_id)
         run = self.client.create_run(experiment_id, run_name=name, tags=dict(tags))
         for key, value in params.items():
             self.client.log_param(run.info.run_id, key, str(value)[:500])

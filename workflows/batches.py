@@ -207,8 +207,7 @@ def publish_claimed(
         make_latest=accept_unproven, instead_of=instead_of, accepted_unproven=accept_unproven,
     )  # fmt: skip
     step("published", lambda: move_all(stack, keys, allowed="publishing", to="published"))
-    why = tell_mlflow(stack, job, dataset, published["version"])
-    told = {"not_logged": why} if why else {}
+    told = tell_mlflow(stack, job, dataset, published["version"])
     return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven, **told}
 
 

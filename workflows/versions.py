@@ -39,8 +39,8 @@ def publish_version(
     return step("publish version", flip)
 
 
-def tell_mlflow(stack: Stack, job: str, dataset: str, number: int) -> str | None:
-    """A run of the version as it was published, with its page; why MLflow did not take it, or None."""
+def tell_mlflow(stack: Stack, job: str, dataset: str, number: int) -> dict[str, str]:
+    """A run of the version as it was published, with its page; {"not_logged": why} where MLflow did not take it."""
 
     def tell() -> None:
         tags = {"longtail.job": job, "longtail.dataset": dataset, "longtail.dataset_version": str(number)}
@@ -48,7 +48,8 @@ def tell_mlflow(stack: Stack, job: str, dataset: str, number: int) -> str | None
         log_version(stack, run, dataset, number)
         stack.registry.finish_run(run)
 
-    return step("tell MLflow", lambda: refused_by_mlflow(tell))
+    why = step("tell MLflow", lambda: refused_by_mlflow(tell))
+    return {"not_logged": why} if why else {}
 
 
 def log_version(stack: Stack, run: str, dataset: str, number: int, *, name: str = "version") -> None:

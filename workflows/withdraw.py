@@ -10,7 +10,7 @@ from infra.durable import step
 from infra.registry import CHAMPION
 from workflows.generators import promote_now
 from workflows.stack import Stack
-from workflows.versions import publish_version
+from workflows.versions import publish_version, tell_mlflow
 
 
 def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     note = f"without {len(found.paths)} withdrawn images"
     published = publish_version(stack, name, job=job, batches=[], lance_version=0, note=note, make_latest=True)
     step("close versions", lambda: close(stack, job, name, found))
-    return {"dataset": name, "withdrawal": job, **published, **found.to_json()}
+    told = tell_mlflow(stack, job, name, published["version"])
+    return {"dataset": name, "withdrawal": job, **published, **found.to_json(), **told}
 
 
 def record(stack: Stack, job: str, request: dict[str, Any], found: Hanging) -> None:

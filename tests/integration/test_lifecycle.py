@@ -135,7 +135,7 @@ def test_a_withdrawn_image_takes_all_that_was_made_from_it(stack, spots):
     assert dry["versions"] == [1, made]
     assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == made
     result = done(stack, stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": [victim], "reason": "consent"}))
-    assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == result["version"]
+    assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == result["version"] and "not_logged" not in result
     now = ids(stack, spots, result["version"])
     assert victim not in now
     assert not used & set(now.values())

@@ -196,6 +196,8 @@ def test_mlflow_has_the_page_of_a_version_as_it_was_published(stack, cells, made
     told = json.loads(artifact(stack, run, "version.json"))
     assert (told["proof"], [b["batch"] for b in told["batches"]]) == ("none", [made["batch"]])
     assert artifact(stack, run, "version.html").count(b"data:image/png;base64,") >= made["accepted"]
+    (first,) = client.search_runs([experiment], filter_string="attributes.run_name = 'version 1'")
+    assert b"50 training images, 0 of them synthetic" in artifact(stack, first, "version.html")
 
 
 def artifact(stack, run, name):
