@@ -44,9 +44,9 @@ class RowResult:
     former: bool = False
     """Whether it rests on code that has changed since."""
 
-    def worst(self) -> dict[str, Any]:
-        """The figure of one class that the policy's choice changed least for the better."""
-        mine = [r for r in self.tables[f"{POLICY} - {REAL}"] if "/" in r["figure"] and not r["figure"].endswith("/rare")]
+    def worst(self, arm: str, reference: str) -> dict[str, Any]:
+        """The figure of one class that the arm changed least for the better."""
+        mine = [r for r in self.tables[f"{arm} - {reference}"] if "/" in r["figure"] and not r["figure"].endswith("/rare")]
         return min(mine, key=lambda r: r["difference"])
 
 

@@ -27,8 +27,11 @@ def create(
     seeds: Annotated[int, typer.Option(help="paired runs of every arm")] = 6,
     steps: int | None = None,
     count: Annotated[int, typer.Option(help="with --generator: how many images it makes")] = 100,
+    class_name: Annotated[list[str], typer.Option("--class", help="with --generator: a class to make; those it was trained on by default")] = [],  # noqa: B006
+    novelty: Annotated[float | None, typer.Option(help="with --generator: 0 a real instance in a new place, to 1, invented")] = None,
     objects: Annotated[int, typer.Option(help="with --generator: new objects in each image of a detection dataset")] = OBJECTS,
     model: Annotated[str | None, typer.Option(help="detector, classifier or probe")] = None,
+    weights: Annotated[str, typer.Option(help="pretrained or random: where the reference model starts")] = "pretrained",
     trainer: Annotated[str | None, typer.Option(help="the team's own, by its name on the server")] = None,
     publish_choice: Annotated[bool, typer.Option("--publish-choice", help="publish the part that does best on val, if a part does")] = False,
     state: StateDir = DEFAULT_STATE,
@@ -39,6 +42,7 @@ def create(
     body: dict[str, Any] = {
         "dataset": dataset, "base": base, "candidate": candidate, "generator": generator, "arms": arm or None, "seeds": list(range(seeds)),
         "steps": steps, "count": count, "objects": objects, "model": model, "trainer": trainer, "publish_choice": publish_choice,
+        "classes": class_name or None, "novelty": novelty, "weights": weights,
     }  # fmt: skip
     body |= {"shares": [s for s in share if s]} if share else {}
     with refusals():
@@ -75,6 +79,7 @@ def told(result: dict[str, Any]) -> str:
         row = next(r for r in rows if r["figure"] == figure)
         lines.append(f"  {name:28s} {shown(row['reference'])} -> {shown(row['arm'])}  {shown(row['difference'])} [{', '.join(map(shown, row['interval']))}]")
     lines += [f"  {line}" for line in outcome(result)]
+    lines += [f"  {result['too_few']}"] if result.get("too_few") else []
     chosen = result["policy"]["chosen"]
     lines.append(f"  on val: {'no val split to choose on' if chosen is None else 'keep ' + {'real': 'none', 'longtail': 'all'}.get(chosen, chosen)}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from services.cli.main import app, option
+from tests.integration.test_evaluations import tasted, with_four
 from tests.integration.test_splits import scene
 
 
@@ -66,6 +67,30 @@ def test_health_says_which_classes_have_boxes_of_odd_sizes(stack, run, cells):
     said = run("datasets", "health", cells, "--version", 1)
     assert "WBC: 1 of odd size (usual: 47 to 718 px); --page shows them" in said
     assert "RBC: " not in said
+
+
+def test_what_an_addition_is_worth_is_asked_and_read(stack, run, tmp_path):
+    """Two runs of each arm by a trainer that likes images, on few test objects."""
+    name = tasted(stack, images=24, val=0.25, test=0.25)
+    grown = with_four(stack, name, seed=0)
+    asked = ["evaluations", "create", name, "--candidate", grown, "--trainer", "fond", "--arm", "real", "--arm", "longtail", "--share", 0, "--seeds", 2]
+    said = run(*asked)
+    assert "inconclusive" in said and "2 paired runs" in said and "longtail - real" in said and "20 are needed" in said
+    key = next(word.rstrip(":") for word in said.split() if word.startswith("job-"))
+    assert run("evaluations", "show", key, "--json")["request"]["candidate"] == grown
+    assert "inconclusive" in run("evaluations", "show", key)
+    run("evaluations", "report", key, tmp_path / "worth.html")
+    assert "What did not go well" in (tmp_path / "worth.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--candidate", 99], "has no version 99"), (["--generator", 1, "--novelty", 2], "novelty"), (["--generator", 1, "--class", "nobody"], "unknown class"),
+     (["--candidate", 1, "--weights", "some"], "weights"), ([], "candidate")],
+    ids=["no_version", "novelty", "class", "weights", "nothing"],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_refused_in_a_line(run, cells, options, says):
+    assert says in " ".join(run("evaluations", "create", cells, *options, code=1).split())
 
 
 @pytest.mark.parametrize(
