@@ -94,3 +94,19 @@ def test_the_table_has_a_place_for_every_row_and_says_when_runs_share_their_draw
     wanted = "\n".join(page.targets(page.promises(made)))
     assert "| rows better than classical, interval above zero | 0 | >= 4: **not met** |" in wanted and "| rows that the policy harmed | 0 | = 0 |" in wanted
     assert "| same sign from random weights: BCCD, 20 images | 1 | = 1 |" in wanted
+
+
+def test_who_was_helped_least_is_told_beside_real_images_and_beside_varied_copies():
+    def line(figure, difference):
+        return {"figure": figure, "difference": difference, "interval": [difference - 0.02, None], "says": "inconclusive"}
+
+    lines = [line("AP/rare", 0.02), line("AP50/WBC", 0.01), line("AP50/Platelets", -0.065)]
+    tables = {f"{a} - {b}": [*lines, line("AP50/RBC", least)] for (a, b), least in zip(page.WORST, (-0.1, 0.0), strict=True)}
+    gain = {(a, b): Difference(0.02, (-0.01, 0.05), 0.2, 6, 72) for a, b in page.PAIRS}
+    means = {"figure": "AP/rare", "means": {"real": 0.3}, "spreads": {"real": (0.2, 0.4)}, "halves": {"real": 0.1}, "additions": {}}
+    row = table.RowResult(ROWS["bccd20"], draws=6, runs=6, chosen={}, tables=tables, differences=gain, core_minutes=5, run_seconds=50, images=72, **means)
+    (said, _) = page.details([row])
+    assert "AP50/RBC -10.0 points (-12.0 to ?; inconclusive) under the policy" in said
+    assert "AP50/Platelets -6.5 points (-8.5 to ?; inconclusive) with Longtail's beside varied copies" in said
+    found = page.figures([row])
+    assert len({f.name for f in found}) == len(found) and any(f.name == "bccd20/longtail - classical: AP50/Platelets" for f in found)
