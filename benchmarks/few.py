@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
-from benchmarks.report import Figure, once, save
+from benchmarks.report import Figure, once, save, write_between
 from benchmarks.tuning import asked_for, parser_of, todays, tuned
 from benchmarks.yardstick import Yardstick, few
 from longtail.recipes import Preset, Start
@@ -22,6 +22,7 @@ from trainers import device
 from trainers.windows import cut_windows
 
 OUT = Path("out") / "few"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 LOW, HIGH = 0.5, 0.8
 """The default, and where little of an exemplar is left; under 0.25 nothing is the generator's to paint."""
 ARMS: dict[str, tuple[Preset, Start, tuple[float, ...]] | None] = {
@@ -30,8 +31,13 @@ ARMS: dict[str, tuple[Preset, Start, tuple[float, ...]] | None] = {
     "scratch": ("tiny", "random", (LOW, HIGH)),
     "baseline": ("baseline", "random", (1.0,)),
 }
+SPOKEN = {"copy_paste": "copy-paste", "finetuned": "fine-tuned", "scratch": "from scratch", "baseline": "plain DCGAN"}
 MORE_OF = {"nuclei": ("fluorescence", 500)}
 """A class that has many, and how many are asked of it beyond the common counts."""
+
+
+Found = dict[tuple[str, int, str, str], dict[str, float]]
+"""{(pack, count, arm, novelty): {figure: value}}"""
 
 
 def measure(pack: Pack, count: int, arm: str, *, budget_s: float) -> dict[str, dict[str, float]]:
@@ -58,6 +64,21 @@ def counts_of(pack: Pack, asked: list[int]) -> list[int]:
     return [n for n in (*asked, *more) if n <= most]
 
 
+def tables(found: Found) -> list[str]:
+    """KID by the number of objects, then coverage / share of copies / label consistency; a line for each arm and novelty of each pack."""
+    counts = sorted({count for _, count, _, _ in found})
+    lines = dict.fromkeys((pack, arm, novelty) for pack, _, arm, novelty in found)
+    titles = ["pack", "arm", "novelty", *(f"{'at ' * (k == 0)}{n}" for k, n in enumerate(counts))]
+    shown: list[str] = []
+    for keys in (["kid"], ["coverage", "copies", "consistency"]):
+        shown += ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+        for pack, arm, novelty in lines:
+            cells = [" / ".join(f"{found[pack, n, arm, novelty][k]:.2f}" for k in keys) if (pack, n, arm, novelty) in found else "" for n in counts]
+            shown.append("| " + " | ".join([pack, SPOKEN[arm], "–" if arm == "copy_paste" else novelty, *cells]) + " |")
+        shown.append("")
+    return shown[:-1]
+
+
 def main() -> None:
     parser = parser_of(__doc__, packs=",".join(PACKS), budget_s=240.0, quick="one count, ten seconds a setting")
     parser.add_argument("--counts", default="5,10,20,50,100")
@@ -65,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     budget_s = 10.0 if arguments.quick else arguments.budget
     asked = [10] if arguments.quick else [int(n) for n in arguments.counts.split(",")]
-    packs, figures = asked_for(arguments.packs), []
+    packs, found = asked_for(arguments.packs), Found()
     with device.best_device():
         for name in packs:
             pack = read_pack(name, arguments.data)
@@ -73,8 +94,11 @@ def main() -> None:
                 for arm in arguments.arms.split(","):
                     for novelty, values in measure(pack, count, arm, budget_s=budget_s).items():
                         print(f"{name} {count} {arm} {novelty}: " + ", ".join(f"{k} {v:.2f}" for k, v in values.items()), flush=True)
-                        figures += [Figure(f"{name}/{count}/{arm}/{novelty}/{k}", v, "KID" if k.startswith("kid") else "share") for k, v in values.items()]
+                        found[name, count, arm, novelty] = values
+    figures = [Figure("/".join(map(str, (*setting, k))), v, "KID" if k.startswith("kid") else "share") for setting, vs in found.items() for k, v in vs.items()]
     save("few", figures, quick=arguments.quick, gpu=device.name())
+    if set(packs) == set(PACKS) and not arguments.quick:
+        write_between(PAGE, "few", "\n".join(tables(found)))
 
 
 if __name__ == "__main__":

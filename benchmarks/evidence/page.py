@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.evidence.rows import RANDOM, ROWS
 from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME
 from benchmarks.evidence.table import POLICY, RowResult
 from benchmarks.report import README, Figure, save, write_between
 from longtail.uplift import MIN_RUNS, holm
-from trainers.uplift.statistics import Difference
+from trainers.uplift.statistics import Difference, paired_interval
 
 DOCS = Path(__file__).parents[2] / "docs" / "evidence.md"
 ARMS = {REAL: "real", CLASSICAL: "+ classical", PASTED: "+ copy-paste", LONGTAIL: "+ Longtail", BOTH: "+ both"}
@@ -42,7 +44,7 @@ def write(results: Sequence[RowResult], *, quick: bool) -> None:
     save("evidence", figures(results), quick=quick)
     if not quick:
         write_between(README, "evidence", "\n".join(lines))
-        write_between(DOCS, "evidence", "\n".join([*lines, "", *targets(promises(results)), "", *details(results)]))
+        write_between(DOCS, "evidence", "\n".join([*lines, "", *targets(promises(results)), "", together(results), "", *details(results)]))
 
 
 def markdown(results: Sequence[RowResult]) -> list[str]:
@@ -66,6 +68,19 @@ def targets(found: Sequence[Figure]) -> list[str]:
     """What was wanted of the table as a whole beside what there is."""
     lines = ["| over the whole table | there is | wanted |", "| --- | --- | --- |"]
     return lines + [f"| {f.name} | {f.value:.0f} | {f.target or '–'}{': **not met**' if f.holds is False else ''} |" for f in found]
+
+
+def together(results: Sequence[RowResult]) -> str:
+    """The mean of each difference over the rows, with Student's t over them: rows are of other data each, and weigh the same."""
+    told = []
+    for pair, title in PAIRS.items():
+        means = np.array([r.differences[pair].mean for r in pretrained(results) if pair in r.differences])
+        told.append(f"{title} {shown(Difference(float(means.mean()), paired_interval(means), math.nan, 0, 0), sure=False)} ({len(means)} rows)")
+    return f"Over the rows together, random weights aside, by Student's t over rows (not named beforehand): {'; '.join(told)}."
+
+
+def pretrained(results: Sequence[RowResult]) -> list[RowResult]:
+    return [r for r in results if r.row.name.removesuffix("-quick") not in RANDOM.values()]
 
 
 def mean_of(r: RowResult, arm: str) -> str:
@@ -126,8 +141,8 @@ def figures(results: Sequence[RowResult]) -> list[Figure]:
 def promises(results: Sequence[RowResult]) -> list[Figure]:
     """What was wanted of the whole table."""
     falls = holm([d.p if (d := r.differences.get((LONGTAIL, CLASSICAL))) else math.nan for r in results])
-    asked = [(r, fallen) for r, fallen in zip(results, falls, strict=True) if r.row.name.removesuffix("-quick") not in RANDOM.values()]
-    return agreement(results) + counted([r for r, _ in asked], [fallen for _, fallen in asked])
+    stands = {r.row.name: fallen for r, fallen in zip(results, falls, strict=True)}
+    return agreement(results) + counted(mine := pretrained(results), [stands[r.row.name] for r in mine])
 
 
 def agreement(results: Sequence[RowResult]) -> list[Figure]:

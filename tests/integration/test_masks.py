@@ -115,7 +115,7 @@ def test_real_images_are_enlarged_with_their_labels(stack, boulders):
     asked = {"dataset": boulders, "class_name": "diamond", "count": 3, "mode": "enlarge", "factor": 2, "seed": 1}
     with pytest.raises(JobFailed, match="wants a generator with an upsampler"):  # the foundation that serves at first has none
         stack.client.wait(stack.client.post("/v1/batches", asked)["job"], timeout_s=120)
-    body = {"dataset": boulders, "budget_s": 3, "recipe": {"upscaler_s": 40}}
+    body = {"dataset": boulders, "budget_s": 3, "recipe": {"upscaler_s": 70}}
     trained = stack.client.wait(stack.client.post("/v1/generators", body)["job"], timeout_s=300)["result"]
     assert trained["upscaler"]["used"] and trained["upscaler"]["gain_x2"] > 0
     stack.client.wait(stack.client.post(f"/v1/generators/{boulders}/champion", {"version": trained["generator"]})["job"], timeout_s=60)

@@ -105,6 +105,9 @@ def test_who_was_helped_least_is_told_beside_real_images_and_beside_varied_copie
     gain = {(a, b): Difference(0.02, (-0.01, 0.05), 0.2, 6, 72) for a, b in page.PAIRS}
     means = {"figure": "AP/rare", "means": {"real": 0.3}, "spreads": {"real": (0.2, 0.4)}, "halves": {"real": 0.1}, "additions": {}}
     row = table.RowResult(ROWS["bccd20"], draws=6, runs=6, chosen={}, tables=tables, differences=gain, core_minutes=5, run_seconds=50, images=72, **means)
+    other = replace(row, row=ROWS["bccd50"], differences={**gain, ("longtail", "copy_paste"): Difference(0.04, (0, 0.1), 0.2, 6, 72)})
+    again = page.together([row, other, replace(row, row=ROWS["bccd20_random"], differences={})])
+    assert "Longtail − copy-paste +3.0 (-9.7 to +15.7) (2 rows)" in again  # Student's t of 2 and 4 points
     (said, _) = page.details([row])
     assert "AP50/RBC -10.0 points (-12.0 to ?; inconclusive) under the policy" in said
     assert "AP50/Platelets -6.5 points (-8.5 to ?; inconclusive) with Longtail's beside varied copies" in said

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.few import tables
 from benchmarks.packs import Pack
 from benchmarks.yardstick import Yardstick, few
 from trainers.windows import Instance, cut_windows
@@ -101,3 +102,14 @@ def test_fewer_objects_are_part_of_more():
     small, large = few(pack, 3), few(pack, 5)
     assert [sum(i.label == c for i in small.train) for c in (0, 1)] == [3, 3]
     assert {id(i) for i in small.train} < {id(i) for i in large.train}
+
+
+def test_the_table_of_few_objects_has_a_line_for_each_arm_and_leaves_open_what_a_pack_has_not():
+    values = {"kid": 0.5, "coverage": 0.4, "copies": 0.0, "consistency": 0.7}
+    found = {("bccd", 5, "copy_paste", "0"): values, ("bccd", 10, "copy_paste", "0"): {**values, "kid": 0.25}, ("nuclei", 10, "finetuned", "0.5"): values}
+    assert tables(found) == [
+        "| pack | arm | novelty | at 5 | 10 |", "| --- | --- | --- | --- | --- |",
+        "| bccd | copy-paste | – | 0.50 | 0.25 |", "| nuclei | fine-tuned | 0.5 |  | 0.50 |", "",
+        "| pack | arm | novelty | at 5 | 10 |", "| --- | --- | --- | --- | --- |",
+        "| bccd | copy-paste | – | 0.40 / 0.00 / 0.70 | 0.40 / 0.00 / 0.70 |", "| nuclei | fine-tuned | 0.5 |  | 0.40 / 0.00 / 0.70 |",
+    ]  # fmt: skip
