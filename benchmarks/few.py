@@ -97,7 +97,7 @@ def main() -> None:
                         found[name, count, arm, novelty] = values
     figures = [Figure("/".join(map(str, (*setting, k))), v, "KID" if k.startswith("kid") else "share") for setting, vs in found.items() for k, v in vs.items()]
     save("few", figures, quick=arguments.quick, gpu=device.name())
-    if set(packs) == set(PACKS) and not arguments.quick:
+    if set(packs) == set(PACKS) and all(getattr(arguments, a) == parser.get_default(a) for a in ("counts", "arms", "budget")) and not arguments.quick:
         write_between(PAGE, "few", "\n".join(tables(found)))
 
 

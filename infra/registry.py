@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking import MlflowClient
 
@@ -51,6 +51,20 @@ class Registry:
             file.write_bytes(data)
             parent = str(Path(name).parent)
             self.client.log_artifact(run, str(file), artifact_path=None if parent == "." else parent)
+
+    def runs(self, experiment: str) -> Iterator[Run]:
+        """Every run of an experiment; none where there is no such experiment."""
+        found, token = self.client.get_experiment_by_name(experiment), None
+        while found is not None:
+            page = self.client.search_runs([found.experiment_id], page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def files(self, run: str) -> set[str]:
+        """What lies at the top of a run's artifacts."""
+        return {f.path for f in self.client.list_artifacts(run)}
 
     def finish_run(self, run: str, *, status: str = "FINISHED") -> None:
         self.client.set_terminated(run, status=status)

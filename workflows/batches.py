@@ -12,7 +12,7 @@ from longtail.errors import Cancelled, Conflict, InvalidRequest
 from longtail.jobs import TENANT
 from longtail.samples import Annotation, Provenance, Sample
 from workflows.stack import Stack
-from workflows.versions import publish_version, tell_mlflow
+from workflows.versions import publish_version
 
 PART, ROUNDS = 32, 4
 """Samples a task of the cluster, and tasks of a step for each of its cores. A killed step is lost whole, and made again; between two steps cores wait for
@@ -207,8 +207,7 @@ def publish_claimed(
         make_latest=accept_unproven, instead_of=instead_of, accepted_unproven=accept_unproven,
     )  # fmt: skip
     step("published", lambda: move_all(stack, keys, allowed="publishing", to="published"))
-    told = tell_mlflow(stack, job, dataset, published["version"])
-    return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven, **told}
+    return {**published, "dataset": dataset, "added": staged["added"], "proof": "none", "accepted_unproven": accept_unproven}
 
 
 def stage(stack: Stack, dataset: str, keys: list[str]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def evaluate(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     if wanted is None:
         return result
     if result["proof"] == "negative":
-        line = deciding(result["table"], result["figure"])
+        line = deciding(result, result["table"])
         raise Conflict(
             f"generator {wanted['version']} of {wanted['dataset']!r} was not promoted: its images changed {result['figure']} by {line['difference']:+.3f} "
             f"({line['interval'][0]:+.3f} to {line['interval'][1]:+.3f}); see /v1/evaluations/{job}"
@@ -77,8 +77,7 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     generator = None if request["generator"] is None else asked_of(stack, job, request, task)
     grown = list(generator["classes"]) if generator else grown_by(stack, dataset, request["base"], request["candidate"])
     tested = {c["name"]: c["instances"]["test"] for c in database.version(dataset, request["base"])["health"]["classes"]}
-    judged_by = sum(tested[name] for name in grown or tested)
-    if not request["trainer"] and not judged_by:
+    if not request["trainer"] and not sum(tested[name] for name in grown or tested):
         raise InvalidRequest(f"no test image of {dataset!r} shows what is grown ({', '.join(grown)}); nothing can be said of it")
     asked = request["arms"] or [a for a in ARMS if not (a == "copy_paste" and task == "classification")]
     names = stack.catalogue.classes(dataset)
@@ -86,8 +85,14 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     model = request["model"] or ("detector" if task == "detection" else "classifier")
     return {
         "runs": runs, "names": [names.names[c] for c in sorted(names.names)], "model": model,
-        "generator": generator, "augment": resolve(BY_TASK[task]), "judged_by": judged_by,
+        "generator": generator, "augment": resolve(BY_TASK[task]), "judged_by": judged_by(tested, grown, request["figure"]),
     }  # fmt: skip
+
+
+def judged_by(tested: dict[str, int], grown: list[str], figure: str | None) -> int:
+    """How many test objects the figure that decides speaks of: those of its class where it is of one, else of all that grew."""
+    of_one = (figure or "").partition("/")[2]
+    return sum(tested[name] for name in ([of_one] if of_one in tested else grown or tested))
 
 
 def grown_by(stack: Stack, dataset: str, base: int, candidate: int) -> list[str]:
@@ -147,7 +152,7 @@ def record(
 ) -> dict[str, Any]:
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
-    measured = {**measured, "judged_by": plan["judged_by"], "too_few": too_few(plan["judged_by"])}
+    measured = {**measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
     whole = deciding(measured, found)
     proof = proof_of(whole)
     chosen, moved, why = measured["policy"]["chosen"], False, ""
@@ -201,6 +206,7 @@ def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dic
     database = stack.catalogue.database
     others = (e for e in database.every(EVALUATIONS, dataset=request["dataset"]) if e["id"] != job)
     told = [(kind_of(other["request"]), deciding(other["result"], rows)) for other in others if (rows := rows_of(other, number))]
+    told = [(kind, {**other, "judged_by": row["judged_by"]} if other["judged_by"] is None else other) for kind, other in told]
     measured = [*told, (kind_of(request), row)]
     version = database.version(request["dataset"], number)
     proof: Proof = proof_after(measured)

@@ -124,18 +124,17 @@ def promote_now(stack: Stack, job: str, dataset: str, version: int, *, who: str,
         raise InvalidRequest(f"version {version} of model {dataset!r} was not registered by Longtail; it cannot be served")
     withdrawn = InvalidRequest(f"generator {version} of {dataset!r} learned from images that were withdrawn since; it cannot be served")
     if "longtail.withdrawn" in tags:
+        put_back(stack, dataset, version, moved=set_alias)
         raise withdrawn
     before = database.get(DATASETS, dataset)["serving"]
     gates = tags.get("longtail.gates", "unknown")
     if not set_alias and (before == version or stack.registry.champion(dataset) != version):  # heard of twice, or overtaken by a later move
         return {"dataset": dataset, "before": before, "serving": before, "gates": gates, "outcome": "nothing to do"}
     stack.cluster.ask_server("warm", {"uri": tags["longtail.weights"]})
-    replaced = stack.registry.champion(dataset)
     if set_alias:
         stack.registry.set_alias(dataset, CHAMPION, version)
     if not database.serve(dataset, version):  # withdrawn while it was loaded
-        if set_alias:
-            put_back(stack, dataset, replaced)
+        put_back(stack, dataset, version, moved=set_alias)
         raise withdrawn
     outcome = "serving" if gates != "failed" else "serving; its gates FAILED"
     row = {"id": job, "model": dataset, "alias": CHAMPION, "before": before, "after": version, "who": who, "why": why, "outcome": outcome}
@@ -143,8 +142,12 @@ def promote_now(stack: Stack, job: str, dataset: str, version: int, *, who: str,
     return {"dataset": dataset, "before": before, "serving": version, "gates": gates, "outcome": outcome}
 
 
-def put_back(stack: Stack, dataset: str, champion: int | None) -> None:
-    if champion is None:
+def put_back(stack: Stack, dataset: str, version: int, *, moved: bool) -> None:
+    """Gives the champion back to what serves where we moved it to a version that must not; a move that came since stands."""
+    serving = stack.catalogue.database.get(DATASETS, dataset)["serving"]
+    if not moved or stack.registry.champion(dataset) != version:
+        return
+    if serving in (None, version):
         stack.registry.drop_alias(dataset, CHAMPION)
     else:
-        stack.registry.set_alias(dataset, CHAMPION, champion)
+        stack.registry.set_alias(dataset, CHAMPION, serving)

@@ -21,7 +21,7 @@ from workflows.inspect import ask_for_inspection
 from workflows.parts import PART, keep, keep_part, kept, kept_part, parts_uri, refuse
 from workflows.splits import deal_splits
 from workflows.stack import Stack
-from workflows.versions import publish_version, tell_mlflow
+from workflows.versions import publish_version
 
 
 def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -46,9 +46,8 @@ def register(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         step("undo", lambda: undo(stack, job, name))
         raise
     step("clean up", lambda: stack.catalogue.objects.remove_below(parts_uri(stack, job, name)))
-    told = tell_mlflow(stack, job, name, published["version"])
     inspection = ask_for_inspection(stack, job, name, published["version"])
-    return {"dataset": name, **published, **told, "images": staged["images"], "skipped": problems, "generator": generator, "inspection": inspection}
+    return {"dataset": name, **published, "images": staged["images"], "skipped": problems, "generator": generator, "inspection": inspection}
 
 
 def read_annotations(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from workflows.inspect import ask_for_inspection
 from workflows.parts import keep, kept, parts_uri, refuse
 from workflows.register import check_part, staged_rows
 from workflows.stack import Stack
-from workflows.versions import publish_version, tell_mlflow
+from workflows.versions import publish_version
 
 Key = tuple[str, str, str]
 NUMBERED_BY_SOURCE = ("coco",)
@@ -64,7 +64,7 @@ def publish(stack: Stack, job: str, request: dict[str, Any], read: dict[str, Any
         make_latest=True, removed=lambda parent: gone | derived_from(stack, name, same_source(stack, name, parent, found["parent"]), gone),
     )  # fmt: skip
     derived = step("derived", lambda: len(derived_from(stack, name, catalogue.database.version(name, published["parent"], to_see=True), gone)))
-    return {"dataset": name, **published, "derived_removed": derived, **tell_mlflow(stack, job, name, published["version"])}
+    return {"dataset": name, **published, "derived_removed": derived}
 
 
 def read_again(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,9 @@ def publish_version(
     onto: int | None = None, instead_of: int | None = None, accepted_unproven: bool = False,
     removed: Callable[[Row | None], frozenset[str]] = lambda _: frozenset(),
 ) -> dict[str, Any]:  # fmt: skip
-    """The new version's {"version", "parent", "latest"}: a child of `onto`, or of the latest; running it again gives the same version.
+    """The new version's {"version", "parent", "latest"}, and "not_logged" where MLflow did not take its page.
+
+    It is a child of `onto`, or of the latest; running it again gives the same version.
 
     With `instead_of` it becomes the latest in the place of that version alone.
     """
@@ -34,7 +36,8 @@ def publish_version(
             who=f"job {job}",
         )  # fmt: skip
         moved = make_latest and (instead_of is None or catalogue.database.get(DATASETS, dataset)["latest"] == row["number"])
-        return {"version": row["number"], "parent": row["parent"], "latest": moved}
+        told = tell_mlflow(stack, job, dataset, row["number"])
+        return {"version": row["number"], "parent": row["parent"], "latest": moved, **told}
 
     return step("publish version", flip)
 
@@ -48,7 +51,7 @@ def tell_mlflow(stack: Stack, job: str, dataset: str, number: int) -> dict[str, 
         log_version(stack, run, dataset, number)
         stack.registry.finish_run(run)
 
-    why = step("tell MLflow", lambda: refused_by_mlflow(tell))
+    why = refused_by_mlflow(tell)
     return {"not_logged": why} if why else {}
 
 
@@ -60,7 +63,17 @@ def log_version(stack: Stack, run: str, dataset: str, number: int, *, name: str 
     stack.registry.log_file(run, f"{name}.json", json.dumps(told, indent=1).encode())
 
 
-def refused_by_mlflow(log: Callable[[], None]) -> str | None:
+def forget_pages(stack: Stack, dataset: str, numbers: Sequence[int]) -> None:
+    """The pages that MLflow has of versions that hold withdrawn images: each is overwritten by a line that says so."""
+    gone = "what this page showed was withdrawn; it is not kept any more"
+    written = {f"{page}.{kind}": body for page in ("version", "published") for kind, body in (("html", f"<p>{gone}</p>"), ("json", json.dumps(gone)))}
+    theirs = {f"{what}version {number}" for number in numbers for what in ("", "evaluation of ")}
+    for run in (r for r in stack.registry.runs(f"longtail-{dataset}") if r.info.run_name in theirs):
+        for name in written.keys() & stack.registry.files(run.info.run_id):
+            stack.registry.log_file(run.info.run_id, name, written[name].encode())
+
+
+def refused_by_mlflow(log: Callable[[], object]) -> str | None:
     """Why MLflow did not take something, None where it did: what was done and found stands without."""
     try:
         log()

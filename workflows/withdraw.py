@@ -10,7 +10,7 @@ from infra.durable import step
 from infra.registry import CHAMPION
 from workflows.generators import promote_now
 from workflows.stack import Stack
-from workflows.versions import publish_version, tell_mlflow
+from workflows.versions import forget_pages, publish_version, refused_by_mlflow
 
 
 def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -26,9 +26,8 @@ def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     step("generators", lambda: retire(stack, job, name, found))
     note = f"without {len(found.paths)} withdrawn images"
     published = publish_version(stack, name, job=job, batches=[], lance_version=0, note=note, make_latest=True)
-    step("close versions", lambda: close(stack, job, name, found))
-    told = tell_mlflow(stack, job, name, published["version"])
-    return {"dataset": name, "withdrawal": job, **published, **found.to_json(), **told}
+    left = step("close versions", lambda: close(stack, job, name, found)) or {}
+    return {"dataset": name, "withdrawal": job, **published, **found.to_json(), **left}
 
 
 def record(stack: Stack, job: str, request: dict[str, Any], found: Hanging) -> None:
@@ -57,6 +56,12 @@ def retire(stack: Stack, job: str, name: str, found: Hanging) -> None:
         registry.drop_alias(name, CHAMPION)
 
 
-def close(stack: Stack, job: str, name: str, found: Hanging) -> None:
+def close(stack: Stack, job: str, name: str, found: Hanging) -> dict[str, str]:
+    """From here on the versions that hold the images may be seen, not used; their pages in MLflow say so and show nothing any more.
+
+    {"pages_left": why} where MLflow did not let go of them.
+    """
     for number in found.versions:
         stack.catalogue.database.update(VERSIONS, stack.catalogue.database.version(name, number, to_see=True)["id"], withdrawn=job)
+    why = refused_by_mlflow(lambda: forget_pages(stack, name, found.versions))
+    return {"pages_left": why} if why else {}

@@ -13,6 +13,7 @@ from infra.catalogue import Catalogue
 from infra.database import DATASETS, EXPANSIONS, GENERATORS, JOBS
 from infra.registry import Registry
 from longtail.client import ApiProblem, JobFailed
+from tests.integration.mlflow_files import artifact
 
 
 def picture(seed):
@@ -135,7 +136,11 @@ def test_a_withdrawn_image_takes_all_that_was_made_from_it(stack, spots):
     assert dry["versions"] == [1, made]
     assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == made
     result = done(stack, stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": [victim], "reason": "consent"}))
-    assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == result["version"] and "not_logged" not in result
+    assert stack.client.get(f"/v1/datasets/{spots}")["latest"] == result["version"] and not {"not_logged", "pages_left"} & set(result)
+    registry = Registry(stack.settings.mlflow_url)
+    pages = {run.info.run_name: artifact(stack, run, "version.html") for run in registry.runs(f"longtail-{spots}") if run.info.run_name.startswith("version ")}
+    assert all(b"withdrawn" in pages[f"version {n}"] and b"data:image" not in pages[f"version {n}"] for n in (1, made))
+    assert b"data:image" in pages[f"version {result['version']}"]
     now = ids(stack, spots, result["version"])
     assert victim not in now
     assert not used & set(now.values())

@@ -7,9 +7,7 @@ import io
 import json
 import tarfile
 import time
-from pathlib import Path
 
-import mlflow.artifacts
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +21,7 @@ from longtail.client import ApiProblem, JobFailed
 from longtail.samples import DIGITAL_SOURCE_TYPES
 from services.demo.packs import PACKS
 from services.demo.walk import wait_until
+from tests.integration.mlflow_files import artifact
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +197,6 @@ def test_mlflow_has_the_page_of_a_version_as_it_was_published(stack, cells, made
     assert artifact(stack, run, "version.html").count(b"data:image/png;base64,") >= made["accepted"]
     (first,) = client.search_runs([experiment], filter_string="attributes.run_name = 'version 1'")
     assert b"50 training images, 0 of them synthetic" in artifact(stack, first, "version.html")
-
-
-def artifact(stack, run, name):
-    """The bytes of a file that a run has."""
-    path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=name, tracking_uri=stack.settings.mlflow_url)
-    return Path(path).read_bytes()
 
 
 def test_latest_moves_to_an_unproven_version_only_when_told_so_and_back_freely(stack, cells, published):

@@ -19,6 +19,7 @@ from trainers.evaluating import tables_of
 from trainers.uplift.images import Labelled
 from trainers.uplift.plugged import run_command, sweep
 from trainers.uplift.policy import choose
+from workflows.evaluate import judged_by
 
 
 def row(low, high, p, figure="AP"):
@@ -43,6 +44,12 @@ def test_fewer_than_six_runs_prove_nothing():
 def test_too_few_test_objects_prove_no_help_however_many_runs_agree(judged_by, says):
     assert proof_of({**row(0.1, 0.2, 1e-6), "judged_by": judged_by}) == says
     assert proof_after([("a", {**row(0.1, 0.2, 1e-6), "judged_by": judged_by})]) == says
+
+
+@pytest.mark.parametrize(("figure", "objects"), [(None, 102), ("AP/rare", 102), ("AP50/b", 2), ("liking", 102)])
+def test_a_figure_of_one_class_is_judged_by_the_objects_of_that_class(figure, objects):
+    assert judged_by({"a": 100, "b": 2, "c": 50}, ["a", "b"], figure) == objects
+    assert judged_by({"a": 100, "b": 2}, [], None) == 102
 
 
 def test_few_test_objects_may_show_harm():
