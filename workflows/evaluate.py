@@ -77,7 +77,7 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     generator = None if request["generator"] is None else asked_of(stack, job, request, task)
     grown = list(generator["classes"]) if generator else grown_by(stack, dataset, request["base"], request["candidate"])
     tested = {c["name"]: c["instances"]["test"] for c in database.version(dataset, request["base"])["health"]["classes"]}
-    if not request["trainer"] and not sum(tested[name] for name in grown or tested):
+    if not request["trainer"] and not judged_by(tested, grown, None):
         raise InvalidRequest(f"no test image of {dataset!r} shows what is grown ({', '.join(grown)}); nothing can be said of it")
     asked = request["arms"] or [a for a in ARMS if not (a == "copy_paste" and task == "classification")]
     names = stack.catalogue.classes(dataset)
@@ -92,7 +92,7 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
 def judged_by(tested: dict[str, int], grown: list[str], figure: str | None) -> int:
     """How many test objects the figure that decides speaks of: those of its class where it is of one, else of all that grew."""
     of_one = (figure or "").partition("/")[2]
-    return sum(tested[name] for name in ([of_one] if of_one in tested else grown or tested))
+    return sum(tested.get(name, 0) for name in ([of_one] if of_one in tested else grown or tested))
 
 
 def grown_by(stack: Stack, dataset: str, base: int, candidate: int) -> list[str]:

@@ -50,6 +50,7 @@ def test_too_few_test_objects_prove_no_help_however_many_runs_agree(judged_by, s
 def test_a_figure_of_one_class_is_judged_by_the_objects_of_that_class(figure, objects):
     assert judged_by({"a": 100, "b": 2, "c": 50}, ["a", "b"], figure) == objects
     assert judged_by({"a": 100, "b": 2}, [], None) == 102
+    assert judged_by({"a": 100}, ["new"], None) == 0
 
 
 def test_few_test_objects_may_show_harm():
