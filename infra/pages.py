@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 STYLE = """
@@ -21,6 +22,17 @@ svg text{font:11px system-ui,sans-serif;fill:#5b6372}
 MARKED = frozenset({"passed", "failed", "unknown", "helped", "harmed", "inconclusive", "positive", "negative"})
 CURVE_PX = (320, 90)
 CROP_PX = 150
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link, in a cell of a table or by its `str` within other markup."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f'<a href="{text(self.where)}">{text(self.what)}</a>'
 
 
 def document(title: str, *parts: str) -> str:
@@ -54,6 +66,8 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def cell(value: object) -> str:
     """Numbers to the right, a verdict in its colour."""
+    if isinstance(value, Link):
+        return f"<td>{value}</td>"
     if isinstance(value, float):
         return f"<td class=n>{value:.3f}</td>"
     if isinstance(value, int):

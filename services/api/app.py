@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from infra.settings import Settings
 from longtail.errors import LongtailError
 from services.api import problems
-from services.api.routes import datasets, evaluations, expansions, generators, jobs, samples
+from services.api.routes import datasets, evaluations, expansions, front, generators, jobs, samples
 from services.api.service import Service, authorised
 
 
@@ -30,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Longtail", version="0.1.0", lifespan=lifespan)
     problems.install(app)
-    for router in (datasets.router, samples.router, jobs.router, expansions.router, evaluations.router):
+    for router in (front.router, datasets.router, samples.router, jobs.router, expansions.router, evaluations.router):
         app.include_router(router, dependencies=[Depends(authorised)])
     app.include_router(generators.router)
     add_health(app)

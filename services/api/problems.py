@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -29,11 +30,11 @@ STATUS = {
 }
 
 
-def problem(status: int, code: str, detail: str, **more: Any) -> JSONResponse:
+def problem(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
     """The document, as application/problem+json."""
     body = {"type": f"/problems/{code}", "title": code.replace("-", " "), "status": status, "detail": detail, "code": code, **more}
-    headers = {"Retry-After": "3"} if status == 503 else {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    return JSONResponse(body, status, media_type="application/problem+json", headers=headers)
+    usual = {"Retry-After": "3"} if status == 503 else {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return JSONResponse(body, status, media_type="application/problem+json", headers=usual | dict(headers or {}))
 
 
 def install(app: FastAPI) -> None:
@@ -41,7 +42,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(LongtailError)
     async def known(_: Request, error: LongtailError) -> JSONResponse:
-        more = {"problems": error.problems} if isinstance(error, BrokenDataset) else {}
+        more: dict[str, Any] = {"problems": error.problems} if isinstance(error, BrokenDataset) else {}
         return problem(STATUS.get(error.code, 500), error.code, str(error), **more)
 
     @app.exception_handler(RequestValidationError)
@@ -52,7 +53,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not-found", 405: "method-not-allowed", 401: "unauthorized"}.get(error.status_code, "http-error")
-        return problem(error.status_code, code, str(error.detail))
+        return problem(error.status_code, code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:

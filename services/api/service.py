@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy import Table
 from starlette.exceptions import HTTPException
 
@@ -21,6 +22,8 @@ from infra.settings import Settings
 from longtail.errors import Conflict, InvalidRequest
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id, fingerprint
+
+READING = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,36 @@ Served = Annotated[Service, Depends(service)]
 
 
 def authorised(request: Request, authorization: Annotated[str | None, Header()] = None) -> None:
-    """401 without the bearer key that was made at first start."""
+    """401 without the bearer key that was made at first start.
+
+    Who only reads may give it as the password of a browser as well. What changes something may not come that way: a browser would add it
+    to a form that another site sends.
+    """
     key = service(request).settings.api_key
-    given = (authorization or "").removeprefix("Bearer ").strip()
-    if not key or not hmac.compare_digest(given.encode(), key.encode()):
-        raise HTTPException(401, "expected `Authorization: Bearer KEY`; `longtail status` shows the key of this stack")
+    scheme, _, given = (authorization or "").partition(" ")
+    reading = request.method in READING
+    if reading and scheme.lower() == "basic":
+        given = password_of(given)
+    elif scheme.lower() != "bearer":
+        given = ""
+    if key and hmac.compare_digest(given.strip().encode(), key.encode()):
+        return
+    browser = reading and "text/html" in request.headers.get("accept", "")
+    challenge = 'Basic realm="Longtail: any name, the key as password", charset="UTF-8"' if browser else "Bearer"
+    raise HTTPException(401, "expected `Authorization: Bearer KEY`; `longtail status` shows the key of this stack", {"WWW-Authenticate": challenge})
+
+
+def password_of(encoded: str) -> str:
+    """What follows the first colon in the credentials of RFC 7617; empty where they are none."""
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def html_page(page: str) -> HTMLResponse:
+    """A page that may fetch and run nothing, whatever the names and notes in it say."""
+    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'"})
 
 
 async def body_of(request: Request) -> dict[str, Any]:

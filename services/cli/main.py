@@ -51,7 +51,7 @@ def up(
 
 
 def show_addresses(settings: Settings) -> None:
-    console.print(f"[bold]API[/]     {settings.api_url} (described at {settings.api_url}/docs)")
+    console.print(f"[bold]API[/]     {settings.api_url} (described at {settings.api_url}/docs; in a browser its reports, with the key as password)")
     console.print(f"[bold]MLflow[/]  {settings.mlflow_url}\n[bold]S3[/]      {settings.s3_endpoint}")
     console.print(f"[bold]key[/]     {settings.api_key}\nCtrl-C ends everything; `longtail status` from another terminal.")
 

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 IMPORTING = """
 import os, pathlib, time
 here = pathlib.Path({said!r} + ".part")
@@ -58,6 +60,7 @@ print(ray.get(ray.remote(lambda: "run").remote()))
 """
 
 
+@pytest.mark.long
 def test_who_does_not_have_the_stack_s_token_cannot_run_code_in_it(stack, tmp_path):
     """Whatever token of another cluster lies in their home, as Ray leaves one there."""
     (tmp_path / ".ray").mkdir()

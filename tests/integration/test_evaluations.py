@@ -8,6 +8,7 @@ import pytest
 
 from infra.registry import CHALLENGER, Registry
 from longtail.client import ApiProblem, JobFailed
+from tests.integration.browsing import linked, opened
 from tests.integration.test_lifecycle import done, picture, put
 from tests.integration.test_path import register_single_platelet
 
@@ -65,6 +66,8 @@ def test_the_proof_is_the_version_s_and_its_page_says_it(stack, cells, grown, wh
     assert result["proof"] in page and "longtail - copy_paste" in page and "http" not in page.replace("http-equiv", "")
     assert key in [e["id"] for e in stack.client.get("/v1/evaluations")["items"]]
     assert stack.client.get(f"/v1/evaluations/{key}")["result"] == result
+    assert {f"v1/evaluations/{key}/report.html", f"v1/datasets/{cells}/versions/{grown}/report.html"} <= linked(stack)
+    assert opened(stack, f"v1/evaluations/{key}/report.html") == page
 
 
 def test_a_version_s_report_tells_what_did_not_go_well_first_and_shows_its_samples(stack, cells, grown, whole):

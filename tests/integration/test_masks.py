@@ -111,6 +111,7 @@ def test_training_takes_presets_starts_and_options(stack, diamonds):
     assert next(g for g in items if g["version"] == result["generator"])["recipe"]["network"]["architecture"] == "dcgan"
 
 
+@pytest.mark.long
 def test_real_images_are_enlarged_with_their_labels(stack, boulders):
     asked = {"dataset": boulders, "class_name": "diamond", "count": 3, "mode": "enlarge", "factor": 2, "seed": 1}
     with pytest.raises(JobFailed, match="wants a generator with an upsampler"):  # the foundation that serves at first has none

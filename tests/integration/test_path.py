@@ -21,6 +21,7 @@ from longtail.client import ApiProblem, JobFailed
 from longtail.samples import DIGITAL_SOURCE_TYPES
 from services.demo.packs import PACKS
 from services.demo.walk import wait_until
+from tests.integration.browsing import linked, opened
 from tests.integration.mlflow_files import artifact
 
 
@@ -334,6 +335,9 @@ def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
     grown = stack.client.wait(job["job"], timeout_s=60)["result"]["version"]
     page = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/{grown}/report.html", limit=2)).decode()
     assert f"generator {version}: dial" in page and "From one latent to another" in page and "<h2>Training</h2>" in page
+    found = {f"v1/datasets/{cells}/versions/{grown}/report.html", f"v1/generators/{cells}/{version}/report.html"}
+    assert found <= linked(stack)
+    assert "<h2>Training</h2>" in opened(stack, f"v1/generators/{cells}/{version}/report.html")
     job = stack.client.post(f"/v1/generators/{cells}/champion", {"version": 1, "why": "back"})
     assert stack.client.wait(job["job"], timeout_s=60)["result"]["serving"] == 1
     assert registry.champion(cells) == 1

@@ -22,7 +22,7 @@ from longtail.seeds import derive_id
 from longtail.uplift import check_latest
 from services.api.health_page import health_page
 from services.api.schemas import Collect, Export, MoveLatest, RegisterDataset, Rescan, Withdraw
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, job_id, page_of
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, html_page, job_id, page_of
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -126,7 +126,7 @@ def page(name: str, number: int, served: Served) -> HTMLResponse:
     """The health of a version as a page with plots; it fetches nothing."""
     found = served.catalogue.database.version(name, number, to_see=True)
     seen = inspected(served, found)
-    return HTMLResponse(health_page(name, found, seen, odd_pictures(served.catalogue, name, found, seen["odd_boxes"])))
+    return html_page(health_page(name, found, seen, odd_pictures(served.catalogue, name, found, seen["odd_boxes"])))
 
 
 @router.get("/{name}/versions/{number}/report")
@@ -140,7 +140,7 @@ def report_page(name: str, number: int, served: Served, limit: Annotated[int, Qu
     """The same as one self-contained page, with `limit` samples of each batch beside their nearest real objects, and what its generators are judged by."""
     found = version_report(served.catalogue, name, number)
     pictures = version_pictures(served.catalogue, served.cluster, found, limit)
-    return HTMLResponse(version_page(found, pictures, generator_pages(served.catalogue, found)))
+    return html_page(version_page(found, pictures, generator_pages(served.catalogue, found)))
 
 
 @router.post("/{name}/versions/{number}/inspections", status_code=202)

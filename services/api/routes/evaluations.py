@@ -13,7 +13,7 @@ from longtail.errors import InvalidRequest, NotFound
 from longtail.samples import is_source
 from longtail.uplift import arms_asked, check_sources
 from services.api.schemas import Evaluate
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, job_id, page_of
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_trainer, html_page, job_id, page_of
 
 router = APIRouter(prefix="/v1", tags=["evaluations"])
 
@@ -68,4 +68,4 @@ def evaluation(key: str, served: Served) -> dict[str, Any]:
 @router.get("/evaluations/{key}/report.html", response_class=HTMLResponse)
 def report(key: str, served: Served) -> HTMLResponse:
     """The evaluation as one self-contained page: who was hurt first, then every arm with its intervals, and what the policy chose."""
-    return HTMLResponse(page(evaluation(key, served)))
+    return html_page(page(evaluation(key, served)))

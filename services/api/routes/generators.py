@@ -16,7 +16,7 @@ from infra.signatures import signature
 from longtail.errors import NotFound
 from longtail.uplift import arms_asked
 from services.api.schemas import Evaluate, Finetune, Promote
-from services.api.service import IdempotencyKey, Served, accepted, authorised, check_trainer, job_id
+from services.api.service import IdempotencyKey, Served, accepted, authorised, check_trainer, html_page, job_id
 
 router = APIRouter(prefix="/v1", tags=["generators"])
 
@@ -47,7 +47,7 @@ def report(dataset: str, version: int, served: Served) -> HTMLResponse:
     row = fine_tuned(dataset, version, served)
     page = served.catalogue.objects.read(served.settings.report_of(dataset, row["job"])).decode()
     first, rest = page.split("<h2>", 1)
-    return HTMLResponse(f"{first}{utility_line(row)}<h2>{rest}")
+    return html_page(f"{first}{utility_line(row)}<h2>{rest}")
 
 
 @router.get("/generators/{dataset}/{version}/report", dependencies=[Depends(authorised)])
