@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.pages import document, listed, shown_interval, table, text
+from infra.pages import crop, document, listed, shown_interval, table, text
+
+SHOWN_PX = 240
 
 
-def page(found: Mapping[str, Any]) -> str:
+def path_of(key: str) -> str:
+    """Where the API has an evaluation's page."""
+    return f"/v1/evaluations/{key}/report.html"
+
+
+def page(found: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str:
+    """HTML of an evaluation, with pictures of the test images that changed most."""
     result, request = found["result"], found["request"]
     title = f"{found['dataset']}: what {subject(request)} is worth"
     return document(
@@ -21,10 +29,29 @@ def page(found: Mapping[str, Any]) -> str:
         listed(hurt(result)),
         "<h2>Arms, on real test images</h2>",
         table(["arm", "images", result["figure"], "least", "most", "on val"], arms(result)),
+        *changes(result, pictures),
         *(part for name, rows in result["tables"].items() for part in difference(name, rows)),
         f"<p class=note>{text(result['harness'])}. Intervals are over training seeds and test images, for these real images and this addition: another "
         "draw of either may do otherwise.</p>",
     )  # fmt: skip
+
+
+def changes(result: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Test images that lost and gained most, those that lost first; nothing where there are none to show."""
+    lost, gained = ([p for p in pictures if sign * (p["after"] - p["before"]) > 0] for sign in (-1, 1))
+    if not lost and not gained:
+        return []
+    what = ", ".join(result["rare"]) or "all classes"
+    about = (
+        f"{what}: found (IoU 0.5) less false alarms, counting of each class as many detections as it has objects; of whole images right less wrong. "
+        "Means over the paired runs."
+    )
+    shown = [f"<h3>{name}</h3>{''.join(map(one_image, some))}" for name, some in (("Lost", lost), ("Gained", gained)) if some]
+    return ["<h2>Test images that changed most</h2>", f"<p class=note>{text(about)}</p>", *shown]
+
+
+def one_image(p: Mapping[str, Any]) -> str:
+    return crop(p["picture"], caption=f"{p['path']}: {p['before']:.1f} with real images alone, {p['after']:.1f} with all that was added", side_px=SHOWN_PX)
 
 
 def subject(request: Mapping[str, Any]) -> str:

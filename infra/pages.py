@@ -82,9 +82,9 @@ def figure(png: bytes, caption: str) -> str:
     return f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{data}"><figcaption>{text(caption)}</figcaption></figure>'
 
 
-def crop(picture: Mapping[str, Any], *, box: Sequence[float] | None = None, caption: str = "") -> str:
-    """A picture given as width, height and base64 PNG, with a frame about a box xyxy in its pixels."""
-    scale = CROP_PX / max(picture["width"], picture["height"])
+def crop(picture: Mapping[str, Any], *, box: Sequence[float] | None = None, caption: str = "", side_px: int = CROP_PX) -> str:
+    """A picture given as width, height and base64 PNG, shown with `side_px` on its longer side, with a frame about a box xyxy in its pixels."""
+    scale = side_px / max(picture["width"], picture["height"])
     frame = ""
     if box is not None:
         x0, y0, x1, y1 = (v * scale for v in box)

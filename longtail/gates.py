@@ -35,7 +35,8 @@ MIN_CHANGE = 4.0
 class Gate:
     """One check of one class: its figure with a 95 % interval, the threshold, what that says, on how many samples, and what to look at.
 
-    `pictures` is the artifact of the training run that shows the samples in question, worst first; empty where there is none.
+    `pictures` is the artifact of the training run that shows the samples in question, worst first, of `utility` the page of its evaluation; empty where
+    there is none.
     """
 
     name: str

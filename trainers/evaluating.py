@@ -25,6 +25,7 @@ from trainers.planning import Model
 from trainers.uplift.arms import figures_of, measure, outcome_of, primary_of, table
 from trainers.uplift.bench import Bench, Setting
 from trainers.uplift.bench import Model as ModelName
+from trainers.uplift.changes import most_changed
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 from trainers.uplift.plugged import run_command
@@ -221,5 +222,6 @@ def tables_of(runs: Sequence[Run], *, model: ModelName, names: Sequence[str], fi
     return {
         "figure": primary, "rare": rare, "runs": measured, "seeds": seeds, "added": next(r["added"] for r in runs if share_of(r["arm"])),
         "tables": {f"{a} - {b}": table(test[b], test[a], figures, draws=seeds) for a, b in pairs},
+        "changed": most_changed(test[REAL], test[LONGTAIL], [names.index(n) for n in rare or names]) if {REAL, LONGTAIL} <= set(arms) else [],
         "policy": {"chosen": chosen, "share": None if chosen is None else share_of(chosen), "on_val": {a: sum(v) / len(v) for a, v in leads.items() if v}},
     }  # fmt: skip

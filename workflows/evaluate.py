@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from infra.changed_images import changed_pictures
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from infra.durable import step
-from infra.evaluation_page import page
+from infra.evaluation_page import page, path_of
 from infra.registry import CHALLENGER
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.expansion import OBJECTS
@@ -153,6 +155,7 @@ def record(
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
     measured = {**measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
+    measured["changed"] = named(stack, dataset, request["base"], measured.get("changed", []))
     whole = deciding(measured, found)
     proof = proof_of(whole)
     chosen, moved, why = measured["policy"]["chosen"], False, ""
@@ -168,7 +171,7 @@ def record(
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
         why = why_latest(stack, part, published["latest_moved"], chosen)
     if request["generator"] is not None:
-        add_utility(stack, dataset, request["generator"], measured, whole, proof)
+        add_utility(stack, job, request, measured, whole, proof)
     harness = (
         f"the team's own trainer {request['trainer']!r}" if request["trainer"]
         else f"{plan['model']} on EfficientNet-lite0, early blocks frozen" if request["weights"] == "pretrained" else f"{plan['model']} from random weights"
@@ -179,6 +182,14 @@ def record(
     return result
 
 
+def named(stack: Stack, dataset: str, base: int, changed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The test images that changed most by their ids, which runs do not know: they know the order in which images were added."""
+    said = {one["position"]: one for one in changed}
+    tested = stack.catalogue.samples(dataset, stack.catalogue.database.version(dataset, base, to_see=True), split="test", origin="real")
+    ids = {k: sample.id for k, sample in enumerate(tested) if k in said} if said else {}
+    return [{"id": ids[k], "before": one["before"], "after": one["after"]} for k, one in said.items()]
+
+
 def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any]) -> None:
     """The evaluation as a run in MLflow, beside the generators' own: its figures, its page and the version's, and their twins for programs."""
     dataset, name = request["dataset"], f"evaluation of {'version' if request['candidate'] else 'generator'} {request['candidate'] or request['generator']}"
@@ -187,13 +198,27 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     run = stack.registry.start_run(experiment=f"longtail-{dataset}", name=name, params=asked, tags=tags)
     differences = {f"difference/{class_key(r['figure'])}": r["difference"] for r in result["table"] if r["difference"] is not None}
     stack.registry.log_figures(run, differences, step=0)
-    stack.registry.log_file(run, "evaluation.html", page({"dataset": dataset, "request": request, "result": result}).encode())
+    log_page(stack, run, {"dataset": dataset, "request": request, "result": result})
     stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
     if request["candidate"] is not None:
         log_version(stack, run, dataset, request["candidate"])
     if result["published"] is not None:
         log_version(stack, run, dataset, result["published"]["version"], name="published")
     stack.registry.finish_run(run)
+
+
+def log_page(stack: Stack, run: str, evaluation: Mapping[str, Any]) -> None:
+    """The evaluation's page in its run in MLflow, in the place of the one that is there."""
+    stack.registry.log_file(run, "evaluation.html", page(evaluation, changed_pictures(stack.catalogue, evaluation)).encode())
+
+
+def renew_pages(stack: Stack, dataset: str, gone: frozenset[str]) -> None:
+    """The pages in MLflow of evaluations that show withdrawn images, written again without those."""
+    showing = {e["id"]: e for e in stack.catalogue.database.every(EVALUATIONS, dataset=dataset) if gone & {c["id"] for c in e["result"].get("changed", [])}}
+    for run in stack.registry.runs(f"longtail-{dataset}") if showing else ():
+        found = showing.get(run.data.tags.get("longtail.job", ""))
+        if found is not None and "evaluation.html" in stack.registry.files(run.info.run_id):
+            log_page(stack, run.info.run_id, found)
 
 
 def deciding(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -251,14 +276,16 @@ def why_latest(stack: Stack, version: Row, moved: bool, chosen: str | None) -> s
     return "latest stays: it is not what this was measured against"
 
 
-def add_utility(stack: Stack, dataset: str, generator: int, measured: dict[str, Any], line: dict[str, Any], proof: str) -> None:
+def add_utility(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], line: dict[str, Any], proof: str) -> None:
     """The gate of use: what the generator's images did for the figure that decides. Kept with its other gates, here and in MLflow."""
+    dataset, generator = request["dataset"], request["generator"]
     row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
     verdict = {"positive": "passed", "negative": "failed"}.get(proof, "unknown")
     gate = {
         "name": "utility", "class_name": ", ".join(measured["rare"]) or "all classes", "figure": line["difference"], "interval": line["interval"],
         "threshold": f"> 0 ({measured['figure']})", "verdict": verdict, "count": measured["added"],
-        "note": "; ".join(filter(None, [f"{line['runs']} paired runs, {line['images']} test images", measured["too_few"]])), "pictures": "",
+        "note": "; ".join(filter(None, [f"{line['runs']} paired runs, {line['images']} test images", measured["too_few"]])),
+        "pictures": path_of(job),
     }  # fmt: skip
     gates = [g for g in row["gates"] if g["name"] != "utility"] + [gate]
     stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)

@@ -8,6 +8,7 @@ from infra.changes import Hanging, hanging_on
 from infra.database import DATASETS, GENERATORS, SAMPLES, VERSIONS, WITHDRAWALS
 from infra.durable import step
 from infra.registry import CHAMPION
+from workflows.evaluate import renew_pages
 from workflows.generators import promote_now
 from workflows.stack import Stack
 from workflows.versions import forget_pages, publish_version, refused_by_mlflow
@@ -63,5 +64,10 @@ def close(stack: Stack, job: str, name: str, found: Hanging) -> dict[str, str]:
     """
     for number in found.versions:
         stack.catalogue.database.update(VERSIONS, stack.catalogue.database.version(name, number, to_see=True)["id"], withdrawn=job)
-    why = refused_by_mlflow(lambda: forget_pages(stack, name, found.versions))
+
+    def forget() -> None:
+        forget_pages(stack, name, found.versions)
+        renew_pages(stack, name, frozenset(found.ids))
+
+    why = refused_by_mlflow(forget)
     return {"pages_left": why} if why else {}

@@ -9,6 +9,7 @@ import pytest
 from infra.registry import CHALLENGER, Registry
 from longtail.client import ApiProblem, JobFailed
 from tests.integration.browsing import linked, opened
+from tests.integration.mlflow_files import artifact
 from tests.integration.test_lifecycle import done, picture, put
 from tests.integration.test_path import register_single_platelet
 
@@ -78,6 +79,24 @@ def test_a_version_s_report_tells_what_did_not_go_well_first_and_shows_its_sampl
     assert any("nothing proves" in line for line in found["failures"])
     page = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/{grown}/report.html", limit=2)).decode()
     assert page.index("What did not go well") < page.index("What it was measured to do") and "nearest real" in page and "data:image/png;base64," in page
+
+
+def test_the_test_images_that_changed_most_are_shown_until_they_are_withdrawn(stack):
+    name = tasted(stack, images=24, val=0.25, test=0.25)
+    asked = {"dataset": name, "candidate": with_four(stack, name, seed=0), "arms": ["real", "longtail"], **LITTLE}
+    key, result = evaluated(stack, asked)
+    tested = {s["id"]: s["path"] for s in stack.client.get(f"/v1/datasets/{name}/versions/1/samples", split="test")["items"]}
+    assert result["changed"], "six images of two classes, two runs of five steps: some are taken for another"
+    assert {one["id"] for one in result["changed"]} <= set(tested) and all(one["before"] != one["after"] for one in result["changed"])
+    gone = tested[result["changed"][0]["id"]]
+    registry = Registry(stack.settings.mlflow_url)
+    (run,) = (r for r in registry.runs(f"longtail-{name}") if r.data.tags["longtail.job"] == key)
+    for page in (opened(stack, f"v1/evaluations/{key}/report.html"), artifact(stack, run, "evaluation.html").decode()):
+        assert page.count("data:image/png") == len(result["changed"]) and f"{gone}: " in page
+    left = done(stack, stack.client.post(f"/v1/datasets/{name}/withdrawals", {"paths": [gone], "reason": "consent"}))
+    assert "pages_left" not in left
+    for page in (opened(stack, f"v1/evaluations/{key}/report.html"), artifact(stack, run, "evaluation.html").decode()):
+        assert page.count("data:image/png") == len(result["changed"]) - 1 and f"{gone}: " not in page
 
 
 def test_the_foundation_has_no_report_of_its_own(stack, cells):
@@ -245,6 +264,7 @@ def test_a_generator_is_measured_before_it_is_promoted_and_the_gate_of_use_is_ke
     gate = next(g for g in stack.client.get(f"/v1/generators/{cells}")["items"][0]["gates"] if g["name"] == "utility")
     assert gate["verdict"] in ("unknown", "passed") and gate["count"] == result["added"]
     assert Registry(stack.settings.mlflow_url).tags(cells, 1)["gate.utility"].endswith(gate["verdict"])
+    assert "Test images that changed most" in opened(stack, gate["pictures"].removeprefix("/"))
 
 
 def test_a_team_s_own_trainer_is_the_judge(stack, cells, grown):

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from infra.changed_images import changed_pictures
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, Database, Row
 from infra.evaluation_page import page
 from longtail.errors import InvalidRequest, NotFound
@@ -67,5 +68,6 @@ def evaluation(key: str, served: Served) -> dict[str, Any]:
 
 @router.get("/evaluations/{key}/report.html", response_class=HTMLResponse)
 def report(key: str, served: Served) -> HTMLResponse:
-    """The evaluation as one self-contained page: who was hurt first, then every arm with its intervals, and what the policy chose."""
-    return html_page(page(evaluation(key, served)))
+    """The evaluation as one self-contained page: who was hurt first, every arm with its intervals, what the policy chose, and the test images that changed."""
+    found = evaluation(key, served)
+    return html_page(page(found, changed_pictures(served.catalogue, found)))

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from infra.database import DATASETS, GENERATORS, Row
-from infra.pages import shown_interval, text
+from infra.pages import Link, shown_interval, text
 from infra.signatures import signature
 from longtail.errors import NotFound
 from longtail.uplift import arms_asked
@@ -75,7 +75,8 @@ def utility_line(row: Row) -> str:
         return "<p>What its images do for a model has not been measured: POST /v1/evaluations.</p>"
     figure = "not measured" if gate["figure"] is None else f"{gate['figure']:+.3f} ({shown_interval(gate['interval'])})"
     said = f"{figure}, wanted {gate['threshold']}, {gate['count']} images of {gate['class_name']}; {gate['note']}"
-    return f"<p>Utility: <b class={gate['verdict']}>{gate['verdict']}</b>, {text(said)}.</p>"
+    seen = gate["pictures"] and f" {Link('../../..' + gate['pictures'].removeprefix('/v1'), 'The test images that changed most')}."
+    return f"<p>Utility: <b class={gate['verdict']}>{gate['verdict']}</b>, {text(said)}.{seen}</p>"
 
 
 @router.post("/generators/{dataset}/champion", status_code=202, dependencies=[Depends(authorised)])
