@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import training
+from benchmarks import generation, training
 from benchmarks.gpu_check import CPU, SMALL, agreement, direction, gradients
 from trainers import device
 from trainers.state import TrainState
@@ -21,6 +21,18 @@ from trainers.steps import reconstruct, step
 def test_compiled_gradients_penalty_and_all_equal_the_eager_ones():
     eager, compiled = gradients(CPU, SMALL), gradients(CPU, replace(SMALL, compiled=True))
     assert agreement(eager, compiled) < 1e-3
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="compiling needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_generator_paints_what_the_plain_one_paints():
+    """Of -1 to 1: less than a fifth of a level of 255 apart."""
+    generator, inputs = generation.built("tiny", batch=2)
+    with torch.inference_mode():
+        plain, compiled = generator(*inputs), torch.compile(generator)(*inputs)
+    assert plain.std() > 0.01
+    assert (plain - compiled).abs().max() < 0.2 / 127.5
 
 
 @pytest.mark.skipif(not device.fast_at_half("cpu"), reason="this processor does not multiply bfloat16 itself")
