@@ -67,6 +67,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one seed, a twentieth of the steps")
     a = parser.parse_args()
+    if a.seeds < 1:
+        parser.error("--seeds: expected one at least")
     torch.set_num_threads(1)
     less, seeds = (20, 1) if a.quick else (1, a.seeds)
     figures = detectors(a.data, less, seeds) + classifiers(a.data, less, seeds)

@@ -198,6 +198,7 @@ class Stack:
             database_url=self._database("longtail"),
             durable_url=self._database("durable"),
             mlflow_url=f"http://127.0.0.1:{self.ports['mlflow']}",
+            mlflow_public_url=f"http://127.0.0.1:{self.ports['mlflow']}",
             ray_address=f"127.0.0.1:{self.ports['ray']}",
             ray_token=secret["ray_token"],
             api_port=api_port,

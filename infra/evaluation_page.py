@@ -39,12 +39,13 @@ def page(found: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str
 def changes(result: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> list[str]:
     """Test images that lost and gained most, those that lost first; nothing where there are none to show."""
     lost, gained = ([p for p in pictures if sign * (p["after"] - p["before"]) > 0] for sign in (-1, 1))
-    if not lost and not gained:
+    missing = len(result.get("changed", [])) - len(pictures)
+    if not pictures and not missing:
         return []
     what = ", ".join(result["rare"]) or "all classes"
     about = (
-        f"{what}: found (IoU 0.5) less false alarms, counting of each class as many detections as it has objects; of whole images right less wrong. "
-        "Means over the paired runs."
+        f"{what}: found (IoU 0.5) less false alarms, counting of each class as many detections as it has objects at most; of whole images right less "
+        f"wrong. Means over the paired runs. {f'{missing} of them cannot be shown any more.' if missing else ''}"
     )
     shown = [f"<h3>{name}</h3>{''.join(map(one_image, some))}" for name, some in (("Lost", lost), ("Gained", gained)) if some]
     return ["<h2>Test images that changed most</h2>", f"<p class=note>{text(about)}</p>", *shown]

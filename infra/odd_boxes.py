@@ -11,7 +11,7 @@ from infra.catalogue import Catalogue
 from infra.database import Row
 from infra.images import Pixels, decode, saved
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
-from longtail.errors import BrokenImage, SourceChanged
+from longtail.errors import BrokenImage, NotFound, SourceChanged
 
 SHOWN = 12
 AROUND = 2.0
@@ -32,7 +32,7 @@ def odd_pictures(catalogue: Catalogue, dataset: str, version: Row, odd: dict[str
         try:
             data = catalogue.objects.read(sample.uri, etag=sample.etag)
             pictures[sample.id], _ = decode(data, what=sample.path, max_pixels=catalogue.settings.max_image_pixels)
-        except (BrokenImage, SourceChanged):
+        except (BrokenImage, NotFound, SourceChanged):
             continue
     return [{**one, **surroundings(pictures[one["id"]], xywh_to_xyxy(one["bbox_xywh"]))} for one in chosen if one["id"] in pictures]
 

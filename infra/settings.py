@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     database_url: str = ""
     durable_url: str = ""
     mlflow_url: str = "http://127.0.0.1:5000"
+    mlflow_public_url: str = Field(default="", description="where a browser finds MLflow: the front page links to it; no link where it is empty")
     ray_address: str = "auto"
     ray_token: str = Field(default="", description="what Ray's head asks of whoever speaks to it; empty leaves Ray to its own rules")
     ray_join: bool = Field(default=False, description="whether this process first joins the cluster as a node of no cores: a container needs it")

@@ -208,8 +208,11 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
 
 
 def log_page(stack: Stack, run: str, evaluation: Mapping[str, Any]) -> None:
-    """The evaluation's page in its run in MLflow, in the place of the one that is there."""
-    stack.registry.log_file(run, "evaluation.html", page(evaluation, changed_pictures(stack.catalogue, evaluation)).encode())
+    """The evaluation's page in its run in MLflow, in the place of the one that is there; once more where an image was withdrawn in the meantime."""
+    pictures = None
+    while pictures is None or {p["id"] for p in pictures} & stack.catalogue.withdrawn(evaluation["dataset"]):
+        pictures = changed_pictures(stack.catalogue, evaluation)
+        stack.registry.log_file(run, "evaluation.html", page(evaluation, pictures).encode())
 
 
 def renew_pages(stack: Stack, dataset: str, gone: frozenset[str]) -> None:
@@ -285,7 +288,7 @@ def add_utility(stack: Stack, job: str, request: dict[str, Any], measured: dict[
         "name": "utility", "class_name": ", ".join(measured["rare"]) or "all classes", "figure": line["difference"], "interval": line["interval"],
         "threshold": f"> 0 ({measured['figure']})", "verdict": verdict, "count": measured["added"],
         "note": "; ".join(filter(None, [f"{line['runs']} paired runs, {line['images']} test images", measured["too_few"]])),
-        "pictures": path_of(job),
+        "pictures": path_of(job) if measured["changed"] else "",
     }  # fmt: skip
     gates = [g for g in row["gates"] if g["name"] != "utility"] + [gate]
     stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)

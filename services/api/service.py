@@ -23,7 +23,8 @@ from longtail.errors import Conflict, InvalidRequest
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id, fingerprint
 
-READING = frozenset({"GET", "HEAD"})
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox allow-popups"
+"""`sandbox`: the page has an origin of its own, so that a script of another page of this host (Swagger's, at /docs, comes from a CDN) cannot read it."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,29 @@ Served = Annotated[Service, Depends(service)]
 
 
 def authorised(request: Request, authorization: Annotated[str | None, Header()] = None) -> None:
-    """401 without the bearer key that was made at first start.
-
-    Who only reads may give it as the password of a browser as well. What changes something may not come that way: a browser would add it
-    to a form that another site sends.
-    """
+    """401 without the bearer key that was made at first start. A browser may give it as its password, for pages and nothing else."""
     key = service(request).settings.api_key
     scheme, _, given = (authorization or "").partition(" ")
-    reading = request.method in READING
-    if reading and scheme.lower() == "basic":
+    page = opens_page(request)
+    if page and scheme.lower() == "basic":
         given = password_of(given)
     elif scheme.lower() != "bearer":
         given = ""
     if key and hmac.compare_digest(given.strip().encode(), key.encode()):
         return
-    browser = reading and "text/html" in request.headers.get("accept", "")
+    browser = page and "text/html" in request.headers.get("accept", "")
     challenge = 'Basic realm="Longtail: any name, the key as password", charset="UTF-8"' if browser else "Bearer"
     raise HTTPException(401, "expected `Authorization: Bearer KEY`; `longtail status` shows the key of this stack", {"WWW-Authenticate": challenge})
+
+
+def opens_page(request: Request) -> bool:
+    """Whether somebody looks at a page.
+
+    A browser adds a password that it knows to whatever is asked of the same host: to a form that another site sends, and to what a script asks. Neither
+    gets anything by it.
+    """
+    path = request.url.path
+    return request.method == "GET" and (path == "/" or path.endswith(".html")) and request.headers.get("sec-fetch-mode", "navigate") == "navigate"
 
 
 def password_of(encoded: str) -> str:
@@ -79,8 +86,8 @@ def password_of(encoded: str) -> str:
 
 
 def html_page(page: str) -> HTMLResponse:
-    """A page that may fetch and run nothing, whatever the names and notes in it say."""
-    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'"})
+    """A page that may fetch, run and send nothing, whatever the names and notes in it say, and that no other page may read or frame."""
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
 
 async def body_of(request: Request) -> dict[str, Any]:

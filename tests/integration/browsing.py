@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import re
 
 import httpx
@@ -19,10 +20,19 @@ def opened(stack, path: str) -> str:
     found = httpx.get(f"{stack.settings.api_url}/{path}", headers=basic(stack.settings.api_key), timeout=60)
     assert found.status_code == 200, path
     assert found.text.startswith("<!doctype html>")
-    assert "default-src 'none'" in found.headers["content-security-policy"]
+    assert {"default-src 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= set(found.headers["content-security-policy"].split("; "))
     return found.text
 
 
+def fronts(stack) -> list[str]:
+    """The front page, and those that it leads to with older datasets."""
+    pages, following = [], [""]
+    while following:
+        pages.append(opened(stack, html.unescape(following[0])))
+        following = re.findall(r'href="(\?cursor=[^"]+)"', pages[-1])
+    return pages
+
+
 def linked(stack) -> set[str]:
-    """Where the front page leads."""
-    return set(re.findall(r'href="(v1/[^"]+)"', opened(stack, "")))
+    """Where the front pages lead."""
+    return {link for page in fronts(stack) for link in re.findall(r'href="(v1/[^"]+)"', page)}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import httpx
 import pytest
 
-from tests.integration.browsing import ACCEPTED, basic, linked, opened
+from infra.database import CHECKING
+from services.api.front_page import Held, front_page
+from tests.integration.browsing import ACCEPTED, basic, opened
+from tests.integration.test_lifecycle import done, picture, put
 
 
 def test_a_browser_is_asked_for_the_key_a_program_for_its_token(stack):
@@ -31,16 +35,53 @@ def test_a_wrong_password_is_refused(stack):
     assert httpx.get(stack.settings.api_url, headers=basic("")).status_code == 401
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/previews"), ("POST", "/v1/generators"), ("DELETE", "/v1/datasets/cells/versions/1")])
-def test_what_changes_something_takes_no_password(stack, method, path):
-    """A browser adds it to what another site's form sends."""
-    found = httpx.request(method, stack.settings.api_url + path, headers=basic(stack.settings.api_key), json={})
-    assert (found.status_code, found.headers["www-authenticate"]) == (401, "Bearer")
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [("POST", "/v1/previews", {}), ("DELETE", "/v1/datasets/cells/versions/1", {}), ("GET", "/v1/datasets", {}), ("GET", "/", {"sec-fetch-mode": "cors"}),
+     ("POST", "/", {})],
+    ids=["changes", "deletes", "no_page", "asked_by_a_script", "sent_by_a_form"],
+)  # fmt: skip
+def test_a_password_opens_pages_and_nothing_else(stack, method, path, more):
+    """A browser adds it to what another site's form sends, and to what a script asks."""
+    found = httpx.request(method, stack.settings.api_url + path, headers=basic(stack.settings.api_key) | more)
+    assert found.status_code == (405 if (method, path) == ("POST", "/") else 401)
+    assert "Basic" not in found.headers.get("www-authenticate", "")
+    assert found.headers["content-type"] == "application/problem+json"
 
 
-def test_a_dataset_is_there_as_soon_as_it_is_registered(stack, cells):
-    page = opened(stack, "")
-    assert f"<h2>{cells}</h2>" in page
-    assert f"v1/datasets/{cells}/versions/1/health.html" in linked(stack)
-    assert f"{cells}, version 1" in opened(stack, f"v1/datasets/{cells}/versions/1/health.html")
-    assert "measured on nothing of this dataset" in page  # the foundation
+@pytest.fixture
+def spots(stack):
+    name = stack.name("front")
+    for n in range(12):
+        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
+    put(stack, name, range(12))
+    return name, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"})
+
+
+def test_what_is_there_has_its_links_and_what_is_withdrawn_no_report(stack, spots):
+    name, asked = spots
+    opened(stack, "")  # whatever has become of the registration yet
+    done(stack, asked)
+    (mine,) = (part for part in opened(stack, "").split("<h2>") if part.startswith(name))
+    assert "version 1 is the latest" in mine and "none needed" in mine
+    assert links(mine) == {f"v1/datasets/{name}/versions/1/{kind}.html" for kind in ("health", "report")}
+    assert f"{name}, version 1" in opened(stack, f"v1/datasets/{name}/versions/1/health.html")
+    done(stack, stack.client.post(f"/v1/datasets/{name}/withdrawals", {"paths": ["3.png"], "reason": "consent"}))
+    (mine,) = (part for part in opened(stack, "").split("<h2>") if part.startswith(name))
+    assert links(mine) == {f"v1/datasets/{name}/versions/{page}.html" for page in ("1/health", "2/health", "2/report")}
+    for link in links(mine):
+        opened(stack, link)
+
+
+def test_a_version_that_is_being_checked_says_so_and_has_no_links():
+    dataset = {"id": "d", "task": "detection", "uri": "s3://b/d", "latest": None, "serving": None}
+    health = {"images": {"train": 3}, "synthetic_images": 0}
+    version = {"number": 1, "state": CHECKING, "health": health, "withdrawn": None, "proof": "none"}
+    held = Held(dataset, versions=[version], generators=[], evaluations=[], counts={"versions": 1, "generators": 0, "evaluations": 0})
+    page = front_page([held], mlflow_url="", following="2026|a&b")
+    assert "it is being registered" in page and "it is checking" in page and "None" not in page
+    assert re.findall(r'href="([^"]*)"', page) == ["?cursor=2026%7Ca%26b"]
+
+
+def links(page: str) -> set[str]:
+    return set(re.findall(r'href="([^"]+)"', page))

@@ -35,8 +35,8 @@ def most_changed(reference: Sequence[Any], arm: Sequence[Any], labels: Sequence[
 def right_less_wrong(outcome: Predictions | Sequence[Matches], labels: Sequence[int]) -> Floats:
     """[I]: objects (or images) of these classes that were found, less what was taken for one and is none.
 
-    Of a detector at an IoU of 0.5, and of each class as many detections as it has objects, the surest first: as many are wrong then as objects
-    are missed.
+    Of a detector at an IoU of 0.5, and of each class as many detections as it has objects at most, the surest first: no more are wrong then than
+    objects are missed.
     """
     if isinstance(outcome, Predictions):
         said = np.isin(outcome.said, labels)

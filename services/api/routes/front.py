@@ -8,17 +8,19 @@ from sqlalchemy import Table
 
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from services.api.front_page import Held, front_page
-from services.api.service import Served, html_page
+from services.api.service import Cursor, Served, html_page, page_of
 
 router = APIRouter(tags=["pages"])
 TABLES: dict[str, Table] = {"versions": VERSIONS, "generators": GENERATORS, "evaluations": EVALUATIONS}
-MOST_SHOWN = 20
+MOST_SHOWN = 10
+"""Rows of each kind, the newest, and datasets a page."""
 
 
 @router.get("/", response_class=HTMLResponse)
-def front(served: Served) -> HTMLResponse:
-    """Every dataset with links to the reports of its newest versions, generators and evaluations. A browser asks for the key as a password."""
-    return html_page(front_page([held(served, d) for d in served.catalogue.database.every(DATASETS)], mlflow_url=served.settings.mlflow_url))
+def front(served: Served, cursor: Cursor = None) -> HTMLResponse:
+    """Datasets, newest first, with links to the reports of their versions, generators and evaluations. A browser asks for the key as a password."""
+    found = page_of(served, DATASETS, cursor=cursor, limit=MOST_SHOWN, newest=True)
+    return html_page(front_page([held(served, d) for d in found["items"]], mlflow_url=served.settings.mlflow_public_url, following=found["next"]))
 
 
 def held(served: Served, dataset: Row) -> Held:

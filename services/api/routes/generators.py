@@ -75,7 +75,7 @@ def utility_line(row: Row) -> str:
         return "<p>What its images do for a model has not been measured: POST /v1/evaluations.</p>"
     figure = "not measured" if gate["figure"] is None else f"{gate['figure']:+.3f} ({shown_interval(gate['interval'])})"
     said = f"{figure}, wanted {gate['threshold']}, {gate['count']} images of {gate['class_name']}; {gate['note']}"
-    seen = gate["pictures"] and f" {Link('../../..' + gate['pictures'].removeprefix('/v1'), 'The test images that changed most')}."
+    seen = gate["pictures"] and f" {Link('../../..' + gate['pictures'].removeprefix('/v1'), 'Where it gained and lost')}."
     return f"<p>Utility: <b class={gate['verdict']}>{gate['verdict']}</b>, {text(said)}.{seen}</p>"
 
 
