@@ -29,7 +29,10 @@ from trainers.uplift.images import Labelled
 
 KEPT = RESULTS / "evidence"
 REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste", "longtail_less", "longtail", "both"
-ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME)
+TWICE = "classical_twice"
+"""As many varied copies as `BOTH` adds images: what tells two kinds of images from twice as many."""
+ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME, TWICE)
+VARIED = frozenset({CLASSICAL, TWICE})
 GENERATED = frozenset({LONGTAIL, BOTH, SOME})
 
 
@@ -44,7 +47,7 @@ def key_of(row: Row, arm: str, images: str, generator: str) -> str:
     said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0, "objects": row.objects if made and row.setting.model == "detector" else 1}
     parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGES[row.setting.model]), images]
     if arm != REAL:
-        parts.append(code(VARYING if arm == CLASSICAL else (*MAKING, *VARYING) if arm == BOTH else MAKING))
+        parts.append(code(VARYING if arm in VARIED else (*MAKING, *VARYING) if arm == BOTH else MAKING))
     if arm in GENERATED:
         parts.append(generator)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
@@ -121,8 +124,12 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
     def classical() -> list[Any]:
         return of(CLASSICAL, lambda: vary(row, view, most, draw=draw))
 
+    def twice() -> list[Any]:
+        return of(TWICE, lambda: vary(row, view, 2 * most, draw=draw))
+
     added: dict[str, Callable[[], list[Any]]] = {
         REAL: list, CLASSICAL: classical, PASTED: pasted, LONGTAIL: longtail, BOTH: lambda: longtail() + classical(), SOME: lambda: longtail()[:less],
+        TWICE: twice,
     }  # fmt: skip
     parent = os.getppid()
     for arm, seed in missing:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.evidence.rows import Row
-from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, arms_of, kept, seeds_done, seeds_formerly_done
+from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, TWICE, arms_of, kept, seeds_done, seeds_formerly_done
 from trainers.uplift.arms import figures_of, images_of, outcome_of, primary_of, table
 from trainers.uplift.policy import choose
 from trainers.uplift.statistics import Difference, independent, paired_interval
 
 POLICY = "policy"
-AGAINST = ((LONGTAIL, REAL), (LONGTAIL, CLASSICAL), (BOTH, CLASSICAL), (LONGTAIL, PASTED), (POLICY, REAL))
+AGAINST = ((LONGTAIL, REAL), (LONGTAIL, CLASSICAL), (BOTH, CLASSICAL), (BOTH, TWICE), (LONGTAIL, PASTED), (POLICY, REAL))
 """Differences that the table asks for."""
 
 

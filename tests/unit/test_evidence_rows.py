@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import ratios
 from benchmarks.evidence import code, page, runs, table
 from benchmarks.evidence.rows import ROWS, few_of
 from trainers.uplift.statistics import Difference
@@ -113,3 +114,13 @@ def test_who_was_helped_least_is_told_beside_real_images_and_beside_varied_copie
     assert "AP50/Platelets -6.5 points (-8.5 to ?; inconclusive) with Longtail's beside varied copies" in said
     found = page.figures([row])
     assert len({f.name for f in found}) == len(found) and any(f.name == "bccd20/longtail - classical: AP50/Platelets" for f in found)
+
+
+def test_ratios_are_told_as_means_over_draws_with_the_least_and_most_of_a_draw():
+    draws = [{"real": [0.2, 0.4], "longtail": [0.5, 0.5]}, {"real": [0.1, 0.1], "longtail": [0.2, 0.4]}]
+    found = {f.name: f for f in ratios.told("bccd10/18 for a real one", draws)}
+    assert set(found) == {f"bccd10/18 for a real one/{name}" for name in ("real", "longtail", "longtail - real")}
+    gain = found["bccd10/18 for a real one/longtail - real"]
+    assert gain.value == pytest.approx(0.2) and gain.spread == pytest.approx((0.2, 0.2))
+    assert found["bccd10/18 for a real one/real"].spread == pytest.approx((0.1, 0.3))
+    assert ratios.grown_by(ROW, 1) == ROW and ratios.grown_by(ROW, 3).ratios == (6, 18)
