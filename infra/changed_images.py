@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from infra.catalogue import Catalogue
 from infra.images import Pixels, decode, saved
 from longtail.boxes import BoxXyxy, xywh_to_xyxy
-from longtail.errors import LongtailError, NotFound
+from longtail.errors import BrokenImage, NotFound, SourceChanged
 
 LARGEST_PX = 300
 COLOUR = (229, 0, 125)
@@ -20,7 +20,7 @@ COLOUR = (229, 0, 125)
 def changed_pictures(catalogue: Catalogue, evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What an evaluation's result has as `changed`, each with its "picture" (width, height, base64 PNG), boxes of what grew drawn in.
 
-    Left out are those that cannot be shown: withdrawn, changed or vanished since, out of reach, or of a version that is gone.
+    Left out are those that cannot be shown any more: withdrawn, changed or vanished since, or of a version that is gone. Raises StorageUnavailable.
     """
     dataset, result = evaluation["dataset"], evaluation["result"]
     said = {one["id"]: one for one in result.get("changed", [])}
@@ -35,7 +35,7 @@ def changed_pictures(catalogue: Catalogue, evaluation: Mapping[str, Any]) -> lis
         try:
             data = catalogue.objects.read(sample.uri, etag=sample.etag)
             pixels, _ = decode(data, what=sample.path, max_pixels=catalogue.settings.max_image_pixels)
-        except LongtailError:  # gone, changed, broken, or out of reach: the page has its figures all the same
+        except (BrokenImage, NotFound, SourceChanged):
             continue
         found = [a.bbox_xywh for a in sample.annotations if not grown or names[a.category_id] in grown]
         pictures[sample.id] = {**said[sample.id], "path": sample.path, "picture": framed(pixels, [xywh_to_xyxy(b) for b in found if b is not None])}

@@ -75,6 +75,8 @@ def together(results: Sequence[RowResult]) -> str:
     told = []
     for pair, title in PAIRS.items():
         means = np.array([r.differences[pair].mean for r in pretrained(results) if pair in r.differences])
+        if not len(means):
+            continue
         told.append(f"{title} {shown(Difference(float(means.mean()), paired_interval(means), math.nan, 0, 0), sure=False)} ({len(means)} rows)")
     return f"Over the rows together, random weights aside, by Student's t over rows (not named beforehand): {'; '.join(told)}."
 

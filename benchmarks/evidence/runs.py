@@ -30,7 +30,10 @@ from trainers.uplift.images import Labelled
 KEPT = RESULTS / "evidence"
 REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste", "longtail_less", "longtail", "both"
 TWICE = "classical_twice"
-"""As many varied copies as `BOTH` adds images: what tells two kinds of images from twice as many."""
+"""As many varied copies as `BOTH` adds images, more where filters left Longtail's short: what tells two kinds of images from twice as many.
+
+It was thought of when the rows had been measured; a row is whole without it.
+"""
 ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME, TWICE)
 VARIED = frozenset({CLASSICAL, TWICE})
 GENERATED = frozenset({LONGTAIL, BOTH, SOME})
@@ -39,6 +42,11 @@ GENERATED = frozenset({LONGTAIL, BOTH, SOME})
 def arms_of(row: Row) -> list[str]:
     """Where the class is the whole image there is nothing to paste."""
     return [a for a in ARMS if a != PASTED or row.setting.model == "detector"]
+
+
+def needed(row: Row) -> list[str]:
+    """Without which a row says nothing."""
+    return [a for a in arms_of(row) if a != TWICE]
 
 
 def key_of(row: Row, arm: str, images: str, generator: str) -> str:
@@ -91,7 +99,8 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
     asked = [a for a in arms_of(row) if a in arms]
     if not missing_runs(row, body, asked):
         return
-    painter, body["generator"] = generator_of(row, view, draw, say) if GENERATED & set(asked) else (None, body["generator"])
+    lacking = {arm for arm, _ in missing_runs(row, body, asked)}
+    painter, body["generator"] = generator_of(row, view, draw, say) if GENERATED & lacking else (None, body["generator"])
     keys, missing = keys_of(row, body, asked), missing_runs(row, body, asked)
     names = list(view.names)
     canvas = Canvas.of([(s.width, s.height) for s in view.real("train")], long_side_px=row.setting.side_px)
@@ -150,12 +159,12 @@ def seeds_done(row: Row, draw: int) -> list[int]:
     body = kept(row.name, draw)
     if not body["runs"]:
         return []
-    lacking = {seed for _, seed in missing_runs(row, body, arms_of(row))}
+    lacking = {seed for _, seed in missing_runs(row, body, needed(row))}
     return [s for s in range(row.seeds) if s not in lacking]
 
 
 def seeds_formerly_done(row: Row, draw: int) -> list[int]:
     """Seeds of which every arm has a run, those of one arm all resting on one and the same code, if not today's."""
     runs = kept(row.name, draw)["runs"]
-    whole = [s for s in range(row.seeds) if all(f"{arm}-{s}" in runs for arm in arms_of(row))]
-    return whole if all(len({runs[f"{arm}-{s}"]["key"] for s in whole}) == 1 for arm in arms_of(row)) else []
+    whole = [s for s in range(row.seeds) if all(f"{arm}-{s}" in runs for arm in needed(row))]
+    return whole if all(len({runs[f"{arm}-{s}"]["key"] for s in whole}) == 1 for arm in needed(row)) else []

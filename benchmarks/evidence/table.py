@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.evidence.rows import Row
-from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, TWICE, arms_of, kept, seeds_done, seeds_formerly_done
+from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, TWICE, kept, key_of, needed, seeds_done, seeds_formerly_done
 from trainers.uplift.arms import figures_of, images_of, outcome_of, primary_of, table
 from trainers.uplift.policy import choose
 from trainers.uplift.statistics import Difference, independent, paired_interval
@@ -68,7 +68,8 @@ def result_of(row: Row) -> RowResult | None:
     figures = figures_of(model, names, rare)
     primary = primary_of(model, rare, figures)
     pairs = [(draw, seed) for draw, seeds in done.items() for seed in seeds]
-    arms = arms_of(row)
+    twice = all(bodies[d]["runs"].get(f"{TWICE}-{s}", {}).get("key") == key_of(row, TWICE, bodies[d]["images"], "") for d, s in pairs)
+    arms = [*needed(row), *([TWICE] if twice else [])]
     test = {arm: [outcome_of(model, bodies[d]["runs"][f"{arm}-{s}"]["test"]) for d, s in pairs] for arm in arms}
     val = {arm: [outcome_of(model, bodies[d]["runs"][f"{arm}-{s}"]["val"]) for d, s in pairs] for arm in (REAL, SOME, LONGTAIL)}
     chosen = {}

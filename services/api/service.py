@@ -70,8 +70,8 @@ def authorised(request: Request, authorization: Annotated[str | None, Header()] 
 def opens_page(request: Request) -> bool:
     """Whether somebody looks at a page.
 
-    A browser adds a password that it knows to whatever is asked of the same host: to a form that another site sends, and to what a script asks. Neither
-    gets anything by it.
+    A browser adds a password that it knows to whatever is asked of the same host: to a form that another site sends, and to what a script asks. The one gets
+    nothing by it anywhere, the other nothing by https or on this machine: elsewhere browsers do not say who asks.
     """
     path = request.url.path
     return request.method == "GET" and (path == "/" or path.endswith(".html")) and request.headers.get("sec-fetch-mode", "navigate") == "navigate"
@@ -86,8 +86,8 @@ def password_of(encoded: str) -> str:
 
 
 def html_page(page: str) -> HTMLResponse:
-    """A page that may fetch, run and send nothing, whatever the names and notes in it say, and that no other page may read or frame."""
-    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
+    """A page that may fetch, run and send nothing, whatever the names and notes in it say, that no other page may read or frame, and no cache keeps."""
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
 
 async def body_of(request: Request) -> dict[str, Any]:

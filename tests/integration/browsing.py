@@ -21,6 +21,7 @@ def opened(stack, path: str) -> str:
     assert found.status_code == 200, path
     assert found.text.startswith("<!doctype html>")
     assert {"default-src 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= set(found.headers["content-security-policy"].split("; "))
+    assert found.headers["cache-control"] == "no-store"
     return found.text
 
 

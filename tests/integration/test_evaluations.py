@@ -87,12 +87,13 @@ def test_a_version_s_report_tells_what_did_not_go_well_first_and_shows_its_sampl
 
 
 def test_the_test_images_that_changed_most_are_shown_until_they_are_withdrawn_or_gone(stack):
-    name = tasted(stack, images=24, val=0.25, test=0.25)
+    name = tasted(stack, images=40, val=0.15, test=0.55)
     asked = {"dataset": name, "candidate": with_four(stack, name, seed=0), "arms": ["real", "longtail"], **LITTLE, "seeds": [0, 1, 2, 3]}
     key, result = evaluated(stack, asked)
-    tested = {s["id"]: s["path"] for s in stack.client.get(f"/v1/datasets/{name}/versions/1/samples", split="test")["items"]}
+    tested = {s["id"]: s["path"] for s in stack.client.get(f"/v1/datasets/{name}/versions/1/samples", split="test", limit=50)["items"]}
     changed = [tested[one["id"]] for one in result["changed"]]
-    assert len(changed) >= 2 and all(one["before"] != one["after"] for one in result["changed"]), "of four runs of five steps no two find the same"
+    assert len(changed) >= 2, "of 22 images, over four pairs of runs that have hardly begun to learn"
+    assert all(one["before"] != one["after"] for one in result["changed"])
     registry = Registry(stack.settings.mlflow_url)
     (run,) = (r for r in registry.runs(f"longtail-{name}") if r.data.tags["longtail.job"] == key)
 

@@ -49,20 +49,42 @@ class Trained(Exception):
     """Raised where a generator would be trained."""
 
 
-@pytest.mark.parametrize("changed", [{}, {"images": "other"}, {"generator": "other"}, {"lacks": "both-0"}], ids=["whole", "images", "weights", "a_run_lacks"])
-def test_a_whole_draw_trains_no_generator(monkeypatch, changed):
+class Judged(Exception):
+    """Raised where the judge is set up: no generator was trained for it."""
+
+
+@pytest.mark.parametrize(
+    ("changed", "raised"),
+    [({}, None), ({"images": "other"}, Trained), ({"generator": "other"}, Trained), ({"lacks": "both-0"}, Trained), ({"lacks": "classical_twice-0"}, Judged)],
+    ids=["whole", "images", "weights", "a_run_lacks", "one_that_needs_none_lacks"],
+)
+def test_a_whole_draw_trains_no_generator(monkeypatch, changed, raised):
     """Its weights are not kept in the repository: a fresh clone has the runs, and no generator."""
 
     def train(*_):
         raise Trained
 
-    row = replace(ROW, seeds=1, draw=lambda data, draw: SimpleNamespace(fingerprint=lambda: changed.get("images", "i")))
+    def judge(*_):
+        raise Judged
+
+    view = SimpleNamespace(fingerprint=lambda: changed.get("images", "i"), names=["a"], real=lambda split: [])
+    row = replace(ROW, seeds=1, draw=lambda data, draw: view)
     body = {"runs": {}, "images": "i", "generator": "g"}
     body["runs"] = {f"{arm}-0": {"key": key} for arm, key in runs.keys_of(row, body, runs.arms_of(row)).items() if f"{arm}-0" != changed.get("lacks")}
     monkeypatch.setattr(runs, "kept", lambda row, draw: body | changed)
     monkeypatch.setattr(runs, "generator_of", train)
-    with pytest.raises(Trained) if changed else contextlib.nullcontext():
+    monkeypatch.setattr(runs, "Bench", judge)
+    monkeypatch.setattr(runs, "Canvas", SimpleNamespace(of=lambda sizes, long_side_px: None))
+    with pytest.raises(raised) if raised else contextlib.nullcontext():
         runs.run_draw(row, Path(), 0)
+
+
+def test_a_row_is_whole_without_the_arm_that_was_thought_of_later(monkeypatch):
+    body = {"images": "i", "generator": "g"}
+    row = replace(ROW, seeds=1)
+    body["runs"] = {f"{arm}-0": {"key": key} for arm, key in runs.keys_of(row, body, runs.needed(row)).items()}
+    monkeypatch.setattr(runs, "kept", lambda row, draw: body)
+    assert runs.TWICE not in runs.needed(row) and runs.seeds_done(row, 0) == [0]
 
 
 def test_a_draw_beyond_the_published_lists_holds_every_class_and_is_always_the_same(tmp_path):
