@@ -6,13 +6,13 @@ Generator and detector learn from the same `images` of a pack, its classes in tu
 of one of them with one object more, class after class, each in an emptier place; arms differ in how the object is made and in nothing
 else. The detector is the harness's, trained for the same steps with each seed. Of each arm's difference
 from real data alone the table has the mean over seeds and its 95 % interval; the objects are the same for every seed, so that the
-interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added, and each pack's figures, which
-are not measured again for generators by the same code. All packs as the command has
-them write the table of docs/benchmarks.md.
+interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added, and each run's figures, which
+are not measured again for generators by the same code. All packs as the command has them write the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -51,12 +51,15 @@ Added = tuple[Shown, Instance, BoxXyxy, int]
 
 def measured(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
     """The figures of a pack, read back where they were measured before."""
-    kept = OUT / f"{name}-{images}images-{budget_s:.0f}s-{seeds}seeds-{todays(name)}.json"
-    found = once(kept, lambda: [asdict(f) for f in measure(name, data, images=images, budget_s=budget_s, seeds=seeds)])
+    rests, code = f"{name}-{images}images-{budget_s:.0f}s", todays(name)
+    runs = OUT / "runs" / f"{rests}-{code}"
+    of = functools.partial(measure, name, data, images=images, budget_s=budget_s, seeds=seeds, runs=runs)
+    found = once(OUT / f"{rests}-{seeds}seeds-{code}.json", lambda: [asdict(f) for f in of()])
     return [Figure(**body) for body in found]
 
 
-def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
+def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int, runs: Path) -> list[Figure]:
+    """A pack's figures; what each run of the detector reached is kept in `runs`, and not asked of it again."""
     parts = PACKS[name](data)
     whole = read_pack(name, data).classes.values()
     real = in_turn([s for s in shown(parts["train"]) if set(s.names) <= set(whole)])[:images]
@@ -68,7 +71,7 @@ def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int) 
     arms = {REAL: base, PASTED: base + labelled(grown(pack, real, orders, None, 0.0), pack)}
     for novelty in NOVELTIES:
         arms[f"{novelty:g}"] = base + labelled(grown(pack, real, orders, generator, novelty), pack)
-    return figures_of(name, arms, labelled(test, pack), pack, seeds=seeds)
+    return figures_of(name, arms, labelled(test, pack), pack, seeds=seeds, runs=runs)
 
 
 def in_turn(found: list[Shown]) -> list[Shown]:
@@ -128,15 +131,19 @@ def labelled(found: list[Shown], pack: Pack) -> list[Labelled]:
     return [Labelled(s.pixels, s.boxes, [number[n] for n in s.names]) for s in found]
 
 
-def figures_of(name: str, arms: dict[str, list[Labelled]], test: list[Labelled], pack: Pack, *, seeds: int) -> list[Figure]:
+def figures_of(name: str, arms: dict[str, list[Labelled]], test: list[Labelled], pack: Pack, *, seeds: int, runs: Path) -> list[Figure]:
     """AP50 of each arm, and its difference from real data alone with that difference's 95 % interval over seeds."""
     names = list(pack.classes.values())
     bench = Bench(Setting("detector", STEPS), names, Canvas.of([(i.pixels.shape[1], i.pixels.shape[0]) for i in arms[REAL]]))
     prepared, held = {arm: bench.prepare(images) for arm, images in arms.items()}, bench.prepare(test)
     asked, reached = detection_figures("detector", names, []), dict[str, list[float]]()
-    for seed, (arm, training) in itertools.product(range(seeds), prepared.items()):
-        outcome = outcome_of("detector", bench.run(training, {"test": (test, held)}, seed=seed)["test"])
-        value = measured_by(outcome, asked)["AP50"]
+
+    def reach(arm: str, seed: int) -> float | None:
+        outcome = outcome_of("detector", bench.run(prepared[arm], {"test": (test, held)}, seed=seed)["test"])
+        return measured_by(outcome, asked)["AP50"]
+
+    for seed, arm in itertools.product(range(seeds), prepared):
+        value = once(runs / f"{arm}-{seed}.json", functools.partial(reach, arm, seed))
         reached.setdefault(arm, []).append(float("nan") if value is None else value)
         print(f"{name} seed {seed} {arm}: AP50 {reached[arm][-1]:.3f}", flush=True)
     figures = []
