@@ -22,11 +22,12 @@ from benchmarks.evidence.folder import FolderView
 from benchmarks.evidence.rows import ROWS, detection, in_list, listed
 from benchmarks.report import Figure, save
 from trainers.uplift.arms import figures_of, measure, outcome_of
-from trainers.uplift.bench import Bench, Setting
+from trainers.uplift.bench import Bench, Model, Setting
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
 
 WHOLE_STEPS, WHOLE_AP50, BY_HEART = 2000, 0.85, 0.95
+MODELS: tuple[Model, ...] = ("probe", "classifier")
 MOST_S = 300.0
 """Core-seconds of a run: two and a half minutes on two cores."""
 
@@ -95,8 +96,8 @@ def classifiers(data: Path, less: int, seeds: int) -> list[Figure]:
     """Each seed is another draw of the training images too."""
     row, figures = ROWS["noto"], []
     draws = [row.draw(data, seed) for seed in range(seeds)]
-    for model in ("probe", "classifier"):
-        setting: Setting = replace(row.setting, model=model, steps=row.setting.steps // less)  # type: ignore[arg-type]
+    for model in MODELS:
+        setting = replace(row.setting, model=model, steps=row.setting.steps // less)
         runs, name = Runs(), f"{model}, Noto 20 a class"
         for seed, few in enumerate(draws):
             runs.add(setting, few.names, few.labelled("train"), few.labelled("test"), seed=seed)

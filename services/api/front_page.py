@@ -41,7 +41,7 @@ def of_dataset(held: Held) -> list[str]:
         f"<h2>{text(d['id'])}</h2><p class=note>{text(d['task'])}, {text(d['uri'])}; {latest}, {serving}.</p>",
         titled("versions", held, ["version", "images", "synthetic", "proof", "", ""], [of_version(d, v) for v in held.versions]),
         titled("generators", held, ["generator", "from", *(f"gates {v}" for v in VERDICTS), "", ""], [of_generator(g) for g in held.generators]),
-        titled("evaluations", held, ["measured", "proof", ""], [of_evaluation(e) for e in held.evaluations]),
+        titled("evaluations", held, ["measured", "at (UTC)", "proof", ""], [of_evaluation(e) for e in held.evaluations]),
     ]
 
 
@@ -76,7 +76,7 @@ def of_generator(g: Mapping[str, Any]) -> list[object]:
 
 
 def of_evaluation(e: Mapping[str, Any]) -> list[object]:
-    return [subject(e["request"]).rstrip(","), e["result"]["proof"], report_of("evaluations", e["id"])]
+    return [subject(e["request"]).rstrip(","), e["created"][:16].replace("T", " "), e["result"]["proof"], report_of("evaluations", e["id"])]
 
 
 def report_of(*where: object) -> Link:

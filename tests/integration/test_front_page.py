@@ -11,7 +11,7 @@ import pytest
 from infra.database import CHECKING
 from services.api.front_page import Held, front_page
 from tests.integration.browsing import ACCEPTED, basic, opened
-from tests.integration.test_lifecycle import done, picture, put
+from tests.integration.test_lifecycle import done, laid
 
 
 def test_a_browser_is_asked_for_the_key_a_program_for_its_token(stack):
@@ -49,17 +49,9 @@ def test_a_password_opens_pages_and_nothing_else(stack, method, path, more):
     assert found.headers["content-type"] == "application/problem+json"
 
 
-@pytest.fixture
-def spots(stack):
-    name = stack.name("front")
-    for n in range(12):
-        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
-    put(stack, name, range(12))
-    return name, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"})
-
-
-def test_what_is_there_has_its_links_and_what_is_withdrawn_no_report(stack, spots):
-    name, asked = spots
+def test_what_is_there_has_its_links_and_what_is_withdrawn_no_report(stack):
+    name = laid(stack, "front")
+    asked = stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"})
     opened(stack, "")  # whatever has become of the registration yet
     done(stack, asked)
     (mine,) = (part for part in opened(stack, "").split("<h2>") if part.startswith(name))

@@ -36,13 +36,19 @@ def put(stack, name, numbers, *, label=lambda n: 1 + n % 2, classes=(1, 2), outl
     stack.objects.write(f"s3://team-data/{name}/train.json", json.dumps(body).encode())
 
 
-@pytest.fixture
-def spots(stack):
-    """A registered dataset of twelve images, and its name."""
-    name = stack.name("spots")
+def laid(stack, prefix):
+    """Twelve images of a dataset that nobody has registered yet, and its name."""
+    name = stack.name(prefix)
     for n in range(12):
         stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
     put(stack, name, range(12))
+    return name
+
+
+@pytest.fixture
+def spots(stack):
+    """A registered dataset of twelve images, and its name."""
+    name = laid(stack, "spots")
     done(stack, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"}))
     return name
 
