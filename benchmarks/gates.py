@@ -141,6 +141,7 @@ CASES = {
     "one image": "coverage",
     "cells with a flat inside": "kid",
     "cells without detail": "kid",
+    "cells, and three times as much noise": "density",
     "noise": "kid",
     "box beside its object": "overlap",
 }
@@ -164,6 +165,7 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
     returned |= {what: found[rest] for what, found in material.plain.items()}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
+    returned["cells, and three times as much noise"] = np.concatenate([real.fake[: SAMPLES // 4], material.noise[SAMPLES // 4 :]])
     cases = {
         what: replace(real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], grounds=count)
         for what, fake in returned.items()

@@ -20,14 +20,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.evidence.additions import generator_of, grow, vary
+from benchmarks.evidence.additions import generator_of
 from benchmarks.evidence.rows import ROWS, Row
-from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, arms_of, kept, key_of
+from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, Added, arms_of, bench_of, kept, key_of
 from benchmarks.report import Figure, once, save
 from trainers.uplift.arms import figures_of, measure, outcome_of, primary_of
-from trainers.uplift.bench import Bench
-from trainers.uplift.detector import Canvas
-from trainers.uplift.images import Labelled
 
 OUT = Path("out") / "ratios"
 ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH)
@@ -46,31 +43,19 @@ def on_val(row: Row, data: Path, draw: int, seeds: int) -> Reached:
     say = functools.partial(print, f"{row.name} {draw}, {row.ratios[1]:g} for a real one:", flush=True)
     view = row.draw(data, draw)
     painter, weights = generator_of(row, view, draw, say)
-    bench = Bench(row.setting, list(view.names), Canvas.of([(s.width, s.height) for s in view.real("train")], long_side_px=row.setting.side_px))
-    real, val = view.labelled("train"), view.labelled("val")
-    most = round(len(real) * row.ratios[1])
+    bench = bench_of(row, view)
+    real, val = bench.prepare(view.labelled("train")), view.labelled("val")
+    measured = {"val": (val, bench.prepare(val))}
     names, rare = list(view.names), list(row.grown)
     figures = figures_of(row.setting.model, names, rare)
     primary = primary_of(row.setting.model, rare, figures)
-
-    @functools.cache
-    def added(arm: str) -> list[Labelled]:
-        if arm == BOTH:
-            return added(LONGTAIL) + added(CLASSICAL)
-        if arm == CLASSICAL:
-            return vary(row, view, most, draw=draw)
-        painted = {PASTED: None, LONGTAIL: painter}
-        return [] if arm == REAL else grow(row, view, most, mode="copy_paste" if arm == PASTED else "inpaint", draw=draw, painter=painted[arm]).images
-
-    @functools.cache
-    def prepared(arm: str) -> list[object]:
-        return bench.prepare(real + added(arm))
+    added = Added(row, view, draw, painter, bench)
 
     def run(arm: str, seed: int) -> str:
         found = kept(row.name, draw)["runs"].get(f"{arm}-{seed}", {})
         if found.get("key") == key_of(row, arm, view.fingerprint(), weights):
             return str(found["val"])
-        return bench.run(prepared(arm), {"val": (val, bench.prepare(val))}, seed=seed)["val"]
+        return bench.run(real + added.of(arm), measured, seed=seed)["val"]
 
     reached: Reached = {}
     for arm, seed in itertools.product((a for a in ARMS if a in arms_of(row)), range(seeds)):

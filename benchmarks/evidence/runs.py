@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ import torch
 
 from benchmarks.evidence.additions import OUT, foundation_path, generator_of, grow, picture, record_of, vary
 from benchmarks.evidence.code import JUDGES, MAKING, VARYING, code
+from benchmarks.evidence.folder import FolderView
 from benchmarks.evidence.rows import Row
 from benchmarks.report import RESULTS
-from trainers.additions import Batch
+from longtail.samples import Mode
+from trainers.render import Painter
 from trainers.uplift.bench import Bench
 from trainers.uplift.detector import Canvas
 from trainers.uplift.images import Labelled
@@ -89,6 +91,55 @@ def missing_runs(row: Row, body: dict[str, Any], arms: Sequence[str]) -> list[tu
     return [(arm, seed) for seed in range(row.seeds) for arm in arms if body["runs"].get(f"{arm}-{seed}", {}).get("key") != keys[arm]]
 
 
+@dataclass
+class Added:
+    """What the arms of a draw add to its real images: made when a run first asks for it, and prepared for the judge as it is made."""
+
+    row: Row
+    view: FolderView
+    draw: int
+    painter: Painter | None
+    bench: Bench
+    records: dict[str, Any] = field(default_factory=dict)
+    """Of each arm that filters look at, how many were made and refused."""
+    strips: Path | None = None
+    """The folder that shows what was added."""
+    prepared: dict[str, list[Any]] = field(default_factory=dict)
+
+    def of(self, arm: str) -> list[Any]:
+        """The arm's images as the judge takes them."""
+        if arm == REAL:
+            return []
+        if arm == BOTH:
+            return self.of(LONGTAIL) + self.of(CLASSICAL)
+        if arm == SOME:
+            return self.of(LONGTAIL)[: self.count(self.row.ratios[0])]
+        if arm not in self.prepared:
+            images = self.made(arm)
+            if self.strips:
+                picture(images, self.strips / f"{self.row.name}-{self.draw}-{arm}.png")
+            self.prepared[arm] = self.bench.prepare(images)
+        return self.prepared[arm]
+
+    def count(self, ratio: float) -> int:
+        return round(len(self.view.real("train")) * ratio)
+
+    def made(self, arm: str) -> list[Labelled]:
+        most = self.count(self.row.ratios[1])
+        if arm in VARIED:
+            return vary(self.row, self.view, 2 * most if arm == TWICE else most, draw=self.draw)
+        mode: Mode = "copy_paste" if arm == PASTED else "inpaint"
+        batch = grow(self.row, self.view, most, mode=mode, draw=self.draw, painter=None if arm == PASTED else self.painter)
+        self.records[arm] = record_of(batch)
+        return batch.images
+
+
+def bench_of(row: Row, view: FolderView) -> Bench:
+    """The row's judge, on a canvas for the draw's training images."""
+    canvas = Canvas.of([(s.width, s.height) for s in view.real("train")], long_side_px=row.setting.side_px)
+    return Bench(row.setting, list(view.names), canvas)
+
+
 def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, threads: int = 1) -> None:
     """Every run of the draw and of these arms that is not there yet; a draw that is whole needs no generator, whose weights are not kept in the repository."""
     torch.set_num_threads(threads)
@@ -97,54 +148,21 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
     body = kept(row.name, draw) | {"images": view.fingerprint()}
     body.setdefault("generator", "")
     asked = [a for a in arms_of(row) if a in arms]
-    if not missing_runs(row, body, asked):
-        return
     lacking = {arm for arm, _ in missing_runs(row, body, asked)}
+    if not lacking:
+        return
     painter, body["generator"] = generator_of(row, view, draw, say) if GENERATED & lacking else (None, body["generator"])
     keys, missing = keys_of(row, body, asked), missing_runs(row, body, asked)
-    names = list(view.names)
-    canvas = Canvas.of([(s.width, s.height) for s in view.real("train")], long_side_px=row.setting.side_px)
-    bench = Bench(row.setting, names, canvas)
-    real, held = view.labelled("train"), {split: view.labelled(split) for split in ("val", "test")}
-    prepared = bench.prepare(real)
+    bench, names = bench_of(row, view), list(view.names)
+    held = {split: view.labelled(split) for split in ("val", "test")}
+    prepared = bench.prepare(view.labelled("train"))
     measured = {split: (images, bench.prepare(images)) for split, images in held.items()}
-    most = round(len(real) * row.ratios[1])
-    less = round(len(real) * row.ratios[0])
-    seen: dict[str, list[Any]] = {}
-
-    def of(name: str, images: Callable[[], list[Labelled]]) -> list[Any]:
-        """Prepared once, when an arm first asks."""
-        if name not in seen:
-            found = images()
-            picture(found, OUT / "pictures" / f"{row.name}-{draw}-{name}.png")
-            seen[name] = bench.prepare(found)
-        return seen[name]
-
-    def counted(name: str, added: Batch) -> list[Labelled]:
-        body.setdefault("additions", {})[name] = record_of(added)
-        return added.images
-
-    def longtail() -> list[Any]:
-        return of(LONGTAIL, lambda: counted(LONGTAIL, grow(row, view, most, mode="inpaint", draw=draw, painter=painter)))
-
-    def pasted() -> list[Any]:
-        return of(PASTED, lambda: counted(PASTED, grow(row, view, most, mode="copy_paste", draw=draw, painter=None)))
-
-    def classical() -> list[Any]:
-        return of(CLASSICAL, lambda: vary(row, view, most, draw=draw))
-
-    def twice() -> list[Any]:
-        return of(TWICE, lambda: vary(row, view, 2 * most, draw=draw))
-
-    added: dict[str, Callable[[], list[Any]]] = {
-        REAL: list, CLASSICAL: classical, PASTED: pasted, LONGTAIL: longtail, BOTH: lambda: longtail() + classical(), SOME: lambda: longtail()[:less],
-        TWICE: twice,
-    }  # fmt: skip
+    added = Added(row, view, draw, painter, bench, records=body.setdefault("additions", {}), strips=OUT / "pictures")
     parent = os.getppid()
     for arm, seed in missing:
         if os.getppid() != parent:
             raise SystemExit("what started this worker has ended")
-        training = prepared + added[arm]()
+        training = prepared + added.of(arm)
         began = time.process_time()
         outcome = bench.run(training, measured, seed=seed)
         spent = time.process_time() - began

@@ -24,6 +24,8 @@ from trainers.training_data import apart
 from trainers.windows import Instance, cut_windows, on_grounds
 
 COUNT = 40
+HELD = {"kid", "coverage", "density"}
+"""The gates that training objects set the threshold of."""
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +36,9 @@ def cases():
 
 def test_real_cells_fail_no_gate_and_pass_most(cases):
     said = {g.name: g.verdict for g in gates_of(cases[REAL])}
-    assert set(said) == {"kid", "coverage", "copying", "label_consistency", "overlap"}
+    assert set(said) == {"kid", "coverage", "density", "copying", "label_consistency", "overlap"}
     assert "failed" not in said.values()
-    assert said["kid"] == said["coverage"] == said["label_consistency"] == said["overlap"] == "passed"
+    assert said["kid"] == said["coverage"] == said["density"] == said["label_consistency"] == said["overlap"] == "passed"
 
 
 @pytest.mark.parametrize("what", CASES)
@@ -44,6 +46,11 @@ def test_a_cheat_fails_its_gate(cases, what):
     gate = next(g for g in gates_of(cases[what]) if g.name == CASES[what])
     assert gate.verdict == "failed", gate
     assert gate.interval[0] <= gate.figure <= gate.interval[1]
+
+
+def test_density_sees_what_coverage_is_content_with(cases):
+    said = {g.name: g.verdict for g in gates_of(cases["cells, and three times as much noise"])}
+    assert (said["coverage"], said["density"]) == ("passed", "failed")
 
 
 def test_a_sample_of_its_own_exemplar_is_derived_and_no_copy(cases):
@@ -67,8 +74,9 @@ def test_the_worst_come_first(cases):
 def test_few_held_out_objects_are_never_enough_to_pass_or_fail(cases):
     seen = cases["training images"]
     few = replace(seen, held=seen.held[:12])
-    assert {g.name: g.verdict for g in gates_of(few) if g.name in ("kid", "coverage", "copying")} == dict.fromkeys(("kid", "coverage", "copying"), "unknown")
-    assert all("12 real images" in g.note for g in gates_of(few) if g.name in ("kid", "coverage", "copying"))
+    found = [g for g in gates_of(few) if g.name in HELD | {"copying"}]
+    assert len(found) == 4 and {g.verdict for g in found} == {"unknown"}
+    assert all("12 real images" in g.note for g in found)
 
 
 def test_nothing_held_out_is_unknown():
@@ -107,7 +115,7 @@ def generator():
 
 def test_every_class_gets_every_gate_and_the_pictures_that_it_names(generator):
     judged = Judge(squares(24, seed=0), squares(8, seed=1), squares(48, seed=2), {0: "dark", 1: "light (new)"}).gates(generator)
-    names = ["kid", "coverage", "copying", "label_consistency", "overlap"]
+    names = ["kid", "coverage", "density", "copying", "label_consistency", "overlap"]
     assert [(g.class_name, g.name) for g in judged.gates] == [(c, n) for c in ("dark", "light (new)") for n in names]
     assert {g.name: g.count for g in judged.gates} == dict.fromkeys(names, SAMPLES) | {"overlap": ON_GROUND, "coverage": 12}
     assert {g.pictures for g in judged.gates} == set(judged.pictures)
@@ -135,7 +143,7 @@ def test_without_ground_or_held_out_objects_what_cannot_be_said_is_unknown(gener
     train = squares(24, seed=0, bare=False)
     none = train.subset(torch.zeros(0, dtype=torch.long))
     judged = Judge(train, none, none, {0: "dark", 1: "light"}).gates(generator)
-    assert {g.name for g in judged.gates} == {"kid", "coverage", "copying", "label_consistency"}
+    assert {g.name for g in judged.gates} == {"kid", "coverage", "density", "copying", "label_consistency"}
     assert {g.verdict for g in judged.gates} == {"unknown"}
     json.dumps([g.to_json() for g in judged.gates], allow_nan=False)
 
@@ -164,7 +172,7 @@ def test_a_generator_that_hands_back_what_it_began_from_fails_copying_once_it_is
 
 
 @pytest.mark.parametrize(("learned", "held", "grounds", "unknown"), [
-    (40, 40, 40, set()), (5, 40, 40, {"kid", "coverage"}), (40, 40, 12, {"overlap"}), (40, 12, 40, {"kid", "coverage", "copying", "label_consistency"}),
+    (40, 40, 40, set()), (5, 40, 40, HELD), (40, 40, 12, {"overlap"}), (40, 12, 40, HELD | {"copying", "label_consistency"}),
 ], ids=["enough", "few_learned", "few_grounds", "few_held"])  # fmt: skip
 def test_no_gate_passes_what_too_few_images_speak_for(cases, learned, held, grounds, unknown):
     seen = cases[REAL]
