@@ -31,33 +31,36 @@ from trainers.uplift.images import Labelled
 
 KEPT = RESULTS / "evidence"
 REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste", "longtail_less", "longtail", "both"
-TWICE = "classical_twice"
-"""As many varied copies as `BOTH` adds images, more where filters left Longtail's short: what tells two kinds of images from twice as many.
+TWICE, BESIDE = "classical_twice", "classical_and_copy_paste"
+"""As many images as `BOTH` adds, more where filters left Longtail's short: varied copies alone, or with pasted instances in the place of Longtail's.
 
-It was thought of when the rows had been measured; a row is whole without it.
+They tell two kinds of images from twice as many, and painted from pasted. They were thought of when the rows had been measured; a row is whole without them.
 """
-ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME, TWICE)
+ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME, TWICE, BESIDE)
 VARIED = frozenset({CLASSICAL, TWICE})
+LATER = frozenset({TWICE, BESIDE})
 GENERATED = frozenset({LONGTAIL, BOTH, SOME})
+SUMS = {BOTH: (LONGTAIL, CLASSICAL), BESIDE: (PASTED, CLASSICAL)}
+"""Arms that add what two others add."""
 
 
 def arms_of(row: Row) -> list[str]:
     """Where the class is the whole image there is nothing to paste."""
-    return [a for a in ARMS if a != PASTED or row.setting.model == "detector"]
+    return [a for a in ARMS if a not in (PASTED, BESIDE) or row.setting.model == "detector"]
 
 
 def needed(row: Row) -> list[str]:
     """Without which a row says nothing."""
-    return [a for a in arms_of(row) if a != TWICE]
+    return [a for a in arms_of(row) if a not in LATER]
 
 
 def key_of(row: Row, arm: str, images: str, generator: str) -> str:
     """What a run rests on, in twelve letters: configuration, code, the draw's `images`, and the weights that made what was added."""
-    made = arm in GENERATED or arm == PASTED
+    made = arm in GENERATED or arm in (PASTED, BESIDE)
     said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0, "objects": row.objects if made and row.setting.model == "detector" else 1}
     parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGES[row.setting.model]), images]
     if arm != REAL:
-        parts.append(code(VARYING if arm in VARIED else (*MAKING, *VARYING) if arm == BOTH else MAKING))
+        parts.append(code(VARYING if arm in VARIED else (*MAKING, *VARYING) if arm in SUMS else MAKING))
     if arm in GENERATED:
         parts.append(generator)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
@@ -110,8 +113,8 @@ class Added:
         """The arm's images as the judge takes them."""
         if arm == REAL:
             return []
-        if arm == BOTH:
-            return self.of(LONGTAIL) + self.of(CLASSICAL)
+        if arm in SUMS:
+            return [image for part in SUMS[arm] for image in self.of(part)]
         if arm == SOME:
             return self.of(LONGTAIL)[: self.count(self.row.ratios[0])]
         if arm not in self.prepared:

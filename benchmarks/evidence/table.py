@@ -11,13 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.evidence.rows import Row
-from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, TWICE, kept, key_of, needed, seeds_done, seeds_formerly_done
+from benchmarks.evidence.runs import (
+    BESIDE,
+    BOTH,
+    CLASSICAL,
+    LATER,
+    LONGTAIL,
+    PASTED,
+    REAL,
+    SOME,
+    TWICE,
+    arms_of,
+    kept,
+    key_of,
+    needed,
+    seeds_done,
+    seeds_formerly_done,
+)  # fmt: skip
 from trainers.uplift.arms import figures_of, images_of, outcome_of, primary_of, table
 from trainers.uplift.policy import choose
 from trainers.uplift.statistics import Difference, independent, paired_interval
 
 POLICY = "policy"
-AGAINST = ((LONGTAIL, REAL), (LONGTAIL, CLASSICAL), (BOTH, CLASSICAL), (BOTH, TWICE), (LONGTAIL, PASTED), (POLICY, REAL))
+AGAINST = ((LONGTAIL, REAL), (LONGTAIL, CLASSICAL), (BOTH, CLASSICAL), (BOTH, TWICE), (BOTH, BESIDE), (LONGTAIL, PASTED), (POLICY, REAL))
 """Differences that the table asks for."""
 
 
@@ -68,8 +84,10 @@ def result_of(row: Row) -> RowResult | None:
     figures = figures_of(model, names, rare)
     primary = primary_of(model, rare, figures)
     pairs = [(draw, seed) for draw, seeds in done.items() for seed in seeds]
-    twice = all(bodies[d]["runs"].get(f"{TWICE}-{s}", {}).get("key") == key_of(row, TWICE, bodies[d]["images"], "") for d, s in pairs)
-    arms = [*needed(row), *([TWICE] if twice else [])]
+    arms = needed(row)
+    for arm in (a for a in arms_of(row) if a in LATER):
+        if all(bodies[d]["runs"].get(f"{arm}-{s}", {}).get("key") == key_of(row, arm, bodies[d]["images"], "") for d, s in pairs):
+            arms.append(arm)
     test = {arm: [outcome_of(model, bodies[d]["runs"][f"{arm}-{s}"]["test"]) for d, s in pairs] for arm in arms}
     val = {arm: [outcome_of(model, bodies[d]["runs"][f"{arm}-{s}"]["val"]) for d, s in pairs] for arm in (REAL, SOME, LONGTAIL)}
     chosen = {}

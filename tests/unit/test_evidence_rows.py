@@ -21,7 +21,7 @@ ROW = ROWS["bccd10"]
 def test_how_many_objects_an_image_gets_is_part_of_what_was_added_and_of_nothing_else():
     other = replace(ROW, objects=1)
     changed = {arm for arm in runs.ARMS if runs.key_of(ROW, arm, "images", "weights") != runs.key_of(other, arm, "images", "weights")}
-    assert changed == {runs.PASTED, *runs.GENERATED}
+    assert changed == {runs.PASTED, runs.BESIDE, *runs.GENERATED}
     emoji = ROWS["noto"]  # whole images have no room for a second object
     assert all(runs.key_of(emoji, a, "i", "w") == runs.key_of(replace(emoji, objects=1), a, "i", "w") for a in runs.arms_of(emoji))
 
@@ -55,8 +55,9 @@ class Judged(Exception):
 
 @pytest.mark.parametrize(
     ("changed", "raised"),
-    [({}, None), ({"images": "other"}, Trained), ({"generator": "other"}, Trained), ({"lacks": "both-0"}, Trained), ({"lacks": "classical_twice-0"}, Judged)],
-    ids=["whole", "images", "weights", "a_run_lacks", "one_that_needs_none_lacks"],
+    [({}, None), ({"images": "other"}, Trained), ({"generator": "other"}, Trained), ({"lacks": "both-0"}, Trained), ({"lacks": f"{runs.TWICE}-0"}, Judged),
+     ({"lacks": f"{runs.BESIDE}-0"}, Judged)],
+    ids=["whole", "images", "weights", "a_run_lacks", "one_that_needs_none_lacks", "pasted_beside_varied_lacks"],
 )
 def test_a_whole_draw_trains_no_generator(monkeypatch, changed, raised):
     """Its weights are not kept in the repository: a fresh clone has the runs, and no generator."""
@@ -79,12 +80,12 @@ def test_a_whole_draw_trains_no_generator(monkeypatch, changed, raised):
         runs.run_draw(row, Path(), 0)
 
 
-def test_a_row_is_whole_without_the_arm_that_was_thought_of_later(monkeypatch):
+def test_a_row_is_whole_without_the_arms_that_were_thought_of_later(monkeypatch):
     body = {"images": "i", "generator": "g"}
     row = replace(ROW, seeds=1)
     body["runs"] = {f"{arm}-0": {"key": key} for arm, key in runs.keys_of(row, body, runs.needed(row)).items()}
     monkeypatch.setattr(runs, "kept", lambda row, draw: body)
-    assert runs.TWICE not in runs.needed(row) and runs.seeds_done(row, 0) == [0]
+    assert not runs.LATER & set(runs.needed(row)) and runs.seeds_done(row, 0) == [0]
 
 
 def test_a_draw_beyond_the_published_lists_holds_every_class_and_is_always_the_same(tmp_path):
