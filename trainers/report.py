@@ -29,7 +29,7 @@ ORDER = ("failed", "unknown", "passed")
 SHOWN = {
     "kid": "samples that lie furthest from any held-out object, over the nearest one",
     "coverage": "held-out objects that no sample comes near, over the nearest sample",
-    "density": "samples that lie furthest from any held-out object, over the nearest one",
+    "density": "samples among the fewest held-out objects, over the nearest one",
     "copying": "samples that lie nearest to a training object, over that object",
     "label_consistency": "samples least taken for their class, over the nearest held-out object",
     "overlap": "samples whose change fits their box least, over what was there before",

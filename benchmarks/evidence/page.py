@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence.rows import RANDOM, ROWS
-from benchmarks.evidence.runs import BESIDE, BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, TWICE
+from benchmarks.evidence.runs import BOTH, CLASSICAL, LONGTAIL, PASTED, REAL, SOME, TWICE, WITH_PASTED
 from benchmarks.evidence.table import POLICY, RowResult
 from benchmarks.report import README, Figure, save, write_between
 from longtail.uplift import MIN_RUNS, holm
@@ -19,12 +19,12 @@ from trainers.uplift.statistics import Difference, paired_interval
 DOCS = Path(__file__).parents[2] / "docs" / "evidence.md"
 ARMS = {
     REAL: "real", CLASSICAL: "+ classical", PASTED: "+ copy-paste", LONGTAIL: "+ Longtail", BOTH: "+ both", TWICE: "+ classical twice",
-    BESIDE: "+ classical and copy-paste",
+    WITH_PASTED: "+ classical and copy-paste",
 }  # fmt: skip
 PAIRS = {
     (LONGTAIL, CLASSICAL): "Longtail − classical", (LONGTAIL, PASTED): "Longtail − copy-paste", (BOTH, CLASSICAL): "both − classical",
     (BOTH, TWICE): "both − classical twice",
-    (BOTH, BESIDE): "both − classical and copy-paste", (POLICY, REAL): "kept by the policy, − real",
+    (BOTH, WITH_PASTED): "both − classical and copy-paste", (POLICY, REAL): "kept by the policy, − real",
 }  # fmt: skip
 POINTS = 0.05
 FORMER = " †"

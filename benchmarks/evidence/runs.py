@@ -31,22 +31,22 @@ from trainers.uplift.images import Labelled
 
 KEPT = RESULTS / "evidence"
 REAL, CLASSICAL, PASTED, SOME, LONGTAIL, BOTH = "real", "classical", "copy_paste", "longtail_less", "longtail", "both"
-TWICE, BESIDE = "classical_twice", "classical_and_copy_paste"
-"""As many images as `BOTH` adds, more where filters left Longtail's short: varied copies alone, or with pasted instances in the place of Longtail's.
+TWICE, WITH_PASTED = "classical_twice", "classical_and_copy_paste"
+"""As many images as `BOTH` adds, unless filters leave one of them short: varied copies alone, or with pasted instances in the place of Longtail's.
 
 They tell two kinds of images from twice as many, and painted from pasted. They were thought of when the rows had been measured; a row is whole without them.
 """
-ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME, TWICE, BESIDE)
+ARMS = (REAL, CLASSICAL, PASTED, LONGTAIL, BOTH, SOME, TWICE, WITH_PASTED)
 VARIED = frozenset({CLASSICAL, TWICE})
-LATER = frozenset({TWICE, BESIDE})
+LATER = frozenset({TWICE, WITH_PASTED})
 GENERATED = frozenset({LONGTAIL, BOTH, SOME})
-SUMS = {BOTH: (LONGTAIL, CLASSICAL), BESIDE: (PASTED, CLASSICAL)}
+SUMS = {BOTH: (LONGTAIL, CLASSICAL), WITH_PASTED: (PASTED, CLASSICAL)}
 """Arms that add what two others add."""
 
 
 def arms_of(row: Row) -> list[str]:
     """Where the class is the whole image there is nothing to paste."""
-    return [a for a in ARMS if a not in (PASTED, BESIDE) or row.setting.model == "detector"]
+    return [a for a in ARMS if a not in (PASTED, WITH_PASTED) or row.setting.model == "detector"]
 
 
 def needed(row: Row) -> list[str]:
@@ -56,7 +56,7 @@ def needed(row: Row) -> list[str]:
 
 def key_of(row: Row, arm: str, images: str, generator: str) -> str:
     """What a run rests on, in twelve letters: configuration, code, the draw's `images`, and the weights that made what was added."""
-    made = arm in GENERATED or arm in (PASTED, BESIDE)
+    made = arm in GENERATED or arm in (PASTED, WITH_PASTED)
     said = asdict(row) | {"draw": None, "title": "", "seeds": 0, "draws": 0, "objects": row.objects if made and row.setting.model == "detector" else 1}
     parts = [json.dumps(said, default=str, sort_keys=True), code(JUDGES[row.setting.model]), images]
     if arm != REAL:
@@ -105,8 +105,8 @@ class Added:
     bench: Bench
     records: dict[str, Any] = field(default_factory=dict)
     """Of each arm that filters look at, how many were made and refused."""
-    strips: Path | None = None
-    """The folder that shows what was added."""
+    shown_in: Path | None = None
+    """A folder for a picture of what was added."""
     prepared: dict[str, list[Any]] = field(default_factory=dict)
 
     def of(self, arm: str) -> list[Any]:
@@ -119,8 +119,8 @@ class Added:
             return self.of(LONGTAIL)[: self.count(self.row.ratios[0])]
         if arm not in self.prepared:
             images = self.made(arm)
-            if self.strips:
-                picture(images, self.strips / f"{self.row.name}-{self.draw}-{arm}.png")
+            if self.shown_in:
+                picture(images, self.shown_in / f"{self.row.name}-{self.draw}-{arm}.png")
             self.prepared[arm] = self.bench.prepare(images)
         return self.prepared[arm]
 
@@ -160,7 +160,7 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
     held = {split: view.labelled(split) for split in ("val", "test")}
     prepared = bench.prepare(view.labelled("train"))
     measured = {split: (images, bench.prepare(images)) for split, images in held.items()}
-    added = Added(row, view, draw, painter, bench, records=body.setdefault("additions", {}), strips=OUT / "pictures")
+    added = Added(row, view, draw, painter, bench, shown_in=OUT / "pictures")
     parent = os.getppid()
     for arm, seed in missing:
         if os.getppid() != parent:
@@ -170,6 +170,7 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
         outcome = bench.run(training, measured, seed=seed)
         spent = time.process_time() - began
         body["runs"][f"{arm}-{seed}"] = {"key": keys[arm], "images": len(training), "core_seconds": round(spent, 1), **outcome}
+        body["additions"] = body.get("additions", {}) | {a: record for a, record in added.records.items() if (a, seed) in missing}
         body |= {"names": names, "grown": list(row.grown) or names, "foundation": hashlib.sha256(foundation_path(row).read_bytes()).hexdigest()[:12]}
         keep(row.name, draw, body)
         say(f"{arm} seed {seed}: {spent:.0f} s on {len(training)} images")

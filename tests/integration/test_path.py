@@ -314,7 +314,7 @@ def test_the_clock_runs_an_expansion(stack, cells):
 def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
     job = stack.client.post("/v1/generators", {"dataset": cells, "classes": ["Platelets"], "budget_s": 4})
     result = stack.client.wait(job["job"], timeout_s=300)["result"]
-    assert {g["name"] for g in result["gates"]} >= {"kid", "coverage", "copying"}
+    assert {g["name"] for g in result["gates"]} >= {"kid", "coverage", "density", "copying"}
     version = result["generator"]
     registry = Registry(stack.settings.mlflow_url)
     assert registry.tags(cells, version)["longtail.weights"].endswith(".safetensors")

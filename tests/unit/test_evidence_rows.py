@@ -13,6 +13,7 @@ import pytest
 from benchmarks import ratios
 from benchmarks.evidence import code, page, runs, table
 from benchmarks.evidence.rows import ROWS, few_of
+from trainers.additions import Batch
 from trainers.uplift.statistics import Difference
 
 ROW = ROWS["bccd10"]
@@ -21,7 +22,7 @@ ROW = ROWS["bccd10"]
 def test_how_many_objects_an_image_gets_is_part_of_what_was_added_and_of_nothing_else():
     other = replace(ROW, objects=1)
     changed = {arm for arm in runs.ARMS if runs.key_of(ROW, arm, "images", "weights") != runs.key_of(other, arm, "images", "weights")}
-    assert changed == {runs.PASTED, runs.BESIDE, *runs.GENERATED}
+    assert changed == {runs.PASTED, runs.WITH_PASTED, *runs.GENERATED}
     emoji = ROWS["noto"]  # whole images have no room for a second object
     assert all(runs.key_of(emoji, a, "i", "w") == runs.key_of(replace(emoji, objects=1), a, "i", "w") for a in runs.arms_of(emoji))
 
@@ -56,7 +57,7 @@ class Judged(Exception):
 @pytest.mark.parametrize(
     ("changed", "raised"),
     [({}, None), ({"images": "other"}, Trained), ({"generator": "other"}, Trained), ({"lacks": "both-0"}, Trained), ({"lacks": f"{runs.TWICE}-0"}, Judged),
-     ({"lacks": f"{runs.BESIDE}-0"}, Judged)],
+     ({"lacks": f"{runs.WITH_PASTED}-0"}, Judged)],
     ids=["whole", "images", "weights", "a_run_lacks", "one_that_needs_none_lacks", "pasted_beside_varied_lacks"],
 )
 def test_a_whole_draw_trains_no_generator(monkeypatch, changed, raised):
@@ -78,6 +79,30 @@ def test_a_whole_draw_trains_no_generator(monkeypatch, changed, raised):
     monkeypatch.setattr(runs, "Canvas", SimpleNamespace(of=lambda sizes, long_side_px: None))
     with pytest.raises(raised) if raised else contextlib.nullcontext():
         runs.run_draw(row, Path(), 0)
+
+
+def test_each_arm_adds_what_it_says_and_makes_it_once(monkeypatch):
+    made = []
+
+    def grow(row, view, count, *, mode, draw, painter):
+        made.append((mode, painter))
+        return Batch([f"{mode} {k}" for k in range(count)], count + 1, {"seam": 1})
+
+    def vary(row, view, count, *, draw):
+        made.append(("varied", None))
+        return [f"varied {k}" for k in range(count)]
+
+    monkeypatch.setattr(runs, "grow", grow)
+    monkeypatch.setattr(runs, "vary", vary)
+    row = replace(ROW, ratios=(0.5, 2))
+    added = runs.Added(row, SimpleNamespace(real=lambda split: [1, 2]), 0, "painter", SimpleNamespace(prepare=lambda images: [f"prepared {i}" for i in images]))
+    varied, painted, pasted = ([f"prepared {kind} {k}" for k in range(4)] for kind in ("varied", "inpaint", "copy_paste"))
+    assert {arm: added.of(arm) for arm in runs.ARMS} == {
+        runs.REAL: [], runs.CLASSICAL: varied, runs.PASTED: pasted, runs.LONGTAIL: painted, runs.SOME: painted[:1], runs.BOTH: painted + varied,
+        runs.WITH_PASTED: pasted + varied, runs.TWICE: [*varied, *(f"prepared varied {k}" for k in range(4, 8))],
+    }  # fmt: skip
+    assert sorted(made, key=str) == [("copy_paste", None), ("inpaint", "painter"), ("varied", None), ("varied", None)]
+    assert added.records == {arm: {"added": 4, "made": 5, "rejected": {"seam": 1}} for arm in (runs.PASTED, runs.LONGTAIL)}
 
 
 def test_a_row_is_whole_without_the_arms_that_were_thought_of_later(monkeypatch):

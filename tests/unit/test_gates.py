@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gates import CASES, REAL, drawn, gather
+from benchmarks.gates import CASES, PARTLY, REAL, drawn, gather
 from longtail.gates import Gate, class_key
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, gating
 from trainers.architectures import build_generator
 from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
-from trainers.quality.gates import Evidence, gates_of, worst
+from trainers.quality.coverage import density_and_coverage
+from trainers.quality.density import densities, density_interval
+from trainers.quality.gates import Evidence, density_gate, gates_of, worst
 from trainers.quality.intervals import mean_interval, share_interval
 from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
@@ -24,7 +26,7 @@ from trainers.training_data import apart
 from trainers.windows import Instance, cut_windows, on_grounds
 
 COUNT = 40
-HELD = {"kid", "coverage", "density"}
+LEARNED = {"kid", "coverage", "density"}
 """The gates that training objects set the threshold of."""
 
 
@@ -49,8 +51,33 @@ def test_a_cheat_fails_its_gate(cases, what):
 
 
 def test_density_sees_what_coverage_is_content_with(cases):
-    said = {g.name: g.verdict for g in gates_of(cases["cells, and three times as much noise"])}
+    said = {g.name: g.verdict for g in gates_of(cases[PARTLY])}
     assert (said["coverage"], said["density"]) == ("passed", "failed")
+
+
+def test_nothing_is_dense_enough_where_training_objects_are_not(cases):
+    far = replace(cases["noise"], train=cases["noise"].fake[:COUNT])
+    gate = next(g for g in gates_of(far) if g.name == "density")
+    assert (gate.figure, gate.verdict, gate.note) == (0, "unknown", "could not be measured")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_density_of_too_few_samples_could_not_be_measured(cases, count):
+    seen = cases[REAL]
+    gate = density_gate(replace(seen, fake=seen.fake[:count]))
+    assert (gate.verdict, gate.note) == ("unknown", "could not be measured")
+
+
+def test_density_is_the_mean_of_its_samples_and_its_interval_counts_both_sides(cases):
+    seen = cases[REAL]
+    alone = densities(seen.held, seen.fake)
+    assert alone.mean() == pytest.approx(density_and_coverage(seen.held, seen.fake)[0])
+    assert np.isnan(densities(seen.held[:1], seen.fake)).all()
+    one = np.repeat(seen.fake[:1], SAMPLES, 0)
+    low, high = density_interval(seen.held, one)
+    assert low < densities(seen.held, one)[0] < high  # a hundred times one sample is no hundred samples
+    lone = np.array([0, 1, 2, 3, 4, 5, 100.0])[:, None]
+    assert density_interval(lone, lone + 1000)[0] == 0
 
 
 def test_a_sample_of_its_own_exemplar_is_derived_and_no_copy(cases):
@@ -65,6 +92,8 @@ def test_the_worst_come_first(cases):
     seen = cases[REAL]
     mixed = replace(seen, fake=np.concatenate([seen.fake[:9], cases["noise"].fake[:1]]), own=[None] * 10, agreed=np.linspace(1, 0.1, 10))
     assert worst(mixed, "kid")[0][0] == 9
+    assert worst(mixed, "density")[0][0] == 9
+    assert (np.diff(densities(mixed.held, mixed.fake)[worst(mixed, "density")[0]]) >= 0).all()
     assert worst(mixed, "label_consistency")[0].tolist() == list(range(9, -1, -1))
     copy = replace(mixed, fake=np.concatenate([seen.fake[:3], seen.views[0][7:8]]), own=[None] * 4)
     order, beside = worst(copy, "copying")
@@ -74,7 +103,7 @@ def test_the_worst_come_first(cases):
 def test_few_held_out_objects_are_never_enough_to_pass_or_fail(cases):
     seen = cases["training images"]
     few = replace(seen, held=seen.held[:12])
-    found = [g for g in gates_of(few) if g.name in HELD | {"copying"}]
+    found = [g for g in gates_of(few) if g.name in LEARNED | {"copying"}]
     assert len(found) == 4 and {g.verdict for g in found} == {"unknown"}
     assert all("12 real images" in g.note for g in found)
 
@@ -172,7 +201,7 @@ def test_a_generator_that_hands_back_what_it_began_from_fails_copying_once_it_is
 
 
 @pytest.mark.parametrize(("learned", "held", "grounds", "unknown"), [
-    (40, 40, 40, set()), (5, 40, 40, HELD), (40, 40, 12, {"overlap"}), (40, 12, 40, HELD | {"copying", "label_consistency"}),
+    (40, 40, 40, set()), (5, 40, 40, LEARNED), (40, 40, 12, {"overlap"}), (40, 12, 40, LEARNED | {"copying", "label_consistency"}),
 ], ids=["enough", "few_learned", "few_grounds", "few_held"])  # fmt: skip
 def test_no_gate_passes_what_too_few_images_speak_for(cases, learned, held, grounds, unknown):
     seen = cases[REAL]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from longtail.gates import CONSISTENCY_SHARE, COPY_EXCESS, COVERAGE_SHARE, KID_FLOOR, KID_RATIO, OVERLAP_IOU, OVERLAP_SHARE, Gate, judge
 from trainers.quality.copying import copy_threshold, nearest
 from trainers.quality.coverage import density_and_coverage, distances
+from trainers.quality.density import densities, density_interval
 from trainers.quality.intervals import mean_interval, share_interval
 from trainers.quality.kid import kid, kid_interval
 
@@ -98,30 +99,19 @@ def coverage_gate(seen: Evidence) -> Gate:
 
 
 def density_gate(seen: Evidence) -> Gate:
-    """How densely held-out objects lie about a sample, at least half of how densely they lie about training objects.
+    """Among how many held-out objects a sample lies in the mean, at least half of what training objects attain.
 
-    A sample beyond their reach counts nothing, so that some that are right do not hide the others, as they do in coverage.
+    A sample beyond the reach of all counts nothing, which coverage never sees; samples where real objects lie closest count more than once, so that
+    it is the gates together that say that all are right.
     """
-    limit = DENSITY_SHARE * mean_of(densities(seen.held, seen.train))
-    about = densities(seen.held, seen.fake)
-    interval = mean_interval(about)
+    attained = mean_of(densities(seen.held, seen.train))
+    limit = DENSITY_SHARE * attained if attained > 0 else float("nan")
+    about, interval = densities(seen.held, seen.fake), density_interval(seen.held, seen.fake)
     said, why = judge(interval, limit, at_most=False, real=seen.to_learn_by)
     return Gate(
         name="density", class_name=seen.name, figure=mean_of(about), interval=interval, verdict=said, count=len(about),
         threshold=f">= {limit:.2f} ({DENSITY_SHARE:g} x what train attains)", note=why,
     )  # fmt: skip
-
-
-def densities(real_ND: Floats, fake_MD: Floats, *, neighbours: int = 5) -> Floats:
-    """[M]: of each sample, in how many real objects' neighbourhoods it lies, for each of `neighbours`; nan with fewer than two real ones.
-
-    Their mean is the density of `density_and_coverage`.
-    """
-    k = min(neighbours, len(real_ND) - 1)
-    if k < 1:
-        return np.full(len(fake_MD), np.nan)
-    radius_N = np.partition(distances(real_ND, real_ND), k, axis=1)[:, k]
-    return np.asarray((distances(fake_MD, real_ND) <= radius_N).sum(1) / k)
 
 
 def mean_of(values: Floats) -> float:
@@ -212,5 +202,10 @@ def worst(seen: Evidence, gate: str) -> tuple[NDArray[np.intp], NDArray[np.intp]
         counted = as_many(np.arange(len(seen.fake)), min(len(seen.train), len(seen.fake)))
         order = (-across[counted].min(0)).argsort()
         return order, counted[across[counted].argmin(0)[order]]
-    order = seen.agreed.argsort() if gate == "label_consistency" and seen.agreed is not None else (-across.min(1)).argsort()
+    furthest = -across.min(1)
+    order = furthest.argsort()
+    if gate == "label_consistency" and seen.agreed is not None:
+        order = seen.agreed.argsort()
+    if gate == "density":
+        order = np.lexsort((furthest, densities(seen.held, seen.fake)))
     return order, across.argmin(1)[order]
