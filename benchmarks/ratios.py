@@ -2,8 +2,8 @@
 
     python -m benchmarks.ratios --data DATA [--rows bccd10] [--draws 0,1,2,3] [--times 1,3] [--seeds 1] [--workers 2]
 
-Draws, generators, images and judges are those of `benchmarks.evidence`, whose runs are taken where it has them. Means over draws of the figure that
-decides the row; of a difference between two arms the least and most of a draw. out/ratios keeps each run.
+Draws, images and judges are those of `benchmarks.evidence`, whose runs are taken where it has them, though of other generators by the same recipe.
+Means over draws of the figure that decides the row; of a difference between two arms the least and most of a draw. out/ratios keeps each run.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def on_val(row: Row, data: Path, draw: int, seeds: int) -> Reached:
     added = Added(row, view, draw, painter, bench)
 
     def run(arm: str, seed: int) -> str:
-        found = kept(row.name, draw)["runs"].get(f"{arm}-{seed}", {})
-        if found.get("key") == key_of(row, arm, view.fingerprint(), weights):
+        body = kept(row.name, draw)
+        found = body["runs"].get(f"{arm}-{seed}", {})
+        if found.get("key") == key_of(row, arm, view.fingerprint(), body.get("generator", "")):
             return str(found["val"])
         return bench.run(real + added.of(arm), measured, seed=seed)["val"]
 
