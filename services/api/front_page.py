@@ -63,7 +63,8 @@ def of_version(dataset: Mapping[str, Any], v: Mapping[str, Any]) -> list[object]
     seen = Link(f"{where}/health.html", "health")
     if v["withdrawn"]:
         return [named, *images, "withdrawn", seen, ""]
-    return [named, *images, v["proof"] if images[1] else "none needed", seen, Link(f"{where}/report.html", "report")]
+    proof = v["proof"] + ", accepted unproven" * bool(v["accepted_unproven"])
+    return [named, *images, proof if images[1] else "none needed", seen, Link(f"{where}/report.html", "report")]
 
 
 def of_generator(g: Mapping[str, Any]) -> list[object]:

@@ -8,7 +8,7 @@ import re
 import httpx
 import pytest
 
-from infra.database import CHECKING
+from infra.database import CHECKING, READY
 from services.api.front_page import Held, front_page
 from tests.integration.browsing import ACCEPTED, basic, opened
 from tests.integration.test_lifecycle import done, laid
@@ -73,6 +73,15 @@ def test_a_version_that_is_being_checked_says_so_and_has_no_links():
     page = front_page([held], mlflow_url="", following="2026|a&b")
     assert "it is being registered" in page and "it is checking" in page and "None" not in page
     assert re.findall(r'href="([^"]*)"', page) == ["?cursor=2026%7Ca%26b"]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_was_accepted_unproven_says_so_beside_its_proof(accepted):
+    dataset = {"id": "d", "task": "detection", "uri": "s3://b/d", "latest": 2, "serving": None}
+    health = {"images": {"train": 3}, "synthetic_images": 1}
+    version = {"number": 2, "state": READY, "health": health, "withdrawn": None, "proof": "none", "accepted_unproven": accepted}
+    held = Held(dataset, versions=[version], generators=[], evaluations=[], counts={"versions": 1, "generators": 0, "evaluations": 0})
+    assert ("none, accepted unproven" in front_page([held], mlflow_url="", following=None)) is accepted
 
 
 def links(page: str) -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import ratios
 from benchmarks.evidence import code, page, runs, table
+from benchmarks.evidence.__main__ import quick
 from benchmarks.evidence.rows import ROWS, few_of
 from trainers.additions import Batch
 from trainers.uplift.statistics import Difference
@@ -103,6 +104,14 @@ def test_each_arm_adds_what_it_says_and_makes_it_once(monkeypatch):
     }  # fmt: skip
     assert sorted(made, key=str) == [("copy_paste", None), ("inpaint", "painter"), ("varied", None), ("varied", None)]
     assert added.records == {arm: {"added": 4, "made": 5, "rejected": {"seam": 1}} for arm in (runs.PASTED, runs.LONGTAIL)}
+
+
+def test_the_quick_form_has_every_row_in_little_and_keeps_its_runs_apart():
+    for row in ROWS.values():
+        little = quick(row)
+        assert (little.name, little.draws, little.seeds, little.setting.model) == (f"{row.name}-quick", 1, 1, row.setting.model)
+        assert little.budget_s <= row.budget_s / 10 and little.setting.steps <= row.setting.steps / 5 and little.ratios[1] < row.ratios[1]
+        assert little.name not in ROWS
 
 
 def test_a_row_is_whole_without_the_arms_that_were_thought_of_later(monkeypatch):
