@@ -24,7 +24,7 @@ from PIL import Image
 from infra.formats import voc, webdataset, yolo
 from infra.formats.export import archive, layout
 from infra.formats.listing import DEALT
-from infra.formats.source import READ, finish, read_source
+from infra.formats.source import READ, finish
 from infra.objects import ObjectInfo
 from longtail.errors import BrokenDataset
 from longtail.samples import Annotation, Provenance, Sample
@@ -68,6 +68,19 @@ def export(format, samples, classes, meta, task="detection"):
     with TemporaryDirectory() as scratch:
         entries = layout(format, samples, classes, meta, task=task, scratch=Path(scratch))
         return {path: content.read_bytes() if isinstance(content, Path) else content for path, content in entries}
+
+
+class StoredFiles:
+    """Files in a dictionary, read as from a bucket."""
+
+    def __init__(self, files):
+        self.files = files
+
+    def list(self, uri):
+        return [ObjectInfo(p, f"{uri}/{p}", "e", 1) for p in self.files]
+
+    def read(self, uri):
+        return self.files[uri.removeprefix("s3://c/")]
 
 
 def reimport(format, files):
@@ -353,51 +366,3 @@ def test_webdataset_shards_hold_each_image_beside_its_labels():
     assert len(names) == 2000
     assert {n.split(".")[0] for n in names[:2]} == {"train-000000000"}
     assert (body["origin"], body["provenance"]["mode"], body["annotations"][0]["name"], body["annotations"][0]["class"]) == ("synthetic", "inpaint", "b", 0)
-
-
-@pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
-def test_what_went_out_as_synthetic_comes_back_as_synthetic(format):
-    record = Provenance(
-        mode="inpaint", class_name="b", seed=1, novelty=0.2, model="m", model_version=1, model_uri="s3://b/m", background={"id": "x"}, exemplar=None,
-        box_xyxy=(0, 0, 4, 4), scores={"seam": 0.5},
-    )  # fmt: skip
-    label = (Annotation(category_id=0, bbox_xywh=(1, 2, 3, 4)),)
-    made = replace(sample_at("longtail/y.jpg", "train", label), id="syn-1", origin="synthetic", provenance=record)
-    files = export(format, [sample_at("x.jpg", "train", label), made], {0: "b"}, {})
-    objects = StoredFiles({p: c if isinstance(c, bytes) else picture() for p, c in files.items()})
-    source, found = read_source(objects, "s3://c", format="auto")
-    assert (found, source.problems) == (format, ())
-    assert {s.path.split("/")[-1]: (s.origin, s.provenance) for s in source.samples} == {"x.jpg": ("real", None), "y.jpg": ("synthetic", record)}
-    assert next(s.id for s in source.samples if s.provenance) == "syn-1"
-
-
-def test_what_is_marked_as_synthetic_does_not_enter_val():
-    record = Provenance(
-        mode="inpaint", class_name="b", seed=1, novelty=0.2, model=None, model_version=None, model_uri=None, background=None, exemplar=None,
-        box_xyxy=(0, 0, 4, 4),
-    )  # fmt: skip
-    label = (Annotation(category_id=0, bbox_xywh=(1, 2, 3, 4)),)
-    made = replace(sample_at("y.jpg", "val", label), origin="synthetic", provenance=record)
-    files = export("yolo", [sample_at("x.jpg", "train", label), made], {0: "b"}, {})
-    source, _ = read_source(StoredFiles({p: c if isinstance(c, bytes) else picture() for p, c in files.items()}), "s3://c", format="auto")
-    assert [s.path for s in source.samples] == ["images/train/x.jpg"]
-    assert "nothing synthetic enters val or test" in source.problems[0]
-
-
-def test_a_sidecar_that_cannot_be_read_stops_the_registration():
-    objects = StoredFiles({"longtail.json": b"{}", "a/1.png": picture()})
-    with pytest.raises(BrokenDataset, match="cannot be told from real ones"):
-        read_source(objects, "s3://c", format="auto")
-
-
-class StoredFiles:
-    """Files in a dictionary, read as from a bucket."""
-
-    def __init__(self, files):
-        self.files = files
-
-    def list(self, uri):
-        return [ObjectInfo(p, f"{uri}/{p}", "e", 1) for p in self.files]
-
-    def read(self, uri):
-        return self.files[uri.removeprefix("s3://c/")]
