@@ -29,11 +29,23 @@ def page(found: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str
         listed(hurt(result)),
         "<h2>Arms, on real test images</h2>",
         table(["arm", "images", result["figure"], "least", "most", "on val"], arms(result)),
+        *filters(result.get("filtered", {})),
         *changes(result, pictures),
         *(part for name, rows in result["tables"].items() for part in difference(name, rows)),
         f"<p class=note>{text(result['harness'])}. Intervals are over training seeds and test images, for these real images and this addition: another "
         "draw of either may do otherwise.</p>",
     )  # fmt: skip
+
+
+def filters(filtered: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the filters left of the images that were made for an arm; nothing where none was made for it."""
+    if not filtered:
+        return []
+    lines = [
+        [part, f["wanted"], f["made"], f["accepted"], ", ".join(f"{reason} {n / f['made']:.0%}" for reason, n in sorted(f["rejected"].items())) or "none"]
+        for part, f in filtered.items()
+    ]
+    return ["<h2>What the filters left</h2>", table(["made for", "images wanted", "made", "passed", "refused for"], lines)]
 
 
 def changes(result: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -86,6 +98,7 @@ def hurt(result: Mapping[str, Any]) -> list[str]:
     """Figures that fell, those that did so for certain first."""
     lines = [f"proof is {result['proof']}"] if result["proof"] != "positive" else []
     lines += [result["too_few"]] if result.get("too_few") else []
+    lines += result.get("advice", [])
     rows = [r for r in result["table"] if (r["difference"] or 0) < 0]
     for r in sorted(rows, key=lambda r: (r["says"] != "harmed", r["difference"])):
         lines.append(f"{r['figure']} {signed(r['difference'])} ({shown_interval(r['interval'])}): {r['says']}")

@@ -64,6 +64,8 @@ class Evaluation:
         self.candidate = None if number is None else DatasetView(catalogue, dataset, catalogue.database.version(dataset, number))
         self.bench = Bench(setting_of(request, self.base), self.base.names, self.canvas())
         self._prepared: dict[str, tuple[list[Labelled], list[Any]]] = {}
+        self.filtered: dict[str, dict[str, Any]] = {}
+        """What the filters left of each part that was made here; see `longtail.filtering.shortfall`."""
 
     def canvas(self) -> Canvas:
         return Canvas.of([(s.width, s.height) for s in self.real], long_side_px=self.request["side_px"])
@@ -87,10 +89,10 @@ class Evaluation:
         model, wanted = Model(asked["name"], asked["version"], asked["uri"]), asked["count"]
         if wanted > MOST_RATIO * len(self.real):
             raise InvalidRequest(f"count: {wanted} images for {len(self.real)} real ones; at most {MOST_RATIO} for each are measured")
-        whole, classes = Batch(), dict[str, int]()
+        whole, classes, each = Batch(), dict[str, int](), -(-wanted // len(asked["classes"]))
         for name, novelty in asked["classes"].items():
             request = {**asked["request"], "class_name": name, "novelty": novelty}
-            batch = self.accepted(request, -(-wanted // len(asked["classes"])), key=asked["key"], model=model)
+            batch = self.accepted(LONGTAIL, request, each, key=asked["key"], model=model)
             whole.add(batch)
             classes |= {name: len(batch.images)} if batch.images else {}
         if not whole.images:
@@ -98,22 +100,30 @@ class Evaluation:
         order = sorted(range(len(whole.images)), key=lambda k: derive_seed("share", asked["key"], k))
         return Addition([whole.images[k] for k in order], classes, [], asked["request"]["objects"])
 
-    def accepted(self, request: Mapping[str, Any], count: int, *, key: str, model: Model) -> Batch:
-        """So many images that pass the filters, or what a few rounds bring."""
+    def accepted(self, part: str, request: Mapping[str, Any], count: int, *, key: str, model: Model) -> Batch:
+        """So many images of a part that pass the filters, or what a few rounds bring, counted in `filtered`."""
         found = Batch()
         for attempt in range(ROUNDS):
             wanted = -(-(count - len(found.images)) * 5 // 4)
             found.add(made(self.base, {**request, "count": wanted}, key=f"{key}-{attempt}", model=model))
             if len(found.images) >= count:
                 break
+        self.count(part, count, found)
         return Batch(found.images[:count], found.made, found.rejected)
+
+    def count(self, part: str, wanted: int, found: Batch) -> None:
+        here = {"wanted": wanted, "made": found.made, "accepted": len(found.images), "kept": min(wanted, len(found.images))}
+        before = self.filtered.get(part, {})
+        rejected = Counter(before.get("rejected", {})) + Counter(found.rejected)
+        self.filtered[part] = {**{k: before.get(k, 0) + n for k, n in here.items()}, "rejected": dict(rejected)}
 
     def pasted(self) -> list[Labelled]:
         """As many images with pasted instances as the addition has, of its classes, as many in each."""
         found = Batch()
+        self.filtered.pop(COPY_PASTE, None)
         for name, count in self.addition.classes.items():
             request = {"class_name": name, "mode": "copy_paste", "novelty": None, "objects": self.addition.objects}
-            found.add(self.accepted(request, count, key=f"pasted-{name}", model=Model()))
+            found.add(self.accepted(COPY_PASTE, request, count, key=f"pasted-{name}", model=Model()))
         return found.images
 
     def copies(self) -> list[Labelled]:
@@ -164,7 +174,8 @@ class Evaluation:
             taken = [i for part, most in parts for i in self.prepared(part)[1][:most]]
             outcome = dict(self.bench.run(taken, {s: self.prepared(s) for s in ("val", "test") if self.samples(s)}, seed=seed))
             count = len(taken)
-        told = {"classes": self.addition.classes, "added": len(self.addition.images), "ids": self.addition.ids} if share_of(arm) else {}
+        told: Run = {"classes": self.addition.classes, "added": len(self.addition.images), "ids": self.addition.ids} if share_of(arm) else {}
+        told |= {"filtered": {part: self.filtered[part] for part, _ in parts if part in self.filtered}}
         return {"arm": arm, "seed": seed, "images": count, "core_seconds": round(time.process_time() - began, 1), **told, **outcome}
 
 
@@ -221,6 +232,7 @@ def tables_of(runs: Sequence[Run], *, model: ModelName, names: Sequence[str], fi
     chosen = choose(leads, first=REAL) if all(len(v) == len(seeds) for v in leads.values()) else None
     return {
         "figure": primary, "rare": rare, "runs": measured, "seeds": seeds, "added": next(r["added"] for r in runs if share_of(r["arm"])),
+        "filtered": {part: found for r in reversed(runs) for part, found in r.get("filtered", {}).items()},
         "tables": {f"{a} - {b}": table(test[b], test[a], figures, draws=seeds) for a, b in pairs},
         "changed": most_changed(test[REAL], test[LONGTAIL], [names.index(n) for n in rare or names]) if {REAL, LONGTAIL} <= set(arms) else [],
         "policy": {"chosen": chosen, "share": None if chosen is None else share_of(chosen), "on_val": {a: sum(v) / len(v) for a, v in leads.items() if v}},

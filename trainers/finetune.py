@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from trainers import checkpoints, weights
 from trainers.dataset import DatasetView
 from trainers.gating import Judge, Judged
 from trainers.grids import grid
+from trainers.held_out import hold_out
 from trainers.loop import Progress as LoopProgress
 from trainers.loop import train
+from trainers.quality.gates import unmeasured
 from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
 from trainers.training_data import TrainingData
@@ -40,6 +43,7 @@ def run_finetune(
     Interrupted, it goes on from its last checkpoint under the same job. Raises InvalidRequest for a class of no instance.
     """
     report(0, "cutting windows")
+    held_out = hold_out(view, classes, catalogue.looks(view.dataset).prints)
     data = TrainingData.of(view, classes, resolution=recipe.network.resolution_px, seed=recipe.seed)
     recipe = replace(recipe, network=replace(recipe.network, gray_labels=gray_labels(data.windows)))
     state, checkpoint = open_state(catalogue, view, job, recipe, start)
@@ -49,7 +53,7 @@ def run_finetune(
         name=f"finetune {', '.join(classes)}",
         params={f"recipe.{k}": v for k, v in state.recipe.to_json().items()},
         tags={"longtail.job": job, "longtail.dataset": view.dataset, "longtail.dataset_version": str(view.version["number"]),
-              "longtail.start": start},
+              "longtail.start": start, "longtail.held_out": json.dumps(held_out)},
     )  # fmt: skip
     if not state.step:
         state.strength = data.strength
@@ -69,11 +73,12 @@ def run_finetune(
     registry.log_figures(run, {f"upscaler/gain_x{factor}": value for factor, value in gains.items()}, step=state.step)
     report(0.92, "measuring the gates")
     judged = judge.gates(state.ema.module)
+    judged.gates.extend(unmeasured(judged.gates, data.names.values(), boxed=view.task == "detection"))
     data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler, mirrored=recipe.symmetries != "none")
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
-    page, twin = file_evidence(registry, run, data, state, judged, curves, title=f"{view.dataset}: a generator of {', '.join(classes)}")
+    page, twin = file_evidence(registry, run, data, state, judged, curves, title=f"{view.dataset}: a generator of {', '.join(classes)}", held_out=held_out)
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page)
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job, kind="json"), twin)
     registry.finish_run(run)
@@ -81,6 +86,7 @@ def run_finetune(
         "uri": uri,
         "run": run,
         "gates": [g.to_json() for g in judged.gates],
+        "held_out": held_out,
         "watchdogs": state.events,
         "augmentation": {"strength": state.strength, "steered": data.val is not None},
         "upscaler": {"used": upscaler is not None, **{f"gain_x{factor}": value for factor, value in gains.items()}},
@@ -92,8 +98,9 @@ def run_finetune(
 
 
 def file_evidence(
-    registry: Registry, run: str, data: TrainingData, state: TrainState, judged: Judged, curves: Curves, *, title: str
-) -> tuple[bytes, bytes]:
+    registry: Registry, run: str, data: TrainingData, state: TrainState, judged: Judged, curves: Curves, *, title: str,
+    held_out: Mapping[str, int],
+) -> tuple[bytes, bytes]:  # fmt: skip
     """Puts what speaks for and against the generator into its run: watchdogs, pictures, gates, and the report, whose page and twin are returned."""
     registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
     final = grid(state, data.shown)
@@ -101,7 +108,7 @@ def file_evidence(
     for path, picture in judged.pictures.items():
         registry.log_file(run, path, to_png(picture))
     latent = interpolations(state.ema.module, data.singles, data.names)
-    page, twin = training_report(title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent)
+    page, twin = training_report(title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, held_out=held_out)
     registry.log_file(run, "report.html", page.encode())
     registry.log_file(run, "report.json", twin.encode())
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}

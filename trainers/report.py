@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +35,7 @@ SHOWN = {
     "label_consistency": "samples least taken for their class, over the nearest held-out object",
     "overlap": "samples whose change fits their box least, over what was there before",
 }
-
-
+HELD_OUT = "val shows no {}: {} of its training objects were held out, to choose and to judge by."
 MOST_POINTS = 2000
 
 
@@ -69,9 +69,10 @@ def interpolations(generator: Generator, train: Windows, names: dict[int, str], 
 
 
 def training_report(
-    title: str, judged: Judged, curves: Curves, *, recipe: Recipe, watchdogs: list[dict[str, Any]], grid: NDArray[np.uint8], latent: NDArray[np.uint8]
-) -> tuple[str, str]:
-    """(HTML, JSON) of a run."""
+    title: str, judged: Judged, curves: Curves, *, recipe: Recipe, watchdogs: list[dict[str, Any]], grid: NDArray[np.uint8], latent: NDArray[np.uint8],
+    held_out: Mapping[str, int] | None = None,
+) -> tuple[str, str]:  # fmt: skip
+    """(HTML, JSON) of a run. `held_out` are objects of each class that were taken from training to judge by, since val shows none."""
     ordered = sorted(judged.gates, key=lambda g: ORDER.index(g.verdict))
     page = document(
         title,
@@ -87,6 +88,7 @@ def training_report(
             ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "note"],
             [[g.name, g.class_name, shown(g.figure), " to ".join(map(shown, g.interval)), g.threshold, g.verdict, g.count, g.note] for g in ordered],
         ),
+        *(f"<p class=note>{text(HELD_OUT.format(c, n))}</p>" for c, n in (held_out or {}).items()),
         *fid_table(judged.fids),
         *(figure(to_png(judged.pictures[g.pictures]), f"{g.class_name}, {g.name}, {g.verdict}: {SHOWN[g.name]}") for g in ordered if g.pictures),
         "<h2>The dial</h2>",
@@ -100,7 +102,7 @@ def training_report(
     )  # fmt: skip
     twin = {
         "title": title, "gates": [g.to_json() for g in judged.gates], "fid": [f.to_json() for f in judged.fids],
-        "watchdogs": watchdogs, "recipe": recipe.to_json(), "curves": curves.points,
+        "watchdogs": watchdogs, "recipe": recipe.to_json(), "curves": curves.points, "held_out": dict(held_out or {}),
     }  # fmt: skip
     return page, json.dumps(twin, indent=1)
 

@@ -9,6 +9,7 @@ from typing import Any
 from infra.database import BATCHES, DATASETS, SAMPLES, Row
 from infra.durable import step
 from longtail.errors import Cancelled, Conflict, InvalidRequest
+from longtail.filtering import advice
 from longtail.jobs import TENANT
 from longtail.samples import Annotation, Provenance, Sample
 from workflows.stack import Stack
@@ -19,16 +20,6 @@ PART, ROUNDS = 32, 4
 the slowest (with one task a core a batch of 800 was made 6 % slower, over four turns each).
 """
 MOST_TASKS = 64
-ENOUGH = 0.5
-"""The share of a batch that must pass its filters, or the batch says what to do about its generator."""
-REMEDIES = {
-    "copy": "it repeats training images; raise the novelty, add real images, or stop training earlier",
-    "near_duplicate": "it repeats itself; raise the novelty, add real images, or fine-tune again with another seed",
-    "label": "its objects are not taken for their class; fine-tune longer, or lower the novelty",
-    "seam": "the edges of its objects show; fine-tune longer, or lower the novelty",
-    "no_change": "its objects do not show in their boxes; fine-tune longer, or lower the novelty",
-}
-"""What helps against each reason a filter gives."""
 
 
 def batch(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +116,7 @@ def keep(
     reasons, taken = counted(verdicts), counted([v for v in first if partly(v)])
     accepted = sum(v["accepted"] for v in verdicts)
     kept = [v for v in verdicts if v["accepted"]]
-    result = {
+    result: dict[str, Any] = {
         "batch": key, "made": len(made), "accepted": accepted, "rejected": reasons,
         "rates": {reason: count / len(made) for reason, count in reasons.items()}, "derived": derived(kept),
         "objects": {
@@ -135,10 +126,9 @@ def keep(
     }  # fmt: skip
     lost = {"images": len(made) - accepted, "objects": result["objects"]["made"] - result["objects"]["accepted"]}
     for what, of in (("images", len(made)), ("objects", result["objects"]["made"])):
-        if of - lost[what] < ENOUGH * of:
-            every = {r: reasons.get(r, 0) + taken.get(r, 0) for r in {**reasons, **taken}}
-            worst = max(every, key=lambda reason: every[reason])
-            result["advice"] = f"{lost[what]} of {of} {what} were filtered out, most by {worst!r}: {REMEDIES[worst]}"
+        said = advice(what, lost=lost[what], of=of, reasons={r: reasons.get(r, 0) + taken.get(r, 0) for r in {**reasons, **taken}})
+        if said:
+            result["advice"] = said
             break
     database.update(BATCHES, key, state="ready", summary=result)
     return result

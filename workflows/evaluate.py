@@ -13,6 +13,7 @@ from infra.evaluation_page import page, path_of
 from infra.registry import CHALLENGER
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.expansion import OBJECTS
+from longtail.filtering import shortfall
 from longtail.gates import check_novelty, class_key, usual_novelty
 from longtail.policies import BY_TASK, resolve
 from longtail.seeds import derive_id
@@ -155,6 +156,7 @@ def record(
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
     measured = {**measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
+    measured["advice"] = shortfall(measured.get("filtered", {}))
     measured["changed"] = named(stack, dataset, request["base"], measured.get("changed", []))
     whole = deciding(measured, found)
     proof = proof_of(whole)

@@ -90,7 +90,7 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         return version
 
     version = step("register generator", record)
-    return {"dataset": dataset, "generator": version, **{k: trained[k] for k in ("gates", "images", "best_kid", "upscaler")}}
+    return {"dataset": dataset, "generator": version, **{k: trained.get(k) for k in ("gates", "held_out", "images", "best_kid", "upscaler")}}
 
 
 def choose(stack: Stack, dataset: str, request: dict[str, Any]) -> dict[str, Any]:

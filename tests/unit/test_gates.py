@@ -18,7 +18,7 @@ from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
 from trainers.quality.coverage import density_and_coverage
 from trainers.quality.density import densities, density_interval
-from trainers.quality.gates import Evidence, density_gate, gates_of, worst
+from trainers.quality.gates import Evidence, density_gate, gates_of, unmeasured, worst
 from trainers.quality.intervals import mean_interval, share_interval
 from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
@@ -175,6 +175,17 @@ def test_without_ground_or_held_out_objects_what_cannot_be_said_is_unknown(gener
     assert {g.name for g in judged.gates} == {"kid", "coverage", "density", "copying", "label_consistency"}
     assert {g.verdict for g in judged.gates} == {"unknown"}
     json.dumps([g.to_json() for g in judged.gates], allow_nan=False)
+
+
+@pytest.mark.parametrize(("boxed", "expected"), [(True, {"label_consistency", "overlap"}), (False, {"label_consistency"})])
+def test_a_gate_that_could_not_be_asked_is_unknown_and_not_absent(cases, boxed, expected):
+    """Without it the others alone would make a challenger of a generator whose labels nothing speaks for."""
+    found = gates_of(replace(cases[REAL], agreed=None, real_agreed=None, overlaps=None))
+    added = unmeasured(found, ["cell"], boxed=boxed)
+    assert {g.name for g in added} == expected and {g.verdict for g in added} == {"unknown"}
+    assert all(g.note and g.to_json()["figure"] is None for g in added)
+    assert not unmeasured([*found, *added], ["cell"], boxed=boxed)
+    assert len(unmeasured([], ["cell", "drop"], boxed=boxed)) == 2 * len(expected)
 
 
 def test_a_generator_that_hands_back_what_it_began_from_fails_copying_once_it_is_asked_to_invent(generator, monkeypatch):

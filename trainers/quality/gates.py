@@ -7,7 +7,7 @@ Shape legend: N training objects, M held-out objects, F samples, D features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -66,6 +66,21 @@ def gates_of(seen: Evidence) -> list[Gate]:
     if seen.overlaps is not None:
         found.append(overlap_gate(seen, seen.overlaps))
     return found
+
+
+def unmeasured(found: Sequence[Gate], names: Iterable[str], *, boxed: bool) -> list[Gate]:
+    """Of each class the gates that could not be asked, as unknown: what nothing speaks for must not pass by its absence.
+
+    `boxed` says that objects have boxes; where the class is the whole image its label has no place to be right about.
+    """
+    asked = {"label_consistency": "no other class was learned beside it, and no bare ground is known, that it could be mistaken for"}
+    asked |= {"overlap": "no bare ground of its images is known, to see on where a change lies"} if boxed else {}
+    there = {(g.name, g.class_name) for g in found}
+    nan = float("nan")
+    return [
+        Gate(name=gate, class_name=name, figure=nan, interval=(nan, nan), threshold="not measured", verdict="unknown", count=0, note=why)
+        for name in names for gate, why in asked.items() if (gate, name) not in there
+    ]  # fmt: skip
 
 
 def kid_gate(seen: Evidence) -> Gate:

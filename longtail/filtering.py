@@ -1,0 +1,36 @@
+"""What filters took out of what was made, and what to do where that is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ENOUGH = 0.5
+"""Where less than this share passes, a better generator is asked for."""
+REMEDIES = {
+    "copy": "it repeats training images; raise the novelty, add real images, or stop training earlier",
+    "near_duplicate": "it repeats itself; raise the novelty, add real images, or fine-tune again with another seed",
+    "label": "its objects are not taken for their class; fine-tune longer, or lower the novelty",
+    "seam": "the edges of its objects show; fine-tune longer, or lower the novelty",
+    "no_change": "its objects do not show in their boxes; fine-tune longer, or lower the novelty",
+}
+"""What helps against each reason a filter gives."""
+
+
+def advice(what: str, *, lost: int, of: int, reasons: Mapping[str, int]) -> str:
+    """What was lost of so many, most for which reason, and what helps; empty where enough passed. `reasons` counts each reason given."""
+    if of - lost >= ENOUGH * of:
+        return ""
+    worst = max(reasons, key=lambda reason: reasons[reason])
+    return f"{lost} of {of} {what} were filtered out, most by {worst!r}: {REMEDIES[worst]}"
+
+
+def shortfall(filtered: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each part of an evaluation {part: {"wanted", "made", "accepted", "kept", "rejected"}} that is short of images, or lost most."""
+    lines = []
+    for part, f in filtered.items():
+        if f["kept"] < f["wanted"]:
+            lines.append(f"'{part}' has {f['kept']} of {f['wanted']} images wanted: {f['made']} were made and {f['accepted']} passed the filters")
+        said = advice("images", lost=f["made"] - f["accepted"], of=f["made"], reasons=f["rejected"])
+        lines += [f"'{part}': {said}"] if said else []
+    return lines
