@@ -42,7 +42,7 @@ Crops = list[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Material:
-    """Features of red cells [P,D], their other looks, of each slightly altered and of cells turned, of cells without an inside or without
+    """Features of red cells [P,D], their other looks, of each slightly altered, of cells turned and of parts of cells, of cells without an inside or without
     detail [P,D], of other classes, of noise [F,D].
 
     `overlaps` [P] are IoUs of a laid cell's change with its label, `beside` [P] with a label that was put beside it.
@@ -69,7 +69,8 @@ def gather(pool: int) -> Material:
     windows = {name: windows_of([mine[i] for i in rng.permutation(len(mine))[:pool]]) for name, mine in found.items()}
     cells = crops_of(windows["RBC"])
     views = looks(cells)
-    altered = [features([jittered(crop, rng) for crop in some]) for some in (cells, *views, [turned(crop, rng) for crop in cells])]
+    more = [[turned(crop, rng) for crop in cells], *([cut_out(crop, share, rng) for crop in cells] for share in (0.8, 0.6))]
+    altered = [features([jittered(crop, rng) for crop in some]) for some in (cells, *views, *more)]
     plain = {what: features([less(crop) for crop in cells]) for what, less in PLAIN.items()}
     others = {name: features(crops_of(w)[:OTHERS]) for name, w in windows.items() if name != "RBC"}
     noise = features([rng.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in range(SAMPLES)])
@@ -97,6 +98,13 @@ def turned(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
     wide = Image.fromarray(np.pad(crop, ((pad, pad), (pad, pad), (0, 0)), mode="reflect"))
     back = np.asarray(wide.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR))[pad:-pad, pad:-pad].astype(np.float32)
     return ((back - back.mean()) * rng.uniform(0.9, 1.1) + back.mean()).clip(0, 255).astype(np.uint8)
+
+
+def cut_out(crop: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A part of the crop, of that share of its sides, from anywhere in it."""
+    sides = [max(4, round(share * side)) for side in crop.shape[:2]]
+    y, x = (int(rng.integers(0, max(1, whole - side + 1))) for whole, side in zip(crop.shape[:2], sides, strict=True))
+    return np.ascontiguousarray(crop[y : y + sides[0], x : x + sides[1]])
 
 
 def flattened(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -146,6 +154,8 @@ CASES = {
     "box beside its object": "overlap",
 }
 """What a cheat returns, and the gate that must fail it."""
+PARTS = {"parts of training images, four fifths": "copying", "parts of training images, three fifths": "copying"}
+"""Copies that are cut out anywhere in an object: its gate looks at middles alone, and sees them the less the more is known."""
 BESIDES = {(PARTLY, "coverage"), (PARTLY, "kid")}
 """What other gates make of a cheat, told beside: it is not theirs to fail it."""
 
@@ -164,7 +174,8 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     seen = train[rng.integers(count, size=SAMPLES)]
     placed = held[rng.integers(count, size=ON_GROUND)]  # samples lie on held-out places, more than once where those are few
     other = next(iter(material.others.values()))
-    returned = {REAL: real.fake, **dict(zip(CASES, (altered[seen] for altered in material.altered), strict=False))}
+    copied = [what for what, gate in (CASES | PARTS).items() if gate == "copying"]
+    returned = {REAL: real.fake, **dict(zip(copied, (altered[seen] for altered in material.altered), strict=True))}
     returned |= {what: found[rest] for what, found in material.plain.items()}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
     returned[PARTLY] = np.concatenate([real.fake[: SAMPLES // 4], material.noise[SAMPLES // 4 :]])
@@ -181,7 +192,7 @@ def verdicts(material: Material, count: int, draws: int) -> dict[tuple[str, str]
     for draw in range(draws):
         for what, seen in drawn(material, count, np.random.default_rng([count, draw])).items():
             for gate in gates_of(seen):
-                if what == REAL or gate.name == CASES[what] or (what, gate.name) in BESIDES:
+                if what == REAL or gate.name == (CASES | PARTS)[what] or (what, gate.name) in BESIDES:
                     found.setdefault((what, gate.name), Counter())[gate.verdict] += 1
     return found
 

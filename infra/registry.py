@@ -66,6 +66,14 @@ class Registry:
         """What lies at the top of a run's artifacts."""
         return {f.path for f in self.client.list_artifacts(run)}
 
+    def below(self, run: str, folder: str | None = None) -> Iterator[str]:
+        """Every file of a run, or of a folder of it."""
+        for found in self.client.list_artifacts(run, folder):
+            if found.is_dir:
+                yield from self.below(run, found.path)
+            else:
+                yield found.path
+
     def finish_run(self, run: str, *, status: str = "FINISHED") -> None:
         self.client.set_terminated(run, status=status)
 

@@ -63,6 +63,10 @@ class Settings(BaseSettings):
         """Where the page of a training job lies, or its twin for programs, beside their copies in MLflow."""
         return self.place(dataset, "reports", f"{job}.{kind}")
 
+    def runs_of(self, dataset: str, job: str) -> str:
+        """Where an evaluation's runs lie until it is over."""
+        return self.place(dataset, "evaluations", job)
+
     @property
     def tables_root(self) -> str:
         return f"s3://{self.bucket}/tables"

@@ -8,6 +8,7 @@ from typing import Any
 from infra.catalogue import Catalogue
 from infra.cluster import Cluster
 from infra.database import BATCHES, EVALUATIONS, GENERATORS, SAMPLES, Row
+from infra.generator_page import generator_page, generator_twin
 from infra.pages import shown_interval
 from longtail.samples import is_source
 from longtail.uplift import worst_class
@@ -20,11 +21,13 @@ def version_report(catalogue: Catalogue, dataset: str, number: int) -> dict[str,
     batches = [told(catalogue, dataset, version, database.get(BATCHES, key)) for key in version["batches"] if not is_source(key)]
     evaluations = [m for e in database.every(EVALUATIONS, dataset=dataset) if (m := measured(e, number))]
     used = sorted({m for b in batches for m in b["generators"]})
-    gates = [{"generator": m, **g} for m in used for g in database.get(GENERATORS, f"{dataset}:{m}")["gates"]]
+    generators = {str(m): generator_twin(catalogue, database.get(GENERATORS, f"{dataset}:{m}")) for m in used}
+    gates = [{"generator": int(m), **g} for m, twin in generators.items() for g in twin["gates"]]
     health = version["health"]
     report = {
         "dataset": dataset, "version": number, "parent": version["parent"], "proof": version["proof"], "accepted_unproven": version["accepted_unproven"],
         "images": health["images"], "synthetic": health["synthetic_images"], "evaluations": evaluations, "batches": batches, "gates": gates,
+        "generators": generators,
     }  # fmt: skip
     return {**report, "failures": failures(report)}
 
@@ -78,7 +81,11 @@ def failures(report: dict[str, Any]) -> list[str]:
         lines += [f"{e['too_few']} (evaluation {e['id']})"] if e["too_few"] else []
         if e["kept_on_val"] not in (None, "longtail"):
             lines.append(f"on val {'none' if e['kept_on_val'] == 'real' else 'a part'} of the addition does best, says evaluation {e['id']}")
-    lines += [f"gate {g['name']} of {g['class_name']} {g['verdict']} (generator {g['generator']})" for g in report["gates"] if g["verdict"] == "failed"]
+    for verdict, says in (("failed", "failed"), ("unknown", "cannot be told")):
+        lines += [
+            f"gate {g['name']} of {g['class_name']} {says} (generator {g['generator']})" + (f": {g['note']}" if g["note"] else "")
+            for g in report["gates"] if g["verdict"] == verdict
+        ]  # fmt: skip
     lines += [
         f"batch {b['batch']}: {b['by_hand']} samples that the filters refused ({b['by_hand_against']}) were taken in on a person's word"
         for b in report["batches"]
@@ -99,13 +106,9 @@ def version_pictures(catalogue: Catalogue, cluster: Cluster, report: dict[str, A
 
 
 def generator_pages(catalogue: Catalogue, report: dict[str, Any]) -> dict[str, str]:
-    """{generator: its own report} of those that a version's samples are of and that were trained here: dial, latents, gates with pictures, curves."""
-    found = {}
-    for model in sorted({m for b in report["batches"] for m in b["generators"]}):
-        row = catalogue.database.get(GENERATORS, f"{report['dataset']}:{model}")
-        if row["source"] == "finetune":
-            found[str(model)] = catalogue.objects.read(catalogue.settings.report_of(report["dataset"], row["job"])).decode()
-    return found
+    """{generator: its own page} of those that a version's samples are of: dial, latents, gates with pictures, curves."""
+    used = sorted({m for b in report["batches"] for m in b["generators"]})
+    return {str(m): generator_page(catalogue, catalogue.database.get(GENERATORS, f"{report['dataset']}:{m}"), linked=False) for m in used}
 
 
 def pictures_of(catalogue: Catalogue, cluster: Cluster, name: str, limit: int) -> list[dict[str, Any]]:

@@ -65,10 +65,10 @@ def proof_of(row: Mapping[str, Any]) -> Proof:
 
 
 def too_few(judged_by: int | None) -> str:
-    """Why so many real test objects of the classes that grew cannot show that it helps; empty where they can, and where they were not counted."""
+    """Why so many real test objects of a class that grew cannot show that it helps; empty where they can, and where they were not counted."""
     if judged_by is None or judged_by >= MIN_TO_JUDGE:
         return ""
-    return f"the test split has {judged_by} objects of the classes that grew; {MIN_TO_JUDGE} are needed to prove that it helps"
+    return f"the test split has {judged_by} objects of a class that grew; {MIN_TO_JUDGE} of each are needed to prove that it helps"
 
 
 def holm(p_values: Sequence[float], *, level: float = LEVEL) -> list[bool]:

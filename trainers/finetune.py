@@ -25,6 +25,7 @@ from trainers.grids import grid
 from trainers.held_out import hold_out
 from trainers.loop import Progress as LoopProgress
 from trainers.loop import train
+from trainers.neighbours import beside_nearest
 from trainers.quality.gates import unmeasured
 from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
@@ -78,7 +79,8 @@ def run_finetune(
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
-    page, twin = file_evidence(registry, run, data, state, judged, curves, title=f"{view.dataset}: a generator of {', '.join(classes)}", held_out=held_out)
+    title = f"{view.dataset}: a generator of {', '.join(classes)}"
+    page, twin = file_evidence(registry, run, data, state, judge, judged, curves, title=title, held_out=held_out)
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page)
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job, kind="json"), twin)
     registry.finish_run(run)
@@ -98,7 +100,7 @@ def run_finetune(
 
 
 def file_evidence(
-    registry: Registry, run: str, data: TrainingData, state: TrainState, judged: Judged, curves: Curves, *, title: str,
+    registry: Registry, run: str, data: TrainingData, state: TrainState, judge: Judge, judged: Judged, curves: Curves, *, title: str,
     held_out: Mapping[str, int],
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """Puts what speaks for and against the generator into its run: watchdogs, pictures, gates, and the report, whose page and twin are returned."""
@@ -107,8 +109,13 @@ def file_evidence(
     registry.log_file(run, "grids/final.png", to_png(final))
     for path, picture in judged.pictures.items():
         registry.log_file(run, path, to_png(picture))
+    nearest = beside_nearest(state.ema.module, judge)
+    for name, picture in nearest.items():
+        registry.log_file(run, f"nearest/{class_key(name)}.png", to_png(picture))
     latent = interpolations(state.ema.module, data.singles, data.names)
-    page, twin = training_report(title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, held_out=held_out)
+    page, twin = training_report(
+        title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, nearest=nearest, held_out=held_out
+    )
     registry.log_file(run, "report.html", page.encode())
     registry.log_file(run, "report.json", twin.encode())
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}

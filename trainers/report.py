@@ -70,7 +70,7 @@ def interpolations(generator: Generator, train: Windows, names: dict[int, str], 
 
 def training_report(
     title: str, judged: Judged, curves: Curves, *, recipe: Recipe, watchdogs: list[dict[str, Any]], grid: NDArray[np.uint8], latent: NDArray[np.uint8],
-    held_out: Mapping[str, int] | None = None,
+    nearest: Mapping[str, NDArray[np.uint8]] | None = None, held_out: Mapping[str, int] | None = None,
 ) -> tuple[str, str]:  # fmt: skip
     """(HTML, JSON) of a run. `held_out` are objects of each class that were taken from training to judge by, since val shows none."""
     ordered = sorted(judged.gates, key=lambda g: ORDER.index(g.verdict))
@@ -91,6 +91,8 @@ def training_report(
         *(f"<p class=note>{text(HELD_OUT.format(c, n))}</p>" for c, n in (held_out or {}).items()),
         *fid_table(judged.fids),
         *(figure(to_png(judged.pictures[g.pictures]), f"{g.class_name}, {g.name}, {g.verdict}: {SHOWN[g.name]}") for g in ordered if g.pictures),
+        *(["<h2>Samples as they come, each over the nearest training object</h2>"] if nearest else []),
+        *(figure(to_png(picture), f"{name}: made, nothing chosen, over what is real") for name, picture in (nearest or {}).items()),
         "<h2>The dial</h2>",
         figure(to_png(grid), "real, pasted, then novelty 0, 0.3, 0.6 and 1"),
         "<h2>From one latent to another</h2>",

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from infra.images import decode, to_png
 from infra.progress import Progress
 from infra.settings import Settings
 from longtail.boxes import xywh_to_xyxy
+from longtail.errors import NotFound
 from longtail.policies import moves
 from longtail.recipes import Preset, Start, finetune_recipe, options_for
 from longtail.samples import Provenance
+from longtail.seeds import derive_id
 from trainers import captured, checkpoints, weights
 from trainers.bank import crop
 from trainers.dataset import DatasetView
@@ -163,11 +165,21 @@ def regenerate(*, dataset: str, version: int, sample: str, record: dict[str, Any
 
 
 def uplift_run(*, job: str, request: dict[str, Any], arm: str, seed: int) -> dict[str, Any]:
-    """One run of an evaluation: a reference model, or the team's own, trained on an arm with a seed and measured on real images."""
-    torch.set_num_threads(1)
-    trainer = request.get("trainer")
-    command = [] if trainer is None else Settings().trainer_commands[trainer]
-    return evaluation_of(job, json.dumps(request, sort_keys=True)).run(arm, seed, command=command, figure=request["figure"])
+    """One run of an evaluation: a reference model, or the team's own, trained on an arm with a seed and measured on real images.
+
+    It is kept until the job is over, so that what a killed evaluation had finished is not run again.
+    """
+    with at_work(1) as catalogue:
+        asked = json.dumps(request, sort_keys=True)
+        kept = f"{catalogue.settings.runs_of(request['dataset'], job)}/{derive_id('run', asked, arm, seed)}.json"
+        with suppress(NotFound):
+            found: dict[str, Any] = json.loads(catalogue.objects.read(kept))
+            return found
+        trainer = request.get("trainer")
+        command = [] if trainer is None else catalogue.settings.trainer_commands[trainer]
+        run = evaluation_of(job, asked).run(arm, seed, command=command, figure=request["figure"])
+        catalogue.objects.write(kept, json.dumps(run).encode())
+        return run
 
 
 def uplift_tables(*, runs: list[dict[str, Any]], model: ModelName, names: list[str], figure: str | None) -> dict[str, Any]:

@@ -126,9 +126,9 @@ def keep(
     }  # fmt: skip
     lost = {"images": len(made) - accepted, "objects": result["objects"]["made"] - result["objects"]["accepted"]}
     for what, of in (("images", len(made)), ("objects", result["objects"]["made"])):
-        said = advice(what, lost=lost[what], of=of, reasons={r: reasons.get(r, 0) + taken.get(r, 0) for r in {**reasons, **taken}})
-        if said:
-            result["advice"] = said
+        told = advice(what, lost=lost[what], of=of, reasons={r: reasons.get(r, 0) + taken.get(r, 0) for r in {**reasons, **taken}})
+        if told:
+            result["advice"] = told
             break
     database.update(BATCHES, key, state="ready", summary=result)
     return result

@@ -9,8 +9,7 @@ from typing import Any
 from infra.changed_images import changed_pictures
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from infra.durable import step
-from infra.evaluation_page import page, path_of
-from infra.registry import CHALLENGER
+from infra.evaluation_page import page
 from longtail.errors import Conflict, InvalidRequest, NotReady
 from longtail.expansion import OBJECTS
 from longtail.filtering import shortfall
@@ -18,8 +17,10 @@ from longtail.gates import check_novelty, class_key, usual_novelty
 from longtail.policies import BY_TASK, resolve
 from longtail.seeds import derive_id
 from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, too_few, worst_class
-from workflows.generators import promote_now, said, summary
+from workflows.generators import log_page as log_generator
+from workflows.generators import promote_now
 from workflows.stack import Stack
+from workflows.utility import add_utility
 from workflows.versions import log_version, publish_version, refused_by_mlflow
 
 STEPS = {"detector": 900, "classifier": 300, "probe": 1}
@@ -48,13 +49,16 @@ def evaluate(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: float) -> dict[str, Any]:
-    """Plans the runs, does them a few at a time, says what they say together, records it. Every step may be repeated; a killed one alone is."""
+    """Plans the runs, does them a few at a time, says what they say together, records it. A step may be repeated; of runs those alone that had not ended."""
     request = SETTINGS | asked
     plan = step("plan runs", lambda: planned(stack, job, request))
     request |= {"steps": request["steps"] or STEPS[plan["model"]], "augment": request["augment"] or plan["augment"]}
     whole, runs = {**request, "generator": plan["generator"]}, list[dict[str, Any]]()
-    while len(runs) < len(plan["runs"]):
-        runs += step(f"runs {len(runs)}", run_wave, stack, job, whole, plan["runs"], len(runs), [low, high])
+    try:
+        while len(runs) < len(plan["runs"]):
+            runs += step(f"runs {len(runs)}", run_wave, stack, job, whole, plan["runs"], len(runs), [low, high])
+    finally:
+        step("clean up runs", lambda: stack.catalogue.objects.remove_below(stack.catalogue.settings.runs_of(request["dataset"], job)))
     told = {"model": "plugged" if request["trainer"] else plan["model"], "names": plan["names"], "figure": request["figure"]}
     measured = step("compare arms", lambda: stack.cluster.run("trainers.tasks:uplift_tables", {"runs": runs, **told}))
     published = publish_part(stack, job, request, measured, runs)
@@ -80,7 +84,7 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     generator = None if request["generator"] is None else asked_of(stack, job, request, task)
     grown = list(generator["classes"]) if generator else grown_by(stack, dataset, request["base"], request["candidate"])
     tested = {c["name"]: c["instances"]["test"] for c in database.version(dataset, request["base"])["health"]["classes"]}
-    if not request["trainer"] and not judged_by(tested, grown, None):
+    if not request["trainer"] and not any(tested.get(name) for name in grown or tested):
         raise InvalidRequest(f"no test image of {dataset!r} shows what is grown ({', '.join(grown)}); nothing can be said of it")
     asked = request["arms"] or [a for a in ARMS if not (a == "copy_paste" and task == "classification")]
     names = stack.catalogue.classes(dataset)
@@ -89,13 +93,14 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     return {
         "runs": runs, "names": [names.names[c] for c in sorted(names.names)], "model": model,
         "generator": generator, "augment": resolve(BY_TASK[task]), "judged_by": judged_by(tested, grown, request["figure"]),
+        "grown": {name: tested.get(name, 0) for name in grown or tested},
     }  # fmt: skip
 
 
 def judged_by(tested: dict[str, int], grown: list[str], figure: str | None) -> int:
-    """How many test objects the figure that decides speaks of: those of its class where it is of one, else of all that grew."""
+    """How many test objects the figure that decides has of each class that it speaks of, at least: of its own where it is of one, else of those that grew."""
     of_one = (figure or "").partition("/")[2]
-    return sum(tested.get(name, 0) for name in ([of_one] if of_one in tested else grown or tested))
+    return min(tested.get(name, 0) for name in ([of_one] if of_one in tested else grown or tested))
 
 
 def grown_by(stack: Stack, dataset: str, base: int, candidate: int) -> list[str]:
@@ -173,7 +178,7 @@ def record(
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
         why = why_latest(stack, part, published["latest_moved"], chosen)
     if request["generator"] is not None:
-        add_utility(stack, job, request, measured, whole, proof)
+        add_utility(stack, job, request, measured, whole, found, plan.get("grown", {}))
     harness = (
         f"the team's own trainer {request['trainer']!r}" if request["trainer"]
         else f"{plan['model']} on EfficientNet-lite0, early blocks frozen" if request["weights"] == "pretrained" else f"{plan['model']} from random weights"
@@ -200,6 +205,8 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     run = stack.registry.start_run(experiment=f"longtail-{dataset}", name=name, params=asked, tags=tags)
     differences = {f"difference/{class_key(r['figure'])}": r["difference"] for r in result["table"] if r["difference"] is not None}
     stack.registry.log_figures(run, differences, step=0)
+    if request["generator"] is not None:
+        log_generator(stack, dataset, request["generator"])
     log_page(stack, run, {"dataset": dataset, "request": request, "result": result})
     stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
     if request["candidate"] is not None:
@@ -279,23 +286,3 @@ def why_latest(stack: Stack, version: Row, moved: bool, chosen: str | None) -> s
         kept = "nothing of it" if chosen == REAL else f"a part of it ('{chosen}')"
         return f"latest stays: on val {kept} does best; with publish_choice a part is published and may become the latest"
     return "latest stays: it is not what this was measured against"
-
-
-def add_utility(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], line: dict[str, Any], proof: str) -> None:
-    """The gate of use: what the generator's images did for the figure that decides. Kept with its other gates, here and in MLflow."""
-    dataset, generator = request["dataset"], request["generator"]
-    row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
-    verdict = {"positive": "passed", "negative": "failed"}.get(proof, "unknown")
-    gate = {
-        "name": "utility", "class_name": ", ".join(measured["rare"]) or "all classes", "figure": line["difference"], "interval": line["interval"],
-        "threshold": f"> 0 ({measured['figure']})", "verdict": verdict, "count": measured["added"],
-        "note": "; ".join(filter(None, [f"{line['runs']} paired runs, {line['images']} test images", measured["too_few"]])),
-        "pictures": path_of(job) if measured["changed"] else "",
-    }  # fmt: skip
-    gates = [g for g in row["gates"] if g["name"] != "utility"] + [gate]
-    stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)
-    together = summary(gates) if len(gates) > 1 or verdict == "failed" else "unknown"  # the foundation has no other
-    tags = {"gate.utility": said(gate), "longtail.gates": together}
-    stack.registry.tag(dataset, generator, tags)
-    if verdict == "failed" and stack.registry.alias(dataset, CHALLENGER) == generator:
-        stack.registry.drop_alias(dataset, CHALLENGER)

@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.database import DATASETS, GENERATORS, PROMOTIONS
 from infra.durable import step
+from infra.generator_page import generator_page, generator_twin
 from infra.registry import CHALLENGER, CHAMPION
 from longtail.errors import InvalidRequest
 from longtail.gates import Verdict, class_key
@@ -27,9 +28,11 @@ def register_foundation(stack: Stack, job: str, dataset: str) -> int:
         stack.registry.log_file(run, "generator/generator.safetensors", data)
         stack.registry.finish_run(run)
         number = stack.catalogue.database.version(dataset)["number"]
-        return enter(
+        version = enter(
             stack, job, dataset, uri=stored["uri"], run=run, classes=classes, gates=[], recipe={}, source="foundation", dataset_version=number
         )
+        log_page(stack, dataset, version)
+        return version
 
     version = step("register foundation", record)
     step("serve foundation", lambda: promote_now(stack, job, dataset, version, who="longtail", why="first generator", set_alias=True))
@@ -57,6 +60,13 @@ def enter(
     row = {"id": f"{dataset}:{version}", "dataset": dataset, "version": version, "uri": uri, "run": run, "classes": classes}
     stack.catalogue.database.insert(GENERATORS, {**row, "gates": gates, "recipe": recipe, "source": source, "job": job, "dataset_version": dataset_version})
     return version
+
+
+def log_page(stack: Stack, dataset: str, generator: int) -> None:
+    """The generator's page and its twin in its run in MLflow, with what is known of its use by now."""
+    row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
+    stack.registry.log_file(row["run"], "report.html", generator_page(stack.catalogue, row, linked=False).encode())
+    stack.registry.log_file(row["run"], "report.json", json.dumps(generator_twin(stack.catalogue, row), indent=1).encode())
 
 
 def said(gate: dict[str, Any]) -> str:

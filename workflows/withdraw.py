@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from infra.changes import Hanging, hanging_on
 from infra.database import DATASETS, GENERATORS, SAMPLES, VERSIONS, WITHDRAWALS
 from infra.durable import step
+from infra.images import to_png
 from infra.registry import CHAMPION
 from workflows.evaluate import renew_pages
-from workflows.generators import promote_now
+from workflows.generators import log_page, promote_now
 from workflows.stack import Stack
 from workflows.versions import forget_pages, publish_version, refused_by_mlflow
+
+BLANK = np.full((1, 1, 3), 255, dtype=np.uint8)
 
 
 def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +62,15 @@ def retire(stack: Stack, job: str, name: str, found: Hanging) -> None:
         registry.drop_alias(name, CHAMPION)
 
 
+def forget_generator(stack: Stack, dataset: str, version: int) -> None:
+    """A generator's page says that it was withdrawn, and its pictures are blank: they show what it learned from."""
+    log_page(stack, dataset, version)
+    run = stack.catalogue.database.get(GENERATORS, f"{dataset}:{version}")["run"]
+    for name in stack.registry.below(run):
+        if name.endswith(".png"):
+            stack.registry.log_file(run, name, to_png(BLANK))
+
+
 def close(stack: Stack, job: str, name: str, found: Hanging) -> dict[str, str]:
     """From here on the versions that hold the images may be seen, not used; their pages in MLflow say so and show nothing any more.
 
@@ -68,6 +82,8 @@ def close(stack: Stack, job: str, name: str, found: Hanging) -> dict[str, str]:
     def forget() -> None:
         forget_pages(stack, name, found.versions)
         renew_pages(stack, name, frozenset(found.ids))
+        for version in found.generators:
+            forget_generator(stack, name, version)
 
     why = refused_by_mlflow(forget)
     return {"pages_left": why} if why else {}

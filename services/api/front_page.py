@@ -71,7 +71,7 @@ def of_generator(g: Mapping[str, Any]) -> list[object]:
     gates = g["gates"] or []
     verdicts = [gate["verdict"] for gate in gates]
     seen = next((gate["pictures"] for gate in gates if gate["name"] == "utility" and gate["pictures"]), "")
-    link = report_of("generators", g["dataset"], g["version"]) if g["source"] == "finetune" else ""
+    link = report_of("generators", g["dataset"], g["version"])
     return [g["version"], g["source"], *(verdicts.count(v) for v in VERDICTS), "withdrawn" if g["withdrawn"] else link,
             Link(seen.removeprefix("/"), "evaluation") if seen else ""]  # fmt: skip
 

@@ -15,6 +15,7 @@ from tests.integration.browsing import linked, opened
 from tests.integration.mlflow_files import artifact
 from tests.integration.test_lifecycle import done, picture, put
 from tests.integration.test_path import register_single_platelet
+from trainers import tasks
 from trainers.evaluating import Evaluation
 from workflows.evaluate import named
 
@@ -122,9 +123,14 @@ def test_what_runs_know_by_their_order_is_named_right_where_rows_were_made_and_r
     assert [(one["id"], one["after"]) for one in said] == [(known[k], float(k)) for k in reversed(range(len(known)))]
 
 
-def test_the_foundation_has_no_report_of_its_own(stack, cells):
-    with pytest.raises(ApiProblem, match="fine-tune one") as error:
-        stack.client.get(f"/v1/generators/{cells}/1/report.html")
+def test_the_foundation_s_page_says_that_it_was_measured_on_nothing(stack, cells):
+    page = opened(stack, f"v1/generators/{cells}/1/report.html")
+    assert "no gate was asked of it" in page
+    run = SimpleNamespace(info=SimpleNamespace(run_id=Registry(stack.settings.mlflow_url).client.get_model_version(cells, "1").run_id))
+    assert "no gate was asked of it" in artifact(stack, run, "report.html").decode()
+    assert {g["name"] for g in stack.client.get(f"/v1/generators/{cells}/1/report")["gates"]} <= {"utility"}
+    with pytest.raises(ApiProblem, match="no generator version 99") as error:
+        stack.client.get(f"/v1/generators/{cells}/99/report.html")
     assert error.value.status == 404
 
 
@@ -189,7 +195,7 @@ def test_what_few_test_objects_say_proves_no_help(stack):
     assert result["table"][0]["interval"][0] > 0 and result["judged_by"] < 20
     assert result["proof"] == result["version_proof"] == "inconclusive" and not result["latest_moved"]
     told = stack.client.get(f"/v1/datasets/{few}/versions/{candidate}/report")["failures"]
-    assert any("20 are needed to prove that it helps" in line for line in told)
+    assert any("20 of each are needed to prove that it helps" in line for line in told)
 
 
 def test_harm_is_negative_proof_and_stays_so_however_often_it_is_measured(stack, small, candidate):
@@ -288,12 +294,33 @@ def test_a_generator_is_measured_before_it_is_promoted_and_the_gate_of_use_is_ke
     assert gate["verdict"] in ("unknown", "passed") and gate["count"] == result["added"]
     assert Registry(stack.settings.mlflow_url).tags(cells, 1)["gate.utility"].endswith(gate["verdict"])
     assert "Test images that changed most" in opened(stack, gate["pictures"].removeprefix("/"))
+    each = [g["class_name"] for g in stack.client.get(f"/v1/generators/{cells}")["items"][0]["gates"] if g["name"] == "utility"]
+    assert each == ["all classes", "RBC", "WBC", "Platelets"]
+    run = SimpleNamespace(info=SimpleNamespace(run_id=Registry(stack.settings.mlflow_url).client.get_model_version(cells, "1").run_id))
+    kept = artifact(stack, run, "report.html").decode()
+    assert kept.count("Utility:") == 4 and f"{gate['count']} images of all classes" in kept
+
+
+def test_a_run_that_has_ended_is_not_run_again(stack, cells, monkeypatch):
+    """A killed evaluation asks again for all runs of its wave; those that had ended are read back."""
+    began = []
+    fake = SimpleNamespace(run=lambda arm, seed, **_: began.append((arm, seed)) or {"arm": arm, "seed": seed, "images": len(began)})
+    monkeypatch.setattr(tasks, "evaluation_of", lambda job, request: fake)
+    for name, value in stack.settings.environment().items():
+        monkeypatch.setenv(name, value)
+    asked = {"job": stack.name("run"), "request": {"dataset": cells, "figure": None}}
+    first = [tasks.uplift_run(**asked, arm="longtail 0.5", seed=seed) for seed in (0, 1)]
+    assert [tasks.uplift_run(**asked, arm="longtail 0.5", seed=seed) for seed in (0, 1)] == first
+    assert began == [("longtail 0.5", 0), ("longtail 0.5", 1)]
+    tasks.uplift_run(**{**asked, "request": {**asked["request"], "steps": 6}}, arm="longtail 0.5", seed=0)
+    assert len(began) == 3, "another request is another run"
 
 
 def test_a_team_s_own_trainer_is_the_judge(stack, cells, grown):
     """It counts the images that it is given: four more in the arm with the addition, in every run."""
     body = {"dataset": cells, "candidate": grown, "trainer": "counting", "arms": ["real", "longtail"], "shares": [], **LITTLE}
-    _, result = evaluated(stack, body)
+    job, result = evaluated(stack, body)
+    assert not list(stack.objects.below(stack.settings.runs_of(cells, job)))
     assert result["figure"] == "images" and result["table"][0]["difference"] == 4.0
     assert result["harness"] == "the team's own trainer 'counting'" and result["policy"]["chosen"] == "longtail"
 

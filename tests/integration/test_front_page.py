@@ -56,11 +56,12 @@ def test_what_is_there_has_its_links_and_what_is_withdrawn_no_report(stack):
     done(stack, asked)
     (mine,) = (part for part in opened(stack, "").split("<h2>") if part.startswith(name))
     assert "version 1 is the latest" in mine and "none needed" in mine
-    assert links(mine) == {f"v1/datasets/{name}/versions/1/{kind}.html" for kind in ("health", "report")}
+    assert links(mine) == {*(f"v1/datasets/{name}/versions/1/{kind}.html" for kind in ("health", "report")), f"v1/generators/{name}/1/report.html"}
     assert f"{name}, version 1" in opened(stack, f"v1/datasets/{name}/versions/1/health.html")
     done(stack, stack.client.post(f"/v1/datasets/{name}/withdrawals", {"paths": ["3.png"], "reason": "consent"}))
     (mine,) = (part for part in opened(stack, "").split("<h2>") if part.startswith(name))
-    assert links(mine) == {f"v1/datasets/{name}/versions/{page}.html" for page in ("1/health", "2/health", "2/report")}
+    theirs = {f"v1/datasets/{name}/versions/{page}.html" for page in ("1/health", "2/health", "2/report")}
+    assert links(mine) == theirs | {f"v1/generators/{name}/1/report.html"}
     for link in links(mine):
         opened(stack, link)
 

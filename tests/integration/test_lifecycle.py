@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,6 +205,14 @@ def test_a_generator_that_learned_from_a_withdrawn_image_serves_no_more(stack, s
     result = done(stack, stack.client.post(f"/v1/datasets/{spots}/withdrawals", {"paths": ["0.png"], "reason": "label"}))
     assert result["generators"] == [trained]
     assert stack.client.get(f"/v1/datasets/{spots}")["serving"] == 1
+    registry = Registry(stack.settings.mlflow_url)
+    run = SimpleNamespace(info=SimpleNamespace(run_id=registry.client.get_model_version(spots, str(trained)).run_id))
+    page = b"".join(stack.client.download(f"/v1/generators/{spots}/{trained}/report.html"))
+    for shown in (page, artifact(stack, run, "report.html")):
+        assert b"were withdrawn since" in shown and b"data:image" not in shown
+    pictures = [name for name in registry.below(run.info.run_id) if name.endswith(".png")]
+    assert "grids/final.png" in pictures and len(pictures) > 2
+    assert all(Image.open(io.BytesIO(artifact(stack, run, name))).size == (1, 1) for name in pictures)
     with pytest.raises(JobFailed, match="were withdrawn since"):
         done(stack, stack.client.post(f"/v1/generators/{spots}/champion", {"version": trained}))
     assert stack.client.get(f"/v1/datasets/{spots}")["serving"] == 1

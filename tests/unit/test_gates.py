@@ -16,6 +16,7 @@ from trainers import checkpoints, gating
 from trainers.architectures import build_generator
 from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
+from trainers.neighbours import beside_nearest
 from trainers.quality.coverage import density_and_coverage
 from trainers.quality.density import densities, density_interval
 from trainers.quality.gates import Evidence, density_gate, gates_of, unmeasured, worst
@@ -261,7 +262,12 @@ def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generato
         curves.add(Progress("warm", 1, images, 1.0, 0.5, {"l1": 1.0 / images, "broken": float("nan")}, score=2.0))
     latent = interpolations(generator, train, names)
     assert latent.shape == (64, 320, 3)
-    page, twin = training_report("cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent)
+    nearest = beside_nearest(generator, Judge(train, val, val, names))
+    assert {name: picture.shape for name, picture in nearest.items()} == dict.fromkeys(names.values(), (2 * 32, 12 * 32, 3))
+    page, twin = training_report(
+        "cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent, nearest=nearest, held_out={"<dark>": 20}
+    )
+    assert "val shows no &lt;dark&gt;: 20 of its training objects were held out" in page and json.loads(twin)["held_out"] == {"<dark>": 20}
     body = json.loads(twin)
     assert "<b>light" not in page and "&lt;b&gt;light" in page and "<title>cells &amp; more</title>" in page
     assert set(body["curves"]) == {"l1", "KID on val"}
@@ -269,5 +275,5 @@ def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generato
     verdicts = [g["verdict"] for g in body["gates"]]
     assert "failed" in verdicts  # a generator that never learned
     assert page.index("class=failed") < page.find("class=passed", page.index("class=failed"))
-    assert page.count("data:image/png;base64,") == len(judged.pictures) + 2
+    assert page.count("data:image/png;base64,") == len(judged.pictures) + 2 + len(nearest)
     assert "http" not in page.replace("http://www.w3.org", "")

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from infra.database import DATASETS, GENERATORS, Row
-from infra.pages import Link, shown_interval, text
+from infra.generator_page import generator_page, generator_twin
 from infra.signatures import signature
 from longtail.errors import NotFound
 from longtail.uplift import arms_asked
@@ -40,50 +40,27 @@ def generators(dataset: str, served: Served) -> dict[str, Any]:
 
 @router.get("/generators/{dataset}/{version}/report.html", response_class=HTMLResponse, dependencies=[Depends(authorised)])
 def report(dataset: str, version: int, served: Served) -> HTMLResponse:
-    """A generator's gates with their pictures, its curves and latents, as one self-contained page; MLflow has it as it was after training.
-
-    What was measured of its use since stands first.
-    """
-    row = fine_tuned(dataset, version, served)
-    page = served.catalogue.objects.read(served.settings.report_of(dataset, row["job"])).decode()
-    first, rest = page.split("<h2>", 1)
-    return html_page(f"{first}{utility_line(row)}<h2>{rest}")
+    """A generator's gates with their pictures, its curves and latents, as one self-contained page. What was measured of its use stands first."""
+    return html_page(generator_page(served.catalogue, generator(dataset, version, served), linked=True))
 
 
 @router.get("/generators/{dataset}/{version}/report", dependencies=[Depends(authorised)])
 def report_twin(dataset: str, version: int, served: Served) -> dict[str, Any]:
     """The same for programs: gates as they stand now, watchdogs, recipe, curves."""
-    row = fine_tuned(dataset, version, served)
-    found: dict[str, Any] = json.loads(served.catalogue.objects.read(served.settings.report_of(dataset, row["job"], kind="json")))
-    return {**found, "gates": row["gates"]}
+    return generator_twin(served.catalogue, generator(dataset, version, served))
 
 
-def fine_tuned(dataset: str, version: int, served: Served) -> Row:
-    """The row of a generator that was trained here. Raises NotFound for the foundation, too."""
+def generator(dataset: str, version: int, served: Served) -> Row:
     row = served.catalogue.database.find(GENERATORS, f"{dataset}:{version}")
     if row is None:
         raise NotFound(f"dataset {dataset!r} has no generator version {version}")
-    if row["source"] != "finetune":
-        raise NotFound(f"generator {version} of {dataset!r} is the shipped foundation, which was measured on nothing of this dataset: fine-tune one")
     return row
-
-
-def utility_line(row: Row) -> str:
-    """What its images were last measured to do for a model."""
-    gate = next((g for g in row["gates"] if g["name"] == "utility"), None)
-    if gate is None:
-        return "<p>What its images do for a model has not been measured: POST /v1/evaluations.</p>"
-    figure = "not measured" if gate["figure"] is None else f"{gate['figure']:+.3f} ({shown_interval(gate['interval'])})"
-    said = f"{figure}, wanted {gate['threshold']}, {gate['count']} images of {gate['class_name']}; {gate['note']}"
-    seen = gate["pictures"] and f" {Link('../../..' + gate['pictures'].removeprefix('/v1'), 'Where it gained and lost')}."
-    return f"<p>Utility: <b class={gate['verdict']}>{gate['verdict']}</b>, {text(said)}.{seen}</p>"
 
 
 @router.post("/generators/{dataset}/champion", status_code=202, dependencies=[Depends(authorised)])
 def promote(dataset: str, body: Promote, served: Served, key: IdempotencyKey = None) -> JSONResponse:
     """Moves `champion` in MLflow and serves that version once it is loaded; with `evaluate`, once its images are known to do no harm."""
-    if served.catalogue.database.find(GENERATORS, f"{dataset}:{body.version}") is None:
-        raise NotFound(f"dataset {dataset!r} has no generator version {body.version}")
+    generator(dataset, body.version, served)
     request = {"dataset": dataset, "version": body.version, "who": "api", "why": body.why or "asked over REST", "set_alias": True}
     if body.evaluate is None:
         job = job_id("promote", key, f"champion/{dataset}", request, served)

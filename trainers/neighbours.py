@@ -1,0 +1,25 @@
+"""Samples as they come, nothing chosen, each over the real object that it resembles most."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainers.gating import COLUMNS, Judge, object_crops, samples_of
+from trainers.grids import tile
+from trainers.networks import Generator
+from trainers.quality.copying import nearest
+from trainers.quality.features import features
+
+SEED = 17
+
+
+def beside_nearest(generator: Generator, judge: Judge) -> dict[str, NDArray[np.uint8]]:
+    """{class: picture}: a row of samples at the class's usual novelty, in held-out places, and below each the nearest training object by its features."""
+    pictures = {}
+    for label, name in judge.names.items():
+        made = samples_of(generator, judge.train, judge.val, label, count=COLUMNS, novelty=judge.novelty[label], seed=SEED, mirrored=judge.mirrored)
+        found, _ = nearest(features(object_crops(made.images, made.boxes)), judge.real[label][0])
+        pictures[name] = tile([made.images, judge.train.floats(judge.train.by_class()[label][torch.from_numpy(found)])])
+    return pictures
