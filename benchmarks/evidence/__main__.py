@@ -13,21 +13,29 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.evidence.additions import foundation_path
 from benchmarks.evidence.rows import ROWS, Row
-from benchmarks.evidence.runs import ARMS, run_draw
+from benchmarks.evidence.runs import ARMS, GENERATED, run_draw
+from trainers.device import best_device
 
 
-def ready(row: Row) -> bool:
-    """Whether what its generators start from is there; says what to do where it is not."""
-    if foundation_path(row).exists():
+def ready(row: Row, arms: Sequence[str]) -> bool:
+    """Whether what its generators start from is there, or no arm asks for one; says what to do where it is not."""
+    if foundation_path(row).exists() or not GENERATED & set(arms):
         return True
     print(f"{row.name}: left out, {foundation_path(row)} is not there: make foundation EXCLUDE=nuclei OUT={foundation_path(row)} (NUCLEI= the pack)")
     return False
+
+
+def run(row: Row, data: Path, draw: int, *, arms: Sequence[str]) -> None:
+    """A draw's runs, on a GPU where there is one."""
+    with best_device():
+        run_draw(row, data, draw, arms=arms)
 
 
 def quick(row: Row) -> Row:
@@ -58,10 +66,10 @@ def main() -> None:
     rows = [quick(r) for r in rows] if a.quick else rows
     if not a.table:
         with ProcessPoolExecutor(a.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            there = [row for row in rows if ready(row)]
+            there = [row for row in rows if ready(row, a.arms.split(","))]
             for seeds in range(1, max((min(row.seeds, a.seeds) for row in there), default=0) + 1):  # a draw's file has one writer at a time
                 begun = [replace(row, seeds=seeds) for row in there if seeds <= row.seeds]
-                waiting = [pool.submit(run_draw, row, a.data, draw, arms=a.arms.split(",")) for row in begun for draw in range(row.draws)]
+                waiting = [pool.submit(run, row, a.data, draw, arms=a.arms.split(",")) for row in begun for draw in range(row.draws)]
                 for done in as_completed(waiting):
                     done.result()
     if not a.runs:

@@ -171,7 +171,9 @@ def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, thr
         spent = time.process_time() - began
         body["runs"][f"{arm}-{seed}"] = {"key": keys[arm], "images": len(training), "core_seconds": round(spent, 1), **outcome}
         body["additions"] = body.get("additions", {}) | {a: record for a, record in added.records.items() if (a, seed) in missing}
-        body |= {"names": names, "grown": list(row.grown) or names, "foundation": hashlib.sha256(foundation_path(row).read_bytes()).hexdigest()[:12]}
+        body |= {"names": names, "grown": list(row.grown) or names}
+        if painter is not None:
+            body["foundation"] = hashlib.sha256(foundation_path(row).read_bytes()).hexdigest()[:12]
         keep(row.name, draw, body)
         say(f"{arm} seed {seed}: {spent:.0f} s on {len(training)} images")
 
