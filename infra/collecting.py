@@ -14,7 +14,7 @@ from longtail.jobs import BUSY_BATCHES, TENANT, UNFINISHED_STATES
 from longtail.samples import is_source
 
 SHOWN = 1000
-COLLECTED = ("samples", "generators", "checkpoints", "registrations", "removed")
+COLLECTED = ("samples", "generators", "checkpoints", "registrations", "evaluations", "removed")
 """Folders of a dataset in our bucket that are looked through; exports belong to those who asked for them."""
 
 

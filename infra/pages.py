@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,11 @@ def crop(picture: Mapping[str, Any], *, box: Sequence[float] | None = None, capt
     size = f"width={picture['width'] * scale:.0f} height={picture['height'] * scale:.0f}"
     image = f'<span class=crop><img alt="{text(caption)}" {size} src="data:image/png;base64,{picture["png"]}">{frame}</span>'
     return f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
+
+
+def without_pictures(page: str) -> str:
+    """The page without its pictures; curves stay."""
+    return re.sub(r"<figure><img .*?</figure>", "", page, flags=re.DOTALL)
 
 
 def neighbours(sample: Mapping[str, Any]) -> str:

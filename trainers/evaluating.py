@@ -90,6 +90,7 @@ class Evaluation:
         if wanted > MOST_RATIO * len(self.real):
             raise InvalidRequest(f"count: {wanted} images for {len(self.real)} real ones; at most {MOST_RATIO} for each are measured")
         whole, classes, each = Batch(), dict[str, int](), -(-wanted // len(asked["classes"]))
+        self.filtered.pop(LONGTAIL, None)
         for name, novelty in asked["classes"].items():
             request = {**asked["request"], "class_name": name, "novelty": novelty}
             batch = self.accepted(LONGTAIL, request, each, key=asked["key"], model=model)
@@ -231,7 +232,7 @@ def tables_of(runs: Sequence[Run], *, model: ModelName, names: Sequence[str], fi
     }  # fmt: skip
     chosen = choose(leads, first=REAL) if all(len(v) == len(seeds) for v in leads.values()) else None
     return {
-        "figure": primary, "rare": rare, "runs": measured, "seeds": seeds, "added": next(r["added"] for r in runs if share_of(r["arm"])),
+        "figure": primary, "rare": rare, "grown": grown, "runs": measured, "seeds": seeds, "added": next(r["added"] for r in runs if share_of(r["arm"])),
         "filtered": {part: found for r in reversed(runs) for part, found in r.get("filtered", {}).items()},
         "tables": {f"{a} - {b}": table(test[b], test[a], figures, draws=seeds) for a, b in pairs},
         "changed": most_changed(test[REAL], test[LONGTAIL], [names.index(n) for n in rare or names]) if {REAL, LONGTAIL} <= set(arms) else [],

@@ -110,8 +110,8 @@ def file_evidence(
     for path, picture in judged.pictures.items():
         registry.log_file(run, path, to_png(picture))
     nearest = beside_nearest(state.ema.module, judge)
-    for name, picture in nearest.items():
-        registry.log_file(run, f"nearest/{class_key(name)}.png", to_png(picture))
+    for label, name in judge.names.items():
+        registry.log_file(run, f"nearest/{label}-{class_key(name)}.png", to_png(nearest[name]))
     latent = interpolations(state.ema.module, data.singles, data.names)
     page, twin = training_report(
         title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, nearest=nearest, held_out=held_out

@@ -1,7 +1,7 @@
 """What chooses and judges a generator where val shows nothing of a class: some of its training images, taken from what is learned.
 
-No image among them looks like one that is learned from, and which they are depends on the dataset and its files alone: every generator of a
-dataset is judged by the same ones, and they stay where the dataset grows.
+No image among them looks like one that is learned from. Which they are hangs on the dataset's name, its files' paths and the classes that are learned, not
+on a seed, so that they mostly stay where the dataset grows.
 """
 
 from __future__ import annotations
@@ -16,44 +16,52 @@ from longtail.duplicates import Fingerprint, near_groups
 from longtail.gates import MIN_TO_JUDGE
 from longtail.samples import Sample
 from longtail.seeds import derive_seed
-from trainers.dataset import DatasetView
+from trainers.dataset import DatasetView, to_lay_elsewhere
 
 SHARE = 4
 """One object of so many is held out, if that is enough to judge by."""
-MOST = 4 * MIN_TO_JUDGE
+LEAST, MOST = 3 * MIN_TO_JUDGE // 2, 4 * MIN_TO_JUDGE
+"""More than what judges at least: not every object finds bare ground of its size."""
+ROOM = 1.25
+"""How much more than wanted may be held out, since images and look-alikes go as a whole."""
+LEFT = 3
+"""Of every class one object of so many stays to be learned from, and `MIN_TO_JUDGE`."""
 READERS = 4
 
 
 def hold_out(view: DatasetView, classes: Sequence[str], known: Callable[[list[str]], Mapping[str, Fingerprint]]) -> dict[str, int]:
-    """Turns training images of the view into val, for each class that val shows nothing of: {class: how many of its objects}.
+    """Turns training images of the view into val, for each class that val shows nothing of: {class: how many objects are held out}.
 
-    A class that would keep fewer objects than are needed to judge by gives none, nor does an image that shows it: its gates stay unknown.
-    `known` gives the fingerprints by sample id of those images that were looked at before.
+    Objects that a border cuts off count for nothing. A class of too few to learn from and to judge by gives none, and its gates stay
+    unknown. Of classes that val does show those go along that lie in the same images, as long as enough are left. `known` gives the fingerprints
+    by sample id of those images that were looked at before.
     """
     judged = {view.names[o.label] for o in view.objects("val", classes=classes)}
     shown: dict[str, Counter[str]] = defaultdict(Counter)
-    for o in view.objects("train", classes=classes):
-        shown[o.sample.id][view.names[o.label]] += 1
+    for name in classes:
+        for o in to_lay_elsewhere(list(view.objects("train", classes=[name]))):
+            shown[o.sample.id][name] += 1
     counts = sum(shown.values(), Counter[str]())
     wanted = {c: held_of(counts[c]) for c in classes if c not in judged}
-    whole = {c for c, n in wanted.items() if not n}
     taken, held = set[str](), Counter[str]()
-    for group in alike(view, [view.by_id[i] for i in shown], known(list(shown))) if any(wanted.values()) else ():
+    for group in alike(view, [view.by_id[i] for i in sorted(shown)], known(list(shown))) if any(wanted.values()) else ():
         there = sum((shown[s.id] for s in group), Counter[str]())
-        if whole & set(there) or all(held[c] >= wanted.get(c, 0) for c in there):
-            continue
-        if any(counts[c] - held[c] - n < MIN_TO_JUDGE for c, n in there.items() if c in wanted):
+        needed = any(held[c] < wanted.get(c, 0) for c in there)
+        too_many = any(not wanted[c] or (held[c] and held[c] + n > ROOM * wanted[c]) for c, n in there.items() if c in wanted)
+        if not needed or too_many or any(counts[c] - held[c] - n < max(MIN_TO_JUDGE, counts[c] // LEFT) for c, n in there.items()):
             continue
         taken |= {s.id for s in group}
         held += there
+    if all(held[c] < MIN_TO_JUDGE for c in wanted):
+        return {}
     view.samples = [replace(s, split="val") if s.id in taken else s for s in view.samples]
     view.by_id = {s.id: s for s in view.samples}
-    return {c: held[c] for c in wanted if held[c]}
+    return dict(held)
 
 
 def held_of(count: int) -> int:
     """How many of so many objects are held out."""
-    return 0 if count < 2 * MIN_TO_JUDGE else min(MOST, max(MIN_TO_JUDGE, count // SHARE))
+    return 0 if count < LEAST + MIN_TO_JUDGE else min(MOST, max(LEAST, count // SHARE))
 
 
 def alike(view: DatasetView, samples: Sequence[Sample], known: Mapping[str, Fingerprint]) -> list[list[Sample]]:
@@ -69,4 +77,4 @@ def alike(view: DatasetView, samples: Sequence[Sample], known: Mapping[str, Fing
         groups = near_groups(list(pool.map(look, samples)))
     together = {i for g in groups for i in g}
     every = [*groups, *([i] for i in range(len(samples)) if i not in together)]
-    return sorted(([samples[i] for i in g] for g in every), key=lambda group: min(derive_seed("held out", view.dataset, s.path) for s in group))
+    return sorted(([samples[i] for i in g] for g in every), key=lambda group: derive_seed("held out", view.dataset, min(s.path for s in group)))

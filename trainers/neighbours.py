@@ -16,7 +16,7 @@ SEED = 17
 
 
 def beside_nearest(generator: Generator, judge: Judge) -> dict[str, NDArray[np.uint8]]:
-    """{class: picture}: a row of samples at the class's usual novelty, in held-out places, and below each the nearest training object by its features."""
+    """{class: picture}: samples at the class's usual novelty, in held-out places where there are any; below each the nearest of its `MOST` training objects."""
     pictures = {}
     for label, name in judge.names.items():
         made = samples_of(generator, judge.train, judge.val, label, count=COLUMNS, novelty=judge.novelty[label], seed=SEED, mirrored=judge.mirrored)

@@ -15,7 +15,7 @@ from infra.images import to_png
 from infra.pages import curve, document, figure, listed, table, text
 from longtail.recipes import Recipe
 from trainers.device import random_stream
-from trainers.gating import Judged
+from trainers.gating import MOST, Judged
 from trainers.grids import tile
 from trainers.loop import Progress
 from trainers.networks import Generator
@@ -35,7 +35,8 @@ SHOWN = {
     "label_consistency": "samples least taken for their class, over the nearest held-out object",
     "overlap": "samples whose change fits their box least, over what was there before",
 }
-HELD_OUT = "val shows no {}: {} of its training objects were held out, to choose and to judge by."
+HELD_OUT = "{1} training objects of {0} were held out, to choose and to judge by, since val shows nothing of a class."
+NEAREST = f"{{}}: made, nothing chosen; below the nearest of its training objects ({MOST} at most are looked at)"
 MOST_POINTS = 2000
 
 
@@ -72,7 +73,7 @@ def training_report(
     title: str, judged: Judged, curves: Curves, *, recipe: Recipe, watchdogs: list[dict[str, Any]], grid: NDArray[np.uint8], latent: NDArray[np.uint8],
     nearest: Mapping[str, NDArray[np.uint8]] | None = None, held_out: Mapping[str, int] | None = None,
 ) -> tuple[str, str]:  # fmt: skip
-    """(HTML, JSON) of a run. `held_out` are objects of each class that were taken from training to judge by, since val shows none."""
+    """(HTML, JSON) of a run. `nearest` are pictures by class; `held_out` says how many objects of each class were taken from training to judge by."""
     ordered = sorted(judged.gates, key=lambda g: ORDER.index(g.verdict))
     page = document(
         title,
@@ -92,7 +93,7 @@ def training_report(
         *fid_table(judged.fids),
         *(figure(to_png(judged.pictures[g.pictures]), f"{g.class_name}, {g.name}, {g.verdict}: {SHOWN[g.name]}") for g in ordered if g.pictures),
         *(["<h2>Samples as they come, each over the nearest training object</h2>"] if nearest else []),
-        *(figure(to_png(picture), f"{name}: made, nothing chosen, over what is real") for name, picture in (nearest or {}).items()),
+        *(figure(to_png(picture), NEAREST.format(name)) for name, picture in (nearest or {}).items()),
         "<h2>The dial</h2>",
         figure(to_png(grid), "real, pasted, then novelty 0, 0.3, 0.6 and 1"),
         "<h2>From one latent to another</h2>",

@@ -19,7 +19,7 @@ from infra.images import decode, to_png
 from infra.progress import Progress
 from infra.settings import Settings
 from longtail.boxes import xywh_to_xyxy
-from longtail.errors import NotFound
+from longtail.errors import NotFound, StorageUnavailable
 from longtail.policies import moves
 from longtail.recipes import Preset, Start, finetune_recipe, options_for
 from longtail.samples import Provenance
@@ -178,7 +178,8 @@ def uplift_run(*, job: str, request: dict[str, Any], arm: str, seed: int) -> dic
         trainer = request.get("trainer")
         command = [] if trainer is None else catalogue.settings.trainer_commands[trainer]
         run = evaluation_of(job, asked).run(arm, seed, command=command, figure=request["figure"])
-        catalogue.objects.write(kept, json.dumps(run).encode())
+        with suppress(StorageUnavailable):  # the run stands without
+            catalogue.objects.write(kept, json.dumps(run).encode())
         return run
 
 

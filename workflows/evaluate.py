@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from infra.changed_images import changed_pictures
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from infra.durable import step
 from infra.evaluation_page import page
-from longtail.errors import Conflict, InvalidRequest, NotReady
+from longtail.errors import Conflict, InvalidRequest, NotReady, StorageUnavailable
 from longtail.expansion import OBJECTS
 from longtail.filtering import shortfall
 from longtail.gates import check_novelty, class_key, usual_novelty
@@ -44,6 +45,10 @@ def evaluate(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
             f"generator {wanted['version']} of {wanted['dataset']!r} was not promoted: its images changed {result['figure']} by {line['difference']:+.3f} "
             f"({line['interval'][0]:+.3f} to {line['interval'][1]:+.3f}); see /v1/evaluations/{job}"
         )
+    harmed = [g for g in result.get("utility", []) if g["verdict"] == "failed"]
+    if harmed:
+        said = ", ".join(f"{g['class_name']} ({g['threshold'].partition('(')[2]} {g['figure']:+.3f}" for g in harmed)
+        raise Conflict(f"generator {wanted['version']} of {wanted['dataset']!r} was not promoted: its images did harm to {said}; see /v1/evaluations/{job}")
     promoted = step("promote", lambda: promote_now(stack, job, wanted["dataset"], wanted["version"], who=wanted["who"], why=wanted["why"], set_alias=True))
     return {**result, "promoted": promoted}
 
@@ -54,17 +59,21 @@ def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: 
     plan = step("plan runs", lambda: planned(stack, job, request))
     request |= {"steps": request["steps"] or STEPS[plan["model"]], "augment": request["augment"] or plan["augment"]}
     whole, runs = {**request, "generator": plan["generator"]}, list[dict[str, Any]]()
-    try:
-        while len(runs) < len(plan["runs"]):
-            runs += step(f"runs {len(runs)}", run_wave, stack, job, whole, plan["runs"], len(runs), [low, high])
-    finally:
-        step("clean up runs", lambda: stack.catalogue.objects.remove_below(stack.catalogue.settings.runs_of(request["dataset"], job)))
+    while len(runs) < len(plan["runs"]):
+        runs += step(f"runs {len(runs)}", run_wave, stack, job, whole, plan["runs"], len(runs), [low, high])
     told = {"model": "plugged" if request["trainer"] else plan["model"], "names": plan["names"], "figure": request["figure"]}
     measured = step("compare arms", lambda: stack.cluster.run("trainers.tasks:uplift_tables", {"runs": runs, **told}))
     published = publish_part(stack, job, request, measured, runs)
     result = step("record", lambda: record(stack, job, request, measured, published, plan))
     why = step("log", lambda: refused_by_mlflow(lambda: log(stack, job, request, result)))
+    step("forget runs", lambda: forget_runs(stack, job, request["dataset"]))
     return result if why is None else {**result, "not_logged": why}
+
+
+def forget_runs(stack: Stack, job: str, dataset: str) -> None:
+    """What was kept of runs that are all told now; what cannot be removed is left to a collection."""
+    with suppress(StorageUnavailable):
+        stack.catalogue.objects.remove_below(stack.catalogue.settings.runs_of(dataset, job))
 
 
 def run_wave(stack: Stack, job: str, request: dict[str, Any], runs: list[dict[str, Any]], start: int, span: list[float]) -> list[dict[str, Any]]:
@@ -93,7 +102,7 @@ def planned(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     return {
         "runs": runs, "names": [names.names[c] for c in sorted(names.names)], "model": model,
         "generator": generator, "augment": resolve(BY_TASK[task]), "judged_by": judged_by(tested, grown, request["figure"]),
-        "grown": {name: tested.get(name, 0) for name in grown or tested},
+        "tested": tested,
     }  # fmt: skip
 
 
@@ -123,6 +132,8 @@ def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict
     learned = stack.catalogue.database.version(request["dataset"], row["dataset_version"], to_see=True)
     check_sources(base["batches"], learned["batches"], what=f"what generator {row['version']} learned from", base_number=base["number"])
     classes = request["classes"] or [c for c in row["classes"] if counts.get(c)]
+    if not classes:
+        raise InvalidRequest(f"generator {row['version']}: version {base['number']} of {request['dataset']!r} has no real object of its classes")
     for name in classes:
         if name not in counts:
             raise InvalidRequest(f"unknown class {name!r}; {request['dataset']!r} has {sorted(counts)}")
@@ -160,7 +171,7 @@ def record(
 ) -> dict[str, Any]:
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
-    measured = {**measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
+    measured = {"grown": {}, **measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
     measured["advice"] = shortfall(measured.get("filtered", {}))
     measured["changed"] = named(stack, dataset, request["base"], measured.get("changed", []))
     whole = deciding(measured, found)
@@ -178,7 +189,7 @@ def record(
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
         why = why_latest(stack, part, published["latest_moved"], chosen)
     if request["generator"] is not None:
-        add_utility(stack, job, request, measured, whole, found, plan.get("grown", {}))
+        measured["utility"] = add_utility(stack, job, request, measured, whole, found, plan.get("tested", {}))
     harness = (
         f"the team's own trainer {request['trainer']!r}" if request["trainer"]
         else f"{plan['model']} on EfficientNet-lite0, early blocks frozen" if request["weights"] == "pretrained" else f"{plan['model']} from random weights"
@@ -234,8 +245,8 @@ def renew_pages(stack: Stack, dataset: str, gone: frozenset[str]) -> None:
 
 
 def deciding(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row that proves, with how many test objects it was judged by; evaluations of an older Longtail did not count them."""
-    return {**next(r for r in rows if r["figure"] == result["figure"]), "judged_by": result.get("judged_by")}
+    """The row that proves, with how many test objects it was judged by; evaluations of an older Longtail did not count them class by class."""
+    return {**next(r for r in rows if r["figure"] == result["figure"]), "judged_by": result.get("judged_by") if "grown" in result else None}
 
 
 def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dict[str, Any]) -> Row:

@@ -63,10 +63,13 @@ def enter(
 
 
 def log_page(stack: Stack, dataset: str, generator: int) -> None:
-    """The generator's page and its twin in its run in MLflow, with what is known of its use by now."""
-    row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
-    stack.registry.log_file(row["run"], "report.html", generator_page(stack.catalogue, row, linked=False).encode())
-    stack.registry.log_file(row["run"], "report.json", json.dumps(generator_twin(stack.catalogue, row), indent=1).encode())
+    """The generator's page and its twin in its run in MLflow, with what is known of its use by now; again where it is withdrawn meanwhile."""
+    key = f"{dataset}:{generator}"
+    row, written = stack.catalogue.database.get(GENERATORS, key), None
+    while written is None or written["withdrawn"] != row["withdrawn"]:
+        stack.registry.log_file(row["run"], "report.html", generator_page(stack.catalogue, row, linked=False).encode())
+        stack.registry.log_file(row["run"], "report.json", json.dumps(generator_twin(stack.catalogue, row), indent=1).encode())
+        row, written = stack.catalogue.database.get(GENERATORS, key), row
 
 
 def said(gate: dict[str, Any]) -> str:

@@ -15,28 +15,34 @@ from workflows.generators import said, summary
 from workflows.stack import Stack
 
 VERDICTS = {"positive": "passed", "negative": "failed"}
+FIGURES = ("AP50", "F1")
+"""What a class is measured by, of detection and of classification."""
 Line = Mapping[str, Any]
 
 
-def add_utility(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], line: Line, table: Sequence[Line], grown: Mapping[str, int]) -> None:
-    """Replaces the generator's gates of use. `line` is the row that decides, `table` all rows, `grown` the test objects of each class that grew."""
+def add_utility(
+    stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], line: Line, table: Sequence[Line], tested: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Replaces the generator's gates of use, and returns them: of the row that decides, then a class each. `tested` are the test objects of each class."""
     dataset, generator = request["dataset"], request["generator"]
     row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
     pictures = path_of(job) if measured["changed"] else ""
     whole = gate_of(line, ", ".join(measured["rare"]) or "all classes", measured["added"], pictures)
-    found = [whole, *each_class(table, grown, measured["added"], pictures)]
-    gates = [g for g in row["gates"] if g["name"] != "utility"] + found
+    found = [whole, *each_class(table, {} if request["trainer"] else measured["grown"], tested, pictures)]
+    before = [g for g in row["gates"] if g["name"] == "utility"]
+    gates = [g for g in row["gates"] if g not in before] + found
     stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)
     failed = any(g["verdict"] == "failed" for g in found)
     together = summary(gates) if len(gates) > len(found) or failed else "unknown"  # the foundation has no other
-    stale = {tag_of(g): "not measured by the last evaluation" for g in row["gates"] if g["name"] == "utility"}
-    tags = stale | {tag_of(g): said(g) for g in found[1:]}
+    tags = {tag_of(g): "not measured by the last evaluation" for g in before[1:]} | {tag_of(g): said(g) for g in found[1:]}
     stack.registry.tag(dataset, generator, {**tags, "gate.utility": said(whole), "longtail.gates": together})
     if failed and stack.registry.alias(dataset, CHALLENGER) == generator:
         stack.registry.drop_alias(dataset, CHALLENGER)
+    return found
 
 
 def tag_of(gate: Line) -> str:
+    """The tag of one class's gate; that of all together is `gate.utility`."""
     return f"gate.utility.{class_key(gate['class_name'])}"
 
 
@@ -48,12 +54,12 @@ def gate_of(row: Line, class_name: str, count: int, pictures: str, *, verdict: s
     }  # fmt: skip
 
 
-def each_class(table: Sequence[Line], grown: Mapping[str, int], count: int, pictures: str) -> list[dict[str, Any]]:
-    """A gate for each of several classes that grew, by its own figure and its own test objects; for help Holm is asked over them, harm is harm in any."""
-    of = {name: next((r for r in table if r["figure"].partition("/")[2] == name), None) for name in grown}
-    rows = {name: {**row, "judged_by": grown[name]} for name, row in of.items() if row is not None}
+def each_class(table: Sequence[Line], grown: Mapping[str, int], tested: Mapping[str, int], pictures: str) -> list[dict[str, Any]]:
+    """A gate for each of several classes that grew, by so many images, by its own figure and its own test objects; Holm is asked over them."""
+    of = {r["figure"]: r for r in table}
+    rows = {n: {**found, "judged_by": tested.get(n, 0)} for n in grown for f in FIGURES if (found := of.get(f"{f}/{n}"))}
     if len(grown) < 2:
         return []
-    falls = dict(zip(rows, holm([math.nan if r["p"] is None else r["p"] for r in rows.values()]), strict=True))
-    verdicts = {name: VERDICTS.get(proof_of(row), "unknown") for name, row in rows.items()}
-    return [gate_of(r, n, count, pictures, verdict="unknown" if verdicts[n] == "passed" and not falls[n] else verdicts[n]) for n, r in rows.items()]
+    falls = holm([math.nan if r["p"] is None else r["p"] for r in rows.values()])
+    verdicts = (VERDICTS.get(proof_of(row), "unknown") if fallen else "unknown" for row, fallen in zip(rows.values(), falls, strict=True))
+    return [gate_of(row, name, grown[name], pictures, verdict=verdict) for (name, row), verdict in zip(rows.items(), verdicts, strict=True)]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from mlflow.entities import Run
 
 from infra.changes import Hanging, hanging_on
-from infra.database import DATASETS, GENERATORS, SAMPLES, VERSIONS, WITHDRAWALS
+from infra.database import DATASETS, GENERATORS, SAMPLES, VERSIONS, WITHDRAWALS, Row
 from infra.durable import step
 from infra.images import to_png
+from infra.pages import without_pictures
 from infra.registry import CHAMPION
+from longtail.errors import NotFound
 from workflows.evaluate import renew_pages
 from workflows.generators import log_page, promote_now
 from workflows.stack import Stack
@@ -62,28 +68,53 @@ def retire(stack: Stack, job: str, name: str, found: Hanging) -> None:
         registry.drop_alias(name, CHAMPION)
 
 
-def forget_generator(stack: Stack, dataset: str, version: int) -> None:
-    """A generator's page says that it was withdrawn, and its pictures are blank: they show what it learned from."""
-    log_page(stack, dataset, version)
-    run = stack.catalogue.database.get(GENERATORS, f"{dataset}:{version}")["run"]
-    for name in stack.registry.below(run):
-        if name.endswith(".png"):
-            stack.registry.log_file(run, name, to_png(BLANK))
-
-
 def close(stack: Stack, job: str, name: str, found: Hanging) -> dict[str, str]:
-    """From here on the versions that hold the images may be seen, not used; their pages in MLflow say so and show nothing any more.
+    """From here on the versions that hold the images may be seen, not used; pages in MLflow that show them say so and show nothing any more.
 
-    {"pages_left": why} where MLflow did not let go of them.
+    {"pages_left": why} where not all of them could be let go of.
     """
     for number in found.versions:
         stack.catalogue.database.update(VERSIONS, stack.catalogue.database.version(name, number, to_see=True)["id"], withdrawn=job)
+    left = [
+        refused_by_mlflow(lambda: forget_pages(stack, name, found.versions)),
+        refused_by_mlflow(lambda: renew_pages(stack, name, frozenset(found.ids))),
+        *forget_trainings(stack, name, found.versions),
+    ]
+    return {"pages_left": "; ".join(filter(None, left))} if any(left) else {}
 
-    def forget() -> None:
-        forget_pages(stack, name, found.versions)
-        renew_pages(stack, name, frozenset(found.ids))
-        for version in found.generators:
-            forget_generator(stack, name, version)
 
-    why = refused_by_mlflow(forget)
-    return {"pages_left": why} if why else {}
+def forget_trainings(stack: Stack, dataset: str, versions: Sequence[int]) -> list[str | None]:
+    """Takes the pictures out of the pages of generators that learned from those versions or were judged by them, and out of their runs in MLflow.
+
+    Curves, gates and figures stay. Why something was left, of each that was.
+    """
+    made = {g["job"]: g for g in stack.catalogue.database.every(GENERATORS, dataset=dataset) if g["source"] == "finetune"}
+    for job in (job for job, g in made.items() if g["dataset_version"] in versions):
+        bare_page(stack, dataset, job)
+    runs: list[Run] = []
+    listed = refused_by_mlflow(lambda: runs.extend(stack.registry.runs(f"longtail-{dataset}")))
+    saw = [r for r in runs if "longtail.start" in r.data.tags and int(r.data.tags["longtail.dataset_version"]) in versions]
+    return [listed, *(refused_by_mlflow(functools.partial(blank, stack, dataset, run, made)) for run in saw)]
+
+
+def bare_page(stack: Stack, dataset: str, job: str) -> bytes | None:
+    """The page of a training without its pictures, as it is kept from here on; None where it never got as far as that."""
+    place = stack.catalogue.settings.report_of(dataset, job)
+    with suppress(NotFound):
+        page = without_pictures(stack.catalogue.objects.read(place).decode()).encode()
+        stack.catalogue.objects.write(place, page)
+        return page
+    return None
+
+
+def blank(stack: Stack, dataset: str, run: Run, made: dict[str, Row]) -> None:
+    """What a run in MLflow shows of its training."""
+    job = run.data.tags["longtail.job"]
+    page = bare_page(stack, dataset, job)
+    if job in made:
+        log_page(stack, dataset, made[job]["version"])
+    elif page is not None:
+        stack.registry.log_file(run.info.run_id, "report.html", page)
+    for name in stack.registry.below(run.info.run_id):
+        if name.endswith(".png"):
+            stack.registry.log_file(run.info.run_id, name, to_png(BLANK))

@@ -210,12 +210,37 @@ def test_a_generator_that_learned_from_a_withdrawn_image_serves_no_more(stack, s
     page = b"".join(stack.client.download(f"/v1/generators/{spots}/{trained}/report.html"))
     for shown in (page, artifact(stack, run, "report.html")):
         assert b"were withdrawn since" in shown and b"data:image" not in shown
+    kept = stack.objects.read(stack.settings.report_of(spots, registry.tags(spots, trained)["longtail.job"]))
+    assert b"<h2>Training</h2>" in kept and b"<svg" in kept and b"data:image" not in kept
     pictures = [name for name in registry.below(run.info.run_id) if name.endswith(".png")]
     assert "grids/final.png" in pictures and len(pictures) > 2
     assert all(Image.open(io.BytesIO(artifact(stack, run, name))).size == (1, 1) for name in pictures)
     with pytest.raises(JobFailed, match="were withdrawn since"):
         done(stack, stack.client.post(f"/v1/generators/{spots}/champion", {"version": trained}))
     assert stack.client.get(f"/v1/datasets/{spots}")["serving"] == 1
+
+
+@pytest.mark.long
+def test_what_judged_a_generator_goes_from_its_page_when_it_is_withdrawn(stack):
+    """The generator did not learn from it, and serves on; its pictures, which may show it, are gone."""
+    name = stack.name("judging")
+    for n in range(12):
+        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
+    put(stack, name, range(12))
+    body = {"name": name, "uri": f"s3://team-data/{name}", "splits": {"val": 0.5, "test": 0, "grouped": False}}
+    done(stack, stack.client.post("/v1/datasets", body))
+    trained = done(stack, stack.client.post("/v1/generators", {"dataset": name, "classes": ["class 1"], "budget_s": 3}))["generator"]
+    page = f"/v1/generators/{name}/{trained}/report.html"
+    assert b"data:image" in b"".join(stack.client.download(page))
+    held = next(s["path"] for s in stack.client.get(f"/v1/datasets/{name}/versions/1/samples", limit=100)["items"] if s["split"] == "val")
+    result = done(stack, stack.client.post(f"/v1/datasets/{name}/withdrawals", {"paths": [held], "reason": "consent"}))
+    assert result["generators"] == [] and "pages_left" not in result
+    shown = b"".join(stack.client.download(page))
+    assert b"<h2>Training</h2>" in shown and b"<svg" in shown and b"data:image" not in shown
+    run = SimpleNamespace(info=SimpleNamespace(run_id=Registry(stack.settings.mlflow_url).client.get_model_version(name, str(trained)).run_id))
+    assert b"data:image" not in artifact(stack, run, "report.html")
+    assert Image.open(io.BytesIO(artifact(stack, run, "grids/final.png"))).size == (1, 1)
+    done(stack, stack.client.post(f"/v1/generators/{name}/champion", {"version": trained}))
 
 
 def test_a_generator_that_is_withdrawn_while_it_is_loaded_is_not_served(stack, spots):

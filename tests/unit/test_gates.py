@@ -267,7 +267,7 @@ def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generato
     page, twin = training_report(
         "cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent, nearest=nearest, held_out={"<dark>": 20}
     )
-    assert "val shows no &lt;dark&gt;: 20 of its training objects were held out" in page and json.loads(twin)["held_out"] == {"<dark>": 20}
+    assert "20 training objects of &lt;dark&gt; were held out" in page and json.loads(twin)["held_out"] == {"<dark>": 20}
     body = json.loads(twin)
     assert "<b>light" not in page and "&lt;b&gt;light" in page and "<title>cells &amp; more</title>" in page
     assert set(body["curves"]) == {"l1", "KID on val"}

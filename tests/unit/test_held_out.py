@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from longtail.gates import MIN_TO_JUDGE
 from longtail.samples import Annotation, Sample
 from trainers.held_out import hold_out
 
-CELL, DROP = 1, 2
+CELL, DROP, BORDER = 1, 2, -1
 
 
 def picture(seed, quality=None):
@@ -24,13 +26,14 @@ def picture(seed, quality=None):
     return out.getvalue()
 
 
-def view_of(images):
-    """`images` are (name, split, categories, seed, quality)."""
+def view_of(images, prefix=""):
+    """`images` are (name, split, categories, seed, quality); a category of `BORDER` is a cell that the border cuts off."""
     samples, files = [], {}
     for name, split, categories, seed, quality in images:
-        labels = tuple(Annotation(category_id=c, bbox_xywh=(10.0 * k, 10.0, 9.0, 9.0), extra={}) for k, c in enumerate(categories))
-        samples.append(Sample(id=name, path=name, uri=name, etag=name, size_bytes=0, width=160, height=120, split=split, annotations=labels))
-        files[name] = lambda seed=seed, quality=quality: picture(seed, quality)
+        boxes = [(0.0 if c == BORDER else 10.0 + k % 14 * 10.0, 10.0 + k // 14 * 10.0, 9.0, 9.0) for k, c in enumerate(categories)]
+        labels = tuple(Annotation(category_id=abs(c), bbox_xywh=box, extra={}) for c, box in zip(categories, boxes, strict=True))
+        samples.append(Sample(id=prefix + name, path=name, uri=name, etag=name, size_bytes=0, width=160, height=120, split=split, annotations=labels))
+        files[prefix + name] = lambda seed=seed, quality=quality: picture(seed, quality)
     return FolderView(samples, files, ["cell", "drop"], task="detection")
 
 
@@ -46,7 +49,7 @@ def held(view):
     return {s.id for s in view.samples if s.split == "val"}
 
 
-@pytest.mark.parametrize(("count", "expected"), [(39, 0), (40, 20), (60, 20), (120, 30), (400, 80)])
+@pytest.mark.parametrize(("count", "expected"), [(49, 0), (50, 30), (60, 30), (160, 40), (400, 80)])
 def test_enough_to_judge_by_is_held_out_and_as_much_is_left(count, expected):
     view = view_of(singles(count))
     assert hold_out(view, ["cell"], nothing_known) == ({"cell": expected} if expected else {})
@@ -62,12 +65,43 @@ def test_a_class_that_val_shows_is_left_as_it_is():
 
 def test_copies_stay_on_one_side():
     """Each picture is there twice, once as a JPEG."""
-    images = [(f"{k}-{n}", "train", [CELL], k, quality) for k in range(40) for n, quality in enumerate((None, 70))]
-    view = view_of(images)
+    view = view_of([(f"{k}-{n}", "train", [CELL], k, quality) for k in range(40) for n, quality in enumerate((None, 70))])
     assert hold_out(view, ["cell"], nothing_known)["cell"] >= MIN_TO_JUDGE
-    sides = {k: {i.partition("-")[0] for i in held(view)} & {str(k)} for k in range(40)}
-    for k, side in sides.items():
-        assert len([i for i in held(view) if i.startswith(f"{k}-")]) == (2 if side else 0)
+    assert set(Counter(i.partition("-")[0] for i in held(view)).values()) == {2}
+
+
+def test_a_burst_of_one_scene_is_not_all_that_is_held_out():
+    view = view_of([(f"burst{k}", "train", [CELL], 7, 60 + k) for k in range(30)] + singles(90, first=100))
+    found = hold_out(view, ["cell"], nothing_known)["cell"]
+    assert 30 <= found <= 38 and not any(i.startswith("burst") for i in held(view))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_most_of_a_class_is_never_taken_with_one_image(seed):
+    view = view_of([(f"crowded{seed}", "train", [CELL] * 70, 1000, None), *singles(30)])
+    assert hold_out(view, ["cell"], nothing_known) == {"cell": 30}
+    assert f"crowded{seed}" not in held(view)
+
+
+def test_a_class_that_val_shows_keeps_enough_where_it_lies_in_the_same_images():
+    """Eight drops, all of them in images of cells: none of those is taken."""
+    both = [(f"both{k}", "train", [CELL, DROP], k, None) for k in range(8)]
+    view = view_of([*both, *singles(60, first=100), *singles(1, category=DROP, split="val", first=300)])
+    assert set(hold_out(view, ["cell", "drop"], nothing_known)) == {"cell"}
+    assert not any(i.startswith("both") for i in held(view))
+
+
+def test_what_a_border_cuts_off_judges_nothing_and_is_not_counted():
+    view = view_of([(f"cut{k}", "train", [BORDER], k, None) for k in range(60)] + singles(49, first=100))
+    assert hold_out(view, ["cell"], nothing_known) == {}
+    view = view_of([(f"cut{k}", "train", [BORDER], k, None) for k in range(60)] + singles(60, first=100))
+    assert hold_out(view, ["cell"], nothing_known) == {"cell": 30} and not any(i.startswith("cut") for i in held(view))
+
+
+def test_whole_images_are_held_out_too():
+    samples = [replace(s, annotations=(Annotation(category_id=CELL, bbox_xywh=None, extra={}),)) for s in view_of(singles(60)).samples]
+    view = FolderView(samples, view_of(singles(60)).files, ["cell", "drop"], task="classification")
+    assert hold_out(view, ["cell"], nothing_known) == {"cell": 30}
 
 
 def test_an_image_that_shows_a_class_too_small_to_judge_is_learned_from():
@@ -77,10 +111,10 @@ def test_an_image_that_shows_a_class_too_small_to_judge_is_learned_from():
 
 
 def test_the_same_images_judge_where_the_dataset_grows_and_its_rows_have_other_ids():
-    before, after = view_of(singles(80)), view_of(singles(84))
+    before, after = view_of(singles(80)), view_of(singles(84), prefix="other-")
     assert hold_out(before, ["cell"], nothing_known)
     hold_out(after, ["cell"], nothing_known)
-    assert len(held(before) & held(after)) >= len(held(before)) - 2
+    assert len(held(before) & {i.removeprefix("other-") for i in held(after)}) >= len(held(before)) - 4
 
 
 def test_what_was_looked_at_before_is_not_read_again():
