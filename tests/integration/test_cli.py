@@ -75,7 +75,7 @@ def test_what_an_addition_is_worth_is_asked_and_read(stack, run, tmp_path):
     grown = with_four(stack, name, seed=0)
     asked = ["evaluations", "create", name, "--candidate", grown, "--trainer", "fond", "--arm", "real", "--arm", "longtail", "--share", 0, "--seeds", 2]
     said = run(*asked)
-    assert "inconclusive" in said and "2 paired runs" in said and "longtail - real" in said and "20 are needed" in said
+    assert "inconclusive" in said and "2 paired runs" in said and "longtail - real" in said and "20 of each are needed" in said
     key = next(word.rstrip(":") for word in said.split() if word.startswith("job-"))
     assert run("evaluations", "show", key, "--json")["request"]["candidate"] == grown
     assert "inconclusive" in run("evaluations", "show", key)
