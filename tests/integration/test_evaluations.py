@@ -87,6 +87,7 @@ def test_a_version_s_report_tells_what_did_not_go_well_first_and_shows_its_sampl
     assert page.index("What did not go well") < page.index("What it was measured to do") and "nearest real" in page and "data:image/png;base64," in page
 
 
+@pytest.mark.long
 def test_the_test_images_that_changed_most_are_shown_until_they_are_withdrawn_or_gone(stack):
     name = tasted(stack, images=40, val=0.15, test=0.55)
     asked = {"dataset": name, "candidate": with_four(stack, name, seed=0), "arms": ["real", "longtail"], **LITTLE, "seeds": [0, 1, 2, 3]}
@@ -348,6 +349,7 @@ def test_without_a_test_split_there_is_nothing_to_measure_on(stack):
         stack.client.post("/v1/expansions", {"dataset": name, "targets": {"WBC": 60}, "evaluate": {}})
 
 
+@pytest.mark.long
 def test_an_expansion_measures_what_it_made(stack, cells):
     now = next(c["own"] for c in stack.client.get(f"/v1/datasets/{cells}/health")["classes"] if c["name"] == "WBC")
     body = {"dataset": cells, "targets": {"WBC": now + 8}, "mode": "copy_paste", "evaluate": {"steps": 5, "seeds": [0, 1]}}

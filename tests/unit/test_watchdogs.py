@@ -29,6 +29,7 @@ def barks(reports, name):
     return [f for at in reports for f in at.findings if f.name == name and f.bad]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", ["relativistic", "hinge"])
 def test_a_critic_that_overpowers_is_named_and_slowed(windows, loss):
     recipe = replace(
