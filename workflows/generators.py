@@ -9,9 +9,10 @@ from infra.database import DATASETS, GENERATORS, PROMOTIONS
 from infra.durable import step
 from infra.generator_page import generator_page, generator_twin
 from infra.registry import CHALLENGER, CHAMPION
-from longtail.errors import InvalidRequest
+from longtail.errors import Conflict, InvalidRequest
 from longtail.gates import Verdict, class_key
 from longtail.recipes import FOUNDATION_PRESET
+from workflows.pictures import take_pictures_out
 from workflows.stack import Stack
 
 
@@ -102,7 +103,11 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
             stack.registry.set_alias(dataset, CHALLENGER, version)
         return version
 
-    version = step("register generator", record)
+    try:
+        version = step("register generator", record)
+    except Conflict:  # an image of what it learned from was withdrawn meanwhile: its pictures may show it
+        step("take pictures out", lambda: take_pictures_out(stack, dataset, job, trained["run"]))
+        raise
     return {"dataset": dataset, "generator": version, **{k: trained.get(k) for k in ("gates", "held_out", "images", "best_kid", "upscaler")}}
 
 
@@ -111,7 +116,7 @@ def choose(stack: Stack, dataset: str, request: dict[str, Any]) -> dict[str, Any
     catalogue = stack.catalogue
     version = catalogue.database.version(dataset)
     counts = {c["name"]: c for c in version["health"]["classes"]}
-    wanted = request.get("classes") or [n for n, c in counts.items() if c["rare"] and c["instances"]["train"]] or list(counts)
+    wanted = list(dict.fromkeys(request.get("classes") or ())) or [n for n, c in counts.items() if c["rare"] and c["instances"]["train"]] or list(counts)
     for name in wanted:
         if name not in counts:
             raise InvalidRequest(f"unknown class {name!r}; {dataset!r} has {sorted(counts)}")

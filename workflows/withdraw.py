@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from mlflow.entities import Run
 
 from infra.changes import Hanging, hanging_on
 from infra.database import DATASETS, GENERATORS, SAMPLES, VERSIONS, WITHDRAWALS, Row
 from infra.durable import step
-from infra.images import to_png
-from infra.pages import without_pictures
 from infra.registry import CHAMPION
-from longtail.errors import NotFound
 from workflows.evaluate import renew_pages
 from workflows.generators import log_page, promote_now
+from workflows.pictures import bare_page, take_pictures_out
 from workflows.stack import Stack
 from workflows.versions import forget_pages, publish_version, refused_by_mlflow
-
-BLANK = np.full((1, 1, 3), 255, dtype=np.uint8)
 
 
 def withdraw(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -97,24 +91,9 @@ def forget_trainings(stack: Stack, dataset: str, versions: Sequence[int]) -> lis
     return [listed, *(refused_by_mlflow(functools.partial(blank, stack, dataset, run, made)) for run in saw)]
 
 
-def bare_page(stack: Stack, dataset: str, job: str) -> bytes | None:
-    """The page of a training without its pictures, as it is kept from here on; None where it never got as far as that."""
-    place = stack.catalogue.settings.report_of(dataset, job)
-    with suppress(NotFound):
-        page = without_pictures(stack.catalogue.objects.read(place).decode()).encode()
-        stack.catalogue.objects.write(place, page)
-        return page
-    return None
-
-
 def blank(stack: Stack, dataset: str, run: Run, made: dict[str, Row]) -> None:
-    """What a run in MLflow shows of its training."""
+    """What a run in MLflow shows of its training; the page of a generator that came of it says what became of that."""
     job = run.data.tags["longtail.job"]
-    page = bare_page(stack, dataset, job)
+    take_pictures_out(stack, dataset, job, run.info.run_id)
     if job in made:
         log_page(stack, dataset, made[job]["version"])
-    elif page is not None:
-        stack.registry.log_file(run.info.run_id, "report.html", page)
-    for name in stack.registry.below(run.info.run_id):
-        if name.endswith(".png"):
-            stack.registry.log_file(run.info.run_id, name, to_png(BLANK))

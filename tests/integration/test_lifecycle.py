@@ -14,6 +14,7 @@ from infra.catalogue import Catalogue
 from infra.database import DATASETS, EXPANSIONS, GENERATORS, JOBS
 from infra.registry import Registry
 from longtail.client import ApiProblem, JobFailed
+from services.demo.walk import wait_until
 from tests.integration.mlflow_files import artifact
 
 
@@ -241,6 +242,26 @@ def test_what_judged_a_generator_goes_from_its_page_when_it_is_withdrawn(stack):
     assert b"data:image" not in artifact(stack, run, "report.html")
     assert Image.open(io.BytesIO(artifact(stack, run, "grids/final.png"))).size == (1, 1)
     done(stack, stack.client.post(f"/v1/generators/{name}/champion", {"version": trained}))
+
+
+@pytest.mark.long
+def test_a_training_whose_image_is_withdrawn_meanwhile_leaves_no_picture(stack):
+    name = stack.name("meanwhile")
+    for n in range(12):
+        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
+    put(stack, name, range(12))
+    done(stack, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"}))
+    job = stack.client.post("/v1/generators", {"dataset": name, "classes": ["class 1"], "budget_s": 20})["job"]
+    wait_until(lambda: "images" in stack.client.get(f"/v1/jobs/{job}")["message"], 60, "the first images")
+    done(stack, stack.client.post(f"/v1/datasets/{name}/withdrawals", {"paths": ["1.png"], "reason": "consent"}))
+    with pytest.raises(JobFailed, match="holds images that were withdrawn"):
+        stack.client.wait(job, timeout_s=300)
+    registry = Registry(stack.settings.mlflow_url)
+    (run,) = (r for r in registry.runs(f"longtail-{name}") if r.data.tags["longtail.job"] == job)
+    pictures = [file for file in registry.below(run.info.run_id) if file.endswith(".png")]
+    assert "grids/final.png" in pictures
+    assert all(Image.open(io.BytesIO(artifact(stack, run, file))).size == (1, 1) for file in pictures)
+    assert b"data:image" not in artifact(stack, run, "report.html")
 
 
 def test_a_generator_that_is_withdrawn_while_it_is_loaded_is_not_served(stack, spots):
