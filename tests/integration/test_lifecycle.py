@@ -212,7 +212,7 @@ def test_a_generator_that_learned_from_a_withdrawn_image_serves_no_more(stack, s
     for shown in (page, artifact(stack, run, "report.html")):
         assert b"were withdrawn since" in shown and b"data:image" not in shown
     kept = stack.objects.read(stack.settings.report_of(spots, registry.tags(spots, trained)["longtail.job"]))
-    assert b"<h2>Training</h2>" in kept and b"<svg" in kept and b"data:image" not in kept
+    assert b"<h2>Training</h2>" in kept and b"data:image" not in kept
     pictures = [name for name in registry.below(run.info.run_id) if name.endswith(".png")]
     assert "grids/final.png" in pictures and len(pictures) > 2
     assert all(Image.open(io.BytesIO(artifact(stack, run, name))).size == (1, 1) for name in pictures)
@@ -237,7 +237,7 @@ def test_what_judged_a_generator_goes_from_its_page_when_it_is_withdrawn(stack):
     result = done(stack, stack.client.post(f"/v1/datasets/{name}/withdrawals", {"paths": [held], "reason": "consent"}))
     assert result["generators"] == [] and "pages_left" not in result
     shown = b"".join(stack.client.download(page))
-    assert b"<h2>Training</h2>" in shown and b"<svg" in shown and b"data:image" not in shown
+    assert b"<h2>Training</h2>" in shown and b"data:image" not in shown
     run = SimpleNamespace(info=SimpleNamespace(run_id=Registry(stack.settings.mlflow_url).client.get_model_version(name, str(trained)).run_id))
     assert b"data:image" not in artifact(stack, run, "report.html")
     assert Image.open(io.BytesIO(artifact(stack, run, "grids/final.png"))).size == (1, 1)

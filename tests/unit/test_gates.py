@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.gates import CASES, PARTLY, REAL, drawn, gather
+from infra.pages import without_pictures
 from longtail.gates import Gate, class_key
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, gating
@@ -277,3 +278,5 @@ def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generato
     assert page.index("class=failed") < page.find("class=passed", page.index("class=failed"))
     assert page.count("data:image/png;base64,") == len(judged.pictures) + 2 + len(nearest)
     assert "http" not in page.replace("http://www.w3.org", "")
+    bare = without_pictures(page)
+    assert "data:image" not in bare and bare.count("<svg") == page.count("<svg") == 2 and bare.count("<tr>") == page.count("<tr>")
