@@ -59,14 +59,7 @@ def run_finetune(
     if not state.step:
         state.strength = data.strength
     judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts)
-    saved, curves = state.elapsed_s, Curves(state.curves)
-    for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
-        log_progress(registry, run, state, data, at)
-        curves.add(at)
-        report(at.fraction * 0.82, f"{PHASES[at.phase]}: {at.images} images", phase=at.phase, figures=at.figures)
-        if state.elapsed_s - saved >= state.recipe.checkpoint_every_s:
-            saved = state.elapsed_s
-            catalogue.objects.write(checkpoint, checkpoints.to_bytes(state))
+    curves = learn(catalogue, registry, run, state, data, judge, checkpoint, report)
     upscaler, gains = sharpened(
         data.crops, data.held_crops, seconds=state.recipe.upscaler_s, seed=state.recipe.seed, clock=time.monotonic,
         told=lambda done, figures: report(0.82 + 0.1 * done, "learning to enlarge", figures=figures),
@@ -97,6 +90,21 @@ def run_finetune(
         "best_kid": None if not np.isfinite(state.best_score) else state.best_score,
         "recipe": state.recipe.to_json(),
     }
+
+
+def learn(
+    catalogue: Catalogue, registry: Registry, run: str, state: TrainState, data: TrainingData, judge: Judge, checkpoint: str, report: Progress
+) -> Curves:
+    """Trains to the end of the recipe, telling MLflow and the job how it goes, a checkpoint now and then; the figures of the way."""
+    saved, curves = state.elapsed_s, Curves(state.curves)
+    for at in train(state, data.windows, data.val, clock=time.monotonic, score=judge.score):
+        log_progress(registry, run, state, data, at)
+        curves.add(at)
+        report(at.fraction * 0.82, f"{PHASES[at.phase]}: {at.images} images", phase=at.phase, figures=at.figures)
+        if state.elapsed_s - saved >= state.recipe.checkpoint_every_s:
+            saved = state.elapsed_s
+            catalogue.objects.write(checkpoint, checkpoints.to_bytes(state))
+    return curves
 
 
 def file_evidence(

@@ -224,10 +224,7 @@ def test_a_generator_that_learned_from_a_withdrawn_image_serves_no_more(stack, s
 @pytest.mark.long
 def test_what_judged_a_generator_goes_from_its_page_when_it_is_withdrawn(stack):
     """The generator did not learn from it, and serves on; its pictures, which may show it, are gone."""
-    name = stack.name("judging")
-    for n in range(12):
-        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
-    put(stack, name, range(12))
+    name = laid(stack, "judging")
     body = {"name": name, "uri": f"s3://team-data/{name}", "splits": {"val": 0.5, "test": 0, "grouped": False}}
     done(stack, stack.client.post("/v1/datasets", body))
     trained = done(stack, stack.client.post("/v1/generators", {"dataset": name, "classes": ["class 1"], "budget_s": 3}))["generator"]
@@ -246,10 +243,7 @@ def test_what_judged_a_generator_goes_from_its_page_when_it_is_withdrawn(stack):
 
 @pytest.mark.long
 def test_a_training_whose_image_is_withdrawn_meanwhile_leaves_no_picture(stack):
-    name = stack.name("meanwhile")
-    for n in range(12):
-        stack.objects.write(f"s3://team-data/{name}/{n}.png", picture(n))
-    put(stack, name, range(12))
+    name = laid(stack, "meanwhile")
     done(stack, stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"}))
     job = stack.client.post("/v1/generators", {"dataset": name, "classes": ["class 1"], "budget_s": 20})["job"]
     wait_until(lambda: "images" in stack.client.get(f"/v1/jobs/{job}")["message"], 60, "the first images")
