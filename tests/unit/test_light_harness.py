@@ -8,7 +8,7 @@ import sys
 
 ABSENT = [
     "mlflow", "sqlalchemy", "ray", "pydantic", "pydantic_settings", "fastapi", "lance", "lancedb", "minio", "dbos", "boto3", "httpx", "scipy", "sklearn",
-    "albumentations", "pyarrow", "pandas", "skimage",
+    "albumentations", "pyarrow", "pandas", "skimage", "faster_coco_eval", "globox",
 ]  # fmt: skip
 IMPORTING = """
 import importlib.abc, sys
