@@ -22,7 +22,7 @@ from workflows.generators import log_page as log_generator
 from workflows.generators import promote_now
 from workflows.stack import Stack
 from workflows.utility import add_utility
-from workflows.versions import log_version, publish_version, refused_by_mlflow
+from workflows.versions import log_version, publish_version, refused_by_mlflow, renew_page
 
 STEPS = {"detector": 900, "classifier": 300, "probe": 1}
 SETTINGS: dict[str, Any] = {
@@ -221,9 +221,11 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     log_page(stack, run, {"dataset": dataset, "request": request, "result": result})
     stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
     if request["candidate"] is not None:
-        log_version(stack, run, dataset, request["candidate"])
+        log_version(stack, [run], dataset, request["candidate"])
+        renew_page(stack, dataset, request["candidate"])
     if result["published"] is not None:
-        log_version(stack, run, dataset, result["published"]["version"], name="published")
+        log_version(stack, [run], dataset, result["published"]["version"], name="published")
+        renew_page(stack, dataset, result["published"]["version"])
     stack.registry.finish_run(run)
 
 

@@ -186,6 +186,8 @@ def test_positive_proof_moves_latest_and_the_log_says_who_and_why(stack, small, 
     move = now["items"][0]
     assert (move["before"], move["version"], move["proof"], move["why"]) == (1, candidate, "positive", "positive proof") and "evaluation" in move["who"]
     assert [d["latest_proof"] for d in stack.client.get("/v1/datasets")["items"] if d["id"] == small] == ["positive"]
+    (own,) = (r for r in Registry(stack.settings.mlflow_url).runs(f"longtail-{small}") if r.info.run_name == f"version {candidate}")
+    assert b"<b class=positive>" in artifact(stack, own, "version.html") and json.loads(artifact(stack, own, "version.json"))["proof"] == "positive"
 
 
 def test_what_few_test_objects_say_proves_no_help(stack):

@@ -31,7 +31,7 @@ def test_a_generator_of_a_dataset_without_val_is_judged_all_the_same(stack):
     stack.client.wait(stack.client.post("/v1/datasets", {"name": name, "uri": f"s3://team-data/{name}"})["job"], timeout_s=120)
     result = stack.client.wait(stack.client.post("/v1/generators", {"dataset": name, "budget_s": 3})["job"], timeout_s=300)["result"]
     assert result["held_out"] == {"lamp": 30}
-    assert {g["name"] for g in result["gates"]} == {"kid", "coverage", "density", "copying", "label_consistency", "overlap"}
+    assert {g["name"] for g in result["gates"]} == {"kid", "coverage", "density", "copying", "label_consistency", "overlap", "utility"}
     assert not any("only" in g["note"] for g in result["gates"])
     assert any(g["verdict"] != "unknown" for g in result["gates"])
     page = b"".join(stack.client.download(f"/v1/generators/{name}/{result['generator']}/report.html", limit=2)).decode()

@@ -317,7 +317,10 @@ def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
     assert {g["name"] for g in result["gates"]} >= {"kid", "coverage", "density", "copying"}
     version = result["generator"]
     registry = Registry(stack.settings.mlflow_url)
-    assert registry.tags(cells, version)["longtail.weights"].endswith(".safetensors")
+    tags = registry.tags(cells, version)
+    assert tags["longtail.weights"].endswith(".safetensors")
+    assert tags["gate.utility"].startswith("unknown") and tags["longtail.gates"] != "passed", "nobody has measured what it is good for"
+    assert "Utility: <b class=unknown>" in opened(stack, f"v1/generators/{cells}/{version}/report.html")
     run = registry.client.get_model_version(cells, str(version)).run_id
     assert {"generator", "grids", "gates", "report.html", "report.json"} <= {f.path for f in registry.client.list_artifacts(run)}
     pictured = [g["pictures"] for g in result["gates"] if g["pictures"]]

@@ -23,7 +23,10 @@ router = APIRouter(prefix="/v1", tags=["generators"])
 
 @router.post("/generators", status_code=202, dependencies=[Depends(authorised)])
 def finetune(body: Finetune, served: Served, key: IdempotencyKey = None) -> JSONResponse:
-    """Fine-tunes, from the foundation unless asked otherwise, and registers the result in MLflow, as challenger if every gate passed."""
+    """Fine-tunes, from the foundation unless asked otherwise, and registers the result in MLflow.
+
+    It is the challenger if every gate passed but `utility`, which an evaluation measures.
+    """
     served.catalogue.database.version(body.dataset)
     request = {**body.model_dump(exclude={"recipe", "start"}), "start": body.from_where, "recipe": body.options}
     job = job_id("finetune", key, "generators", request, served)
