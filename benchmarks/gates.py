@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from trainers.quality.consistency import cross_fit, cross_fitted_agreement
 from trainers.quality.copying import looks
 from trainers.quality.features import features
 from trainers.quality.gates import Evidence, gates_of
+from trainers.quality.parts import Repeated, Repeats, likeness
 from trainers.render import visibility
 from trainers.windows import Instance, Windows, cut_windows
 
@@ -42,23 +44,27 @@ Crops = list[NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Material:
-    """Features of red cells [P,D], their other looks, of each slightly altered, of cells turned and of parts of cells, of cells without an inside or without
-    detail [P,D], of other classes, of noise [F,D].
+    """Features of red cells [P,D], their other looks, of copies of each by kind, of cells without an inside or without detail [P,D], of other classes, of
+    noise [F,D].
 
+    `likeness` [P,P] is what pixels of cells have in common, `repeats` what those of copies have with cells.
     `overlaps` [P] are IoUs of a laid cell's change with its label, `beside` [P] with a label that was put beside it.
     """
 
     cells: Floats
     views: list[Floats]
-    altered: list[Floats]
+    copies: dict[str, Floats]
     plain: dict[str, Floats]
     others: dict[str, Floats]
     noise: Floats
+    likeness: Floats
+    repeats: dict[str, Floats]
     overlaps: Floats
     beside: Floats
 
 
-def gather(pool: int) -> Material:
+def gather(pool: int, *, beyond: bool = True) -> Material:
+    """`beyond` has copies made that the gate was not made to find, too."""
     root = PACKS / "bccd"
     found: dict[str, list[Instance]] = {}
     for split in ("train", "val", "test"):
@@ -69,13 +75,35 @@ def gather(pool: int) -> Material:
     windows = {name: windows_of([mine[i] for i in rng.permutation(len(mine))[:pool]]) for name, mine in found.items()}
     cells = crops_of(windows["RBC"])
     views = looks(cells)
-    more = [[turned(crop, rng) for crop in cells], *([cut_out(crop, share, rng) for crop in cells] for share in (0.8, 0.6))]
-    altered = [features([jittered(crop, rng) for crop in some]) for some in (cells, *views, *more)]
+    copies = {what: [jittered(crop, rng) for crop in some] for what, some in copied(cells, views, rng).items() if beyond or what in CASES}
     plain = {what: features([less(crop) for crop in cells]) for what, less in PLAIN.items()}
     others = {name: features(crops_of(w)[:OTHERS]) for name, w in windows.items() if name != "RBC"}
     noise = features([rng.integers(0, 256, (40, 40, 3), dtype=np.uint8) for _ in range(SAMPLES)])
     overlaps, beside = (overlaps_of(windows["RBC"], beside=b) for b in (False, True))
-    return Material(features(cells), [features(v) for v in views], altered, plain, others, noise, overlaps, beside)
+    return Material(
+        features(cells), [features(v) for v in views], {what: features(c) for what, c in copies.items()}, plain, others, noise,
+        likeness(cells, cells), {what: likeness(c, cells) for what, c in copies.items()}, overlaps, beside,
+    )  # fmt: skip
+
+
+def copied(cells: Crops, views: Sequence[Crops], rng: np.random.Generator) -> dict[str, Crops]:
+    """What a generator that has learned nothing but its training images returns, by kind."""
+    parts = {share: [cut_out(crop, (share, share), rng) for crop in cells] for share in (0.8, 0.6, 0.5, 0.4)}
+    mirrored, upside_down, middles, mirrored_middles = views
+    return {
+        "training images": cells,
+        "training images, mirrored": mirrored,
+        "training images, upside down": upside_down,
+        "the middles of training images": middles,
+        "their middles, mirrored": mirrored_middles,
+        "training images, turned and with other contrast": [turned(crop, rng) for crop in cells],
+        "parts of training images, four fifths": parts[0.8],
+        "parts of training images, three fifths": parts[0.6],
+        "parts of training images, halves": parts[0.5],
+        "parts of training images, of different shares": [cut_out(crop, (rng.uniform(0.5, 1), rng.uniform(0.5, 1)), rng) for crop in cells],
+        "parts of training images, two fifths": parts[0.4],
+        "parts of training images, three fifths, turned and with other contrast": [turned(crop, rng) for crop in parts[0.6]],
+    }
 
 
 def windows_of(found: list[Instance]) -> Windows:
@@ -100,9 +128,9 @@ def turned(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
     return ((back - back.mean()) * rng.uniform(0.9, 1.1) + back.mean()).clip(0, 255).astype(np.uint8)
 
 
-def cut_out(crop: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A part of the crop, of that share of its sides, from anywhere in it."""
-    sides = [max(4, round(share * side)) for side in crop.shape[:2]]
+def cut_out(crop: NDArray[np.uint8], shares: tuple[float, float], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A part of the crop, of these shares of its height and width, from anywhere in it."""
+    sides = [max(4, round(share * side)) for share, side in zip(shares, crop.shape[:2], strict=True)]
     y, x = (int(rng.integers(0, max(1, whole - side + 1))) for whole, side in zip(crop.shape[:2], sides, strict=True))
     return np.ascontiguousarray(crop[y : y + sides[0], x : x + sides[1]])
 
@@ -145,6 +173,10 @@ CASES = {
     "the middles of training images": "copying",
     "their middles, mirrored": "copying",
     "training images, turned and with other contrast": "copying",
+    "parts of training images, four fifths": "copying",
+    "parts of training images, three fifths": "copying",
+    "parts of training images, halves": "copying",
+    "parts of training images, of different shares": "copying",
     "another class": "label_consistency",
     "one image": "coverage",
     "cells with a flat inside": "kid",
@@ -154,8 +186,8 @@ CASES = {
     "box beside its object": "overlap",
 }
 """What a cheat returns, and the gate that must fail it."""
-PARTS = {"parts of training images, four fifths": "copying", "parts of training images, three fifths": "copying"}
-"""Copies that are cut out anywhere in an object: its gate looks at middles alone, and sees them the less the more is known."""
+BEYOND = {"parts of training images, two fifths": "copying", "parts of training images, three fifths, turned and with other contrast": "copying"}
+"""Copies that the gate was not made to find."""
 BESIDES = {(PARTLY, "coverage"), (PARTLY, "kid")}
 """What other gates make of a cheat, told beside: it is not theirs to fail it."""
 
@@ -174,15 +206,20 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     seen = train[rng.integers(count, size=SAMPLES)]
     placed = held[rng.integers(count, size=ON_GROUND)]  # samples lie on held-out places, more than once where those are few
     other = next(iter(material.others.values()))
-    copied = [what for what, gate in (CASES | PARTS).items() if gate == "copying"]
-    returned = {REAL: real.fake, **dict(zip(copied, (altered[seen] for altered in material.altered), strict=True))}
+    returned = {REAL: real.fake, **{what: found[seen] for what, found in material.copies.items()}}
     returned |= {what: found[rest] for what, found in material.plain.items()}
     returned |= {"another class": other[rng.integers(len(other), size=SAMPLES)], "one image": np.repeat(real.fake[:1], SAMPLES, 0), "noise": material.noise}
     returned[PARTLY] = np.concatenate([real.fake[: SAMPLES // 4], material.noise[SAMPLES // 4 :]])
+    repeats = {REAL: Repeats.of(material.likeness[np.ix_(rest, train)])}
+    repeats |= {what: Repeats.of(found[np.ix_(seen, train)]) for what, found in material.repeats.items()}
+    unseen = Repeats.of(material.likeness[np.ix_(held, train)])
     cases = {
-        what: replace(real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], grounds=count)
+        what: replace(
+            real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], grounds=count,
+            repeated=Repeated(repeats[what], unseen) if what in repeats else None,
+        )
         for what, fake in returned.items()
-    }
+    }  # fmt: skip
     return cases | {"box beside its object": replace(cases[REAL], overlaps=material.beside[placed])}
 
 
@@ -192,7 +229,7 @@ def verdicts(material: Material, count: int, draws: int) -> dict[tuple[str, str]
     for draw in range(draws):
         for what, seen in drawn(material, count, np.random.default_rng([count, draw])).items():
             for gate in gates_of(seen):
-                if what == REAL or gate.name == (CASES | PARTS)[what] or (what, gate.name) in BESIDES:
+                if what == REAL or gate.name == (CASES | BEYOND)[what] or (what, gate.name) in BESIDES:
                     found.setdefault((what, gate.name), Counter())[gate.verdict] += 1
     return found
 

@@ -21,6 +21,7 @@ from trainers.quality.features import features
 from trainers.quality.gates import Evidence, copies_of, gates_of, worst
 from trainers.quality.inception import Fid, fid_of
 from trainers.quality.kid import kid
+from trainers.quality.parts import Repeated, Repeats, likeness
 from trainers.render import visibility
 from trainers.sampling import Scene, complete
 from trainers.scenes import served_scene
@@ -164,15 +165,12 @@ class Judge:
         judged = Judged([], {})
         for i, (c, name) in enumerate(self.names.items()):
             made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=self.novelty[c], seed=11, mirrored=self.mirrored)
-            fake = features(object_crops(made.images, made.boxes))
             invented = self.invented(generator, c)
-            seen = self.evidence(c, name, made, fake)
-            if invented is not None:
-                seen = replace(seen, invented=features(object_crops(invented.images, invented.boxes)))
+            seen = self.evidence(c, name, made, invented)
             if fitted is not None:
                 first = int(np.flatnonzero(labels == i)[0])  # rows of a class are in the order of `self.real`
                 owners = [[] if row is None else [first + row] for row in seen.own]
-                seen = replace(seen, agreed=fitted.probabilities(fake, owners)[:, i], real_agreed=agreed[labels == i])
+                seen = replace(seen, agreed=fitted.probabilities(seen.fake, owners)[:, i], real_agreed=agreed[labels == i])
             on_ground, overlaps, grounds = self.on_ground(generator, c)
             self._add(judged, replace(seen, overlaps=overlaps, grounds=grounds), c, made, on_ground, invented)
             fid = fid_of(name, made=object_crops(made.images, made.boxes), train=window_crops(self.train, c), held=window_crops(self.val, c))
@@ -188,15 +186,22 @@ class Judge:
             parts.append(features(object_crops(grounds.floats(some), grounds.boxes[some])))
         return np.concatenate(parts), np.concatenate([np.full(len(p), i, dtype=np.int64) for i, p in enumerate(parts)])
 
-    def evidence(self, label: int, name: str, made: Made, fake: Floats) -> Evidence:
+    def evidence(self, label: int, name: str, made: Made, invented: Made | None) -> Evidence:
+        """What speaks of the class's samples and invented ones by themselves: all but what takes other classes or bare ground."""
         real, instances = self.real[label]
-        index = self.train.by_class()[label][:MOST]
-        views = [features(crops) for crops in looks(object_crops(self.train.floats(index), self.train.boxes[index]))]
+        index = first_of(self.train, label, most=MOST)
+        learned = object_crops(self.train.floats(index), self.train.boxes[index])
+        held, fake, novel = window_crops(self.val, label), object_crops(made.images, made.boxes), invented and object_crops(invented.images, invented.boxes)
         row_of = {instance: row for row, instance in enumerate(instances.tolist())}
         own = [row_of.get(owner) for owner in made.owners.tolist()]
+        derived = self.novelty[label] < DERIVED_BELOW
+        repeated = Repeated(
+            fake=Repeats.of(likeness(fake, learned), ignore=own if derived else ()), held=Repeats.of(likeness(held, learned)),
+            invented=Repeats.of(likeness(novel, learned)) if novel else None,
+        )  # fmt: skip
         return Evidence(
-            name=name, train=real, views=views, held=window_features(self.val, label, most=MOST)[0], fake=fake, own=own,
-            derived=self.novelty[label] < DERIVED_BELOW,
+            name=name, train=real, views=[features(crops) for crops in looks(learned)], held=features(held), fake=features(fake), own=own,
+            invented=features(novel) if novel else None, repeated=repeated, derived=derived,
         )  # fmt: skip
 
     def invented(self, generator: Generator, label: int) -> Made | None:

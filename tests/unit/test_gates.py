@@ -35,7 +35,7 @@ LEARNED = {"kid", "coverage", "density"}
 @pytest.fixture(scope="module")
 def cases():
     """Evidence of real red cells and of every cheat, with 40 training and 40 held-out cells."""
-    return drawn(gather(180), COUNT, np.random.default_rng(0))
+    return drawn(gather(180, beyond=False), COUNT, np.random.default_rng(0))
 
 
 def test_real_cells_fail_no_gate_and_pass_most(cases):
@@ -84,15 +84,34 @@ def test_density_is_the_mean_of_its_samples_and_its_interval_counts_both_sides(c
 
 def test_a_sample_of_its_own_exemplar_is_derived_and_no_copy(cases):
     seen = cases["training images"]
-    alone = replace(seen, fake=seen.train.copy(), own=list(range(len(seen.train))))
+    alone = replace(seen, fake=seen.train.copy(), own=list(range(len(seen.train))), repeated=None)
     copies = next(g for g in gates_of(alone) if g.name == "copying")
     assert copies.figure < 0.2
     assert next(g for g in gates_of(replace(alone, own=[None] * COUNT)) if g.name == "copying").figure == 1
 
 
+def test_what_pixels_repeat_is_a_copy_whatever_features_say(cases):
+    seen = cases[REAL]
+    pixels = replace(seen.repeated, fake=replace(seen.repeated.fake, apart=np.linspace(0, 1, SAMPLES), index=np.full(SAMPLES, 5)))
+    repeating = replace(seen, repeated=pixels)
+    by_features = next(g for g in gates_of(replace(seen, repeated=None)) if g.name == "copying")
+    gate = next(g for g in gates_of(repeating) if g.name == "copying")
+    assert gate.figure >= max(by_features.figure, (pixels.fake.apart < pixels.near).mean()) > 0
+    order, beside = worst(repeating, "copying")
+    assert beside[order.tolist().index(0)] == 5
+
+
+def test_where_nothing_tells_what_a_copy_is_none_is_counted(cases):
+    seen = cases["training images"]
+    alone = replace(seen.repeated, held=replace(seen.repeated.held, apart=seen.repeated.held.apart[:1]))
+    few = replace(seen, train=seen.train[:1], views=[v[:1] for v in seen.views], held=seen.held[:1], repeated=alone)
+    gate = next(g for g in gates_of(few) if g.name == "copying")
+    assert (gate.figure, gate.verdict) == (0, "unknown")
+
+
 def test_the_worst_come_first(cases):
     seen = cases[REAL]
-    mixed = replace(seen, fake=np.concatenate([seen.fake[:9], cases["noise"].fake[:1]]), own=[None] * 10, agreed=np.linspace(1, 0.1, 10))
+    mixed = replace(seen, fake=np.concatenate([seen.fake[:9], cases["noise"].fake[:1]]), own=[None] * 10, agreed=np.linspace(1, 0.1, 10), repeated=None)
     assert worst(mixed, "kid")[0][0] == 9
     assert worst(mixed, "density")[0][0] == 9
     assert (np.diff(densities(mixed.held, mixed.fake)[worst(mixed, "density")[0]]) >= 0).all()
@@ -211,6 +230,7 @@ def test_a_generator_that_hands_back_what_it_began_from_fails_copying_once_it_is
     few = train.subset(torch.arange(16))  # eight a class, of which the product invents none
     copying = [g for g in Judge(few, val, val, {0: "dark", 1: "light"}).gates(generator).gates if g.name == "copying"]
     assert all("own exemplars aside" in g.note for g in copying)
+    assert [(g.verdict, g.figure) for g in copying] == [("passed", 0.0)] * 2  # by features and by pixels
 
 
 @pytest.mark.parametrize(("learned", "held", "grounds", "unknown"), [

@@ -20,6 +20,7 @@ from trainers.quality.coverage import density_and_coverage, distances
 from trainers.quality.density import densities, density_interval
 from trainers.quality.intervals import mean_interval, share_interval
 from trainers.quality.kid import kid, kid_interval
+from trainers.quality.parts import Repeated, Repeats
 
 Floats = NDArray[np.floating]
 N = TypeVar("N", bound=np.generic)
@@ -37,7 +38,8 @@ class Evidence:
     `real_agreed` [N] what it gives real ones that it never saw, both None where there is no class to mistake this one for;
     `overlaps` [F'] the IoU of each changed region's box with the label, None where the class is the whole image, on so many different
     held-out `grounds`;
-    `invented` [F''] samples of a novelty at which a copy of any training object is a copy, None where the class is too small to be invented.
+    `invented` [F''] samples of a novelty at which a copy of any training object is a copy, None where the class is too small to be invented;
+    `repeated` what the pixels of all of them repeat of the training objects, None where features alone were taken.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Evidence:
     overlaps: Floats | None = None
     grounds: int = 0
     invented: Floats | None = None
+    repeated: Repeated | None = None
     derived: bool = True
 
     @property
@@ -141,39 +144,53 @@ def as_many(vectors: NDArray[N], count: int) -> NDArray[N]:
 
 @dataclass(frozen=True)
 class Copies:
-    """Of each sample the distance to the nearest view of a training object [F], which object [F], and below what distance it is a copy.
+    """Of each sample how far it is from the training object that it is nearest to, as a share of what a copy may be at most [F], and which object [F].
 
     `invented` says which samples these are: those of a high novelty, or those of the usual one, which may resemble their own exemplar where they are `derived`.
     """
 
     apart: Floats
     index: NDArray[np.intp]
-    near: float
     invented: bool
 
     @property
+    def count(self) -> int:
+        return int((self.apart < 1).sum())
+
+    @property
     def share(self) -> float:
-        return float((self.apart < self.near).mean()) if len(self.apart) else 0.0
+        return self.count / max(1, len(self.apart))
 
 
 def copies_of(seen: Evidence) -> Copies:
     """Of the samples, or of the invented ones, whichever repeat more."""
-    near, every = copy_threshold(seen.train, seen.held, views=seen.views), [seen.train, *seen.views]
-    told = []
-    for fake, own, invented in ((seen.fake, list(seen.own) if seen.derived else None, False), (seen.invented, None, True)):
-        if fake is not None:
-            found = [nearest(fake, view, ignore_M=own or [None] * len(fake)) for view in every]
-            apart = np.stack([distance for _, distance in found])
-            index = np.stack([i for i, _ in found])[apart.argmin(0), np.arange(len(fake))]
-            told.append(Copies(apart.min(0), index, near, invented))
+    near = copy_threshold(seen.train, seen.held, views=seen.views)
+    own = list(seen.own) if seen.derived else None
+    told = [resemblance(seen, seen.fake, seen.repeated.fake if seen.repeated else None, near=near, own=own, invented=False)]
+    if seen.invented is not None:
+        told.append(resemblance(seen, seen.invented, seen.repeated.invented if seen.repeated else None, near=near, own=None, invented=True))
     return max(told, key=lambda c: c.share)
 
 
+def resemblance(seen: Evidence, fake: Floats, repeated: Repeats | None, *, near: float, own: list[int | None] | None, invented: bool) -> Copies:
+    """By features, of which a copy is below `near`, or by pixels, whichever finds a sample nearer to a training object; one that is its `own` aside."""
+    looked = [nearest(fake, view, ignore_M=own or [None] * len(fake)) for view in (seen.train, *seen.views)]
+    ways = [(index, relative(apart, near)) for index, apart in looked]
+    if repeated is not None and seen.repeated is not None:
+        ways.append((repeated.index, relative(repeated.apart, seen.repeated.near)))
+    index, apart = np.stack([i for i, _ in ways]), np.stack([a for _, a in ways])
+    return Copies(apart.min(0), index[apart.argmin(0), np.arange(len(fake))], invented)
+
+
+def relative(apart: Floats, near: float) -> Floats:
+    """Distances as shares of the one below which a copy lies; where none is known nothing is a copy, and the order stays."""
+    return apart / near if near > 0 else apart + 1
+
+
 def copying_gate(seen: Evidence) -> Gate:
-    """Share of samples nearer to a training object, mirrored, upside down and cropped ones too, than held-out objects are."""
+    """Share of samples nearer to a training object, mirrored, upside down, and parts of it too, than held-out objects are."""
     found = copies_of(seen)
-    copies = int((found.apart < found.near).sum())
-    interval = share_interval(copies, len(found.apart))
+    interval = share_interval(found.count, len(found.apart))
     said, why = judge(interval, COPY_EXCESS, at_most=True, real=len(seen.held))
     which = "of invented samples" if found.invented else "of samples, their own exemplars aside" if seen.derived else "of samples"
     return Gate(
