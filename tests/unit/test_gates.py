@@ -35,7 +35,7 @@ LEARNED = {"kid", "coverage", "density"}
 @pytest.fixture(scope="module")
 def cases():
     """Evidence of real red cells and of every cheat, with 40 training and 40 held-out cells."""
-    return drawn(gather(180, beyond=False), COUNT, np.random.default_rng(0))
+    return drawn(gather(180, learned=COUNT, beyond=False), COUNT, np.random.default_rng(0))
 
 
 def test_real_cells_fail_no_gate_and_pass_most(cases):

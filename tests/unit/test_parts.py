@@ -27,11 +27,11 @@ def held():
 
 
 @pytest.mark.parametrize("corner", CORNERS)
-@pytest.mark.parametrize("shares", [(0.83, 0.83), (0.55, 0.55), (0.5, 0.5), (0.5, 1.0), (1.0, 0.5), (0.6, 0.9)], ids=str)
-def test_a_part_is_found_wherever_it_was_cut_from(held, shares, corner):
-    high, wide = (round(share * 40) for share in shares)
-    y, x = (round(c * (40 - side)) for c, side in zip(CORNERS[corner], (high, wide), strict=True))
-    parts = [np.ascontiguousarray(look(o[y : y + high, x : x + wide])) for look, o in zip(list(LOOKS.values()) * 3, OBJECTS, strict=True)]
+@pytest.mark.parametrize("share", [0.83, 0.67, 0.55, 0.5])
+def test_a_part_is_found_wherever_it_was_cut_from(held, share, corner):
+    side = round(share * 40)
+    y, x = (round(c * (40 - side)) for c in CORNERS[corner])
+    parts = [np.ascontiguousarray(look(o[y : y + side, x : x + side])) for look, o in zip(list(LOOKS.values()) * 3, OBJECTS, strict=True)]
     seen = Repeated(Repeats.of(likeness(parts, OBJECTS)), held)
     assert seen.fake.index.tolist() == list(range(12))
     assert (seen.fake.apart < seen.near).mean() > 0.5

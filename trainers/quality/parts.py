@@ -3,7 +3,7 @@
 Features tell what a sample is like, and hardly know a part of an object for that object's. Here a sample is laid over every place of every training
 object at several sizes, as it is, mirrored, upside down and both, and compared by normalised cross-correlation (J. P. Lewis, Fast normalized
 cross-correlation, 1995), over the three colours at once: brightness does not change it, nor does the contrast of all of them.
-Shape legend: F samples, N objects, S pixels a side of an object, H W pixels of a sample laid over it, P Q places along the sides.
+Shape legend: F samples, N objects, S pixels a side of an object, H of a sample laid over it, P places along a side.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ Floats = NDArray[np.floating]
 Crops = Sequence[NDArray[np.uint8]]
 SIDE_PX = 24
 """Objects are squeezed into so large a square: more pixels find no more (decision 032)."""
-EVEN, UNEVEN = range(SIDE_PX // 2, SIDE_PX + 1), range(SIDE_PX // 2, SIDE_PX + 1, 4)
-SIZES_PX = [(side, side) for side in EVEN] + [(high, wide) for high in UNEVEN for wide in UNEVEN if high != wide]
-"""How much of that a sample may be, (height, width): from half of an object's sides to all of it, in finer steps where both are cut alike."""
+SIDES_PX = range(SIDE_PX // 2, SIDE_PX + 1)
+"""How much of that a sample may be: the same share of its height and width, from half to all."""
 FLIPS = ((), (3,), (2,), (2, 3))
 BATCH = 64
 FLAT = 1 / 255
@@ -74,37 +73,37 @@ def likeness(samples: Crops, objects: Crops) -> Floats:
     found = np.full((len(samples), len(objects)), -1.0)
     if not len(objects):
         return found
-    whole_N3SS = squeezed(objects, (SIDE_PX, SIDE_PX))
-    for size in SIZES_PX:
-        contrast_N1PQ = contrast(whole_N3SS, size)
+    whole_N3SS = squares(objects, SIDE_PX)
+    for side in SIDES_PX:
+        contrast_N1PP = contrast(whole_N3SS, side)
         for i in range(0, len(samples), BATCH):
-            found[i : i + BATCH] = np.maximum(found[i : i + BATCH], laid_over(samples[i : i + BATCH], whole_N3SS, contrast_N1PQ, size).cpu().numpy())
+            found[i : i + BATCH] = np.maximum(found[i : i + BATCH], laid_over(samples[i : i + BATCH], whole_N3SS, contrast_N1PP, side).cpu().numpy())
     return found.clip(-1, 1)
 
 
-def laid_over(samples: Crops, whole_N3SS: Tensor, contrast_N1PQ: Tensor, size: tuple[int, int]) -> Tensor:
-    """[F,N]: the highest correlation of each sample, squeezed to a size, with any place of each object."""
-    sample_F3HW = squeezed(samples, size)
-    sample_F3HW = sample_F3HW - sample_F3HW.mean((2, 3), keepdim=True)
-    sample_F3HW = sample_F3HW / sample_F3HW.flatten(1).norm(dim=1)[:, None, None, None].clamp_min(least_contrast(size))
-    flipped = torch.cat([sample_F3HW.flip(axes) for axes in FLIPS])
-    found = (F.conv2d(whole_N3SS, flipped) / contrast_N1PQ).amax((2, 3))
+def laid_over(samples: Crops, whole_N3SS: Tensor, contrast_N1PP: Tensor, side: int) -> Tensor:
+    """[F,N]: the highest correlation of each sample, squeezed to so many pixels a side, with any place of each object."""
+    sample_F3HH = squares(samples, side)
+    sample_F3HH = sample_F3HH - sample_F3HH.mean((2, 3), keepdim=True)
+    sample_F3HH = sample_F3HH / sample_F3HH.flatten(1).norm(dim=1)[:, None, None, None].clamp_min(least_contrast(side))
+    flipped = torch.cat([sample_F3HH.flip(axes) for axes in FLIPS])
+    found = (F.conv2d(whole_N3SS, flipped) / contrast_N1PP).amax((2, 3))
     return found.view(len(whole_N3SS), len(FLIPS), len(samples)).amax(1).T
 
 
-def contrast(whole_N3SS: Tensor, size: tuple[int, int]) -> Tensor:
-    """[N,1,P,Q]: the norm of what each place of each object has beside its mean colour."""
-    mean, power = F.avg_pool2d(whole_N3SS, size, stride=1), F.avg_pool2d(whole_N3SS.square(), size, stride=1)
-    norm_squared = (power - mean.square()).sum(1, keepdim=True) * size[0] * size[1]
-    return norm_squared.clamp_min(least_contrast(size) ** 2).sqrt()
+def contrast(whole_N3SS: Tensor, side: int) -> Tensor:
+    """[N,1,P,P]: the norm of what each place of each object has beside its mean colour."""
+    mean, power = F.avg_pool2d(whole_N3SS, side, stride=1), F.avg_pool2d(whole_N3SS.square(), side, stride=1)
+    norm_squared = (power - mean.square()).sum(1, keepdim=True) * side**2
+    return norm_squared.clamp_min(least_contrast(side) ** 2).sqrt()
 
 
-def least_contrast(size: tuple[int, int]) -> float:
-    """The norm of so many pixels that deviate by `FLAT`."""
-    return FLAT * math.sqrt(3 * size[0] * size[1])
+def least_contrast(side: int) -> float:
+    """The norm of so many pixels a side that deviate by `FLAT`."""
+    return FLAT * math.sqrt(3) * side
 
 
-def squeezed(crops: Crops, size: tuple[int, int]) -> Tensor:
-    """[N,3,H,W] in [-0.5, 0.5]: the crops squeezed to one size, (height, width)."""
-    small = [Image.fromarray(c).resize(size[::-1], Image.Resampling.BOX if min(c.shape[:2]) >= max(size) else Image.Resampling.BILINEAR) for c in crops]
+def squares(crops: Crops, side: int) -> Tensor:
+    """[N,3,side,side] in [-0.5, 0.5]: the crops squeezed to one size."""
+    small = [Image.fromarray(c).resize((side, side), Image.Resampling.BOX if min(c.shape[:2]) >= side else Image.Resampling.BILINEAR) for c in crops]
     return as_tensor(np.stack([np.asarray(s) for s in small])).permute(0, 3, 1, 2).float() / 255 - 0.5
