@@ -221,10 +221,10 @@ def log(stack: Stack, job: str, request: dict[str, Any], result: dict[str, Any])
     log_page(stack, run, {"dataset": dataset, "request": request, "result": result})
     stack.registry.log_file(run, "evaluation.json", json.dumps(result, indent=1).encode())
     if request["candidate"] is not None:
-        log_version(stack, [run], dataset, request["candidate"])
+        log_version(stack, run, dataset, request["candidate"])
         renew_page(stack, dataset, request["candidate"])
     if result["published"] is not None:
-        log_version(stack, [run], dataset, result["published"]["version"], name="published")
+        log_version(stack, run, dataset, result["published"]["version"], name="published")
         renew_page(stack, dataset, result["published"]["version"])
     stack.registry.finish_run(run)
 

@@ -100,7 +100,6 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     asked = {"preset": FOUNDATION_PRESET, "start": "foundation", "seed": 0, "recipe": {}} | request
     payload = {"job": job, "dataset": dataset, **chosen, **{k: asked[k] for k in ("preset", "start", "budget_s", "seed", "recipe")}}
     trained = step("train", lambda: stack.cluster.run("trainers.tasks:finetune", payload, use_gpu=True))
-
     gates = [*trained["gates"], UNUSED.to_json()]
 
     def record() -> int:

@@ -48,26 +48,25 @@ def tell_mlflow(stack: Stack, job: str, dataset: str, number: int) -> dict[str, 
     def tell() -> None:
         tags = {"longtail.job": job, "longtail.dataset": dataset, "longtail.dataset_version": str(number)}
         run = stack.registry.start_run(experiment=f"longtail-{dataset}", name=f"version {number}", params={}, tags=tags)
-        log_version(stack, [run], dataset, number)
+        log_version(stack, run, dataset, number)
         stack.registry.finish_run(run)
 
     why = refused_by_mlflow(tell)
     return {"not_logged": why} if why else {}
 
 
-def log_version(stack: Stack, runs: Sequence[str], dataset: str, number: int, *, name: str = "version") -> None:
-    """The version's page and its machine-readable twin, as files of that name in runs."""
+def log_version(stack: Stack, run: str, dataset: str, number: int, *, name: str = "version") -> None:
+    """The version's page and its machine-readable twin, as files of that name in a run."""
     told = version_report(stack.catalogue, dataset, number)
     pictures = version_pictures(stack.catalogue, stack.cluster, told, PICTURES)
-    page = version_page(told, pictures, generator_pages(stack.catalogue, told)).encode()
-    for run in runs:
-        stack.registry.log_file(run, f"{name}.html", page)
-        stack.registry.log_file(run, f"{name}.json", json.dumps(told, indent=1).encode())
+    stack.registry.log_file(run, f"{name}.html", version_page(told, pictures, generator_pages(stack.catalogue, told)).encode())
+    stack.registry.log_file(run, f"{name}.json", json.dumps(told, indent=1).encode())
 
 
 def renew_page(stack: Stack, dataset: str, number: int) -> None:
     """The version's page in the run of its own, now that more is known of it than when it was published."""
-    log_version(stack, [r.info.run_id for r in stack.registry.runs(f"longtail-{dataset}") if r.info.run_name == f"version {number}"], dataset, number)
+    for run in (r for r in stack.registry.runs(f"longtail-{dataset}") if r.info.run_name == f"version {number}"):
+        log_version(stack, run.info.run_id, dataset, number)
 
 
 def forget_pages(stack: Stack, dataset: str, numbers: Sequence[int]) -> None:
