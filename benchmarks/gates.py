@@ -233,9 +233,9 @@ def verdicts(material: Material, count: int, draws: int) -> dict[tuple[str, str]
     found: dict[tuple[str, str], Counter[str]] = {}
     for draw in range(draws):
         for what, seen in drawn(material, count, np.random.default_rng([count, draw])).items():
-            for gate in gates_of(seen):
-                if what == REAL or gate.name == (CASES | BEYOND)[what] or (what, gate.name) in BESIDES:
-                    found.setdefault((what, gate.name), Counter())[gate.verdict] += 1
+            asked = None if what == REAL else {(CASES | BEYOND)[what]} | {gate for case, gate in BESIDES if case == what}
+            for gate in gates_of(seen, only=asked):
+                found.setdefault((what, gate.name), Counter())[gate.verdict] += 1
     return found
 
 

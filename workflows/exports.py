@@ -10,7 +10,7 @@ from typing import Any
 from infra.database import DATASETS, Row
 from infra.durable import step
 from infra.formats import webdataset
-from infra.formats.export import archive, check_fits, layout
+from infra.formats.export import archive, check_fits, layout, version_file
 from infra.formats.listing import Entry
 from infra.objects import Objects
 from infra.tables import batched
@@ -30,9 +30,10 @@ def write(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     row, version = catalogue.database.get(DATASETS, dataset), catalogue.database.version(dataset, request["version"])
     check_fits(request["format"], row["task"])
     root = request["destination"].rstrip("/")
+    about = [path for entry in version_file(version) if (path := write_entry(catalogue.objects, root, entry))]
     if request["format"] == "webdataset":
-        return write_shards(stack, job, dataset, version, root)
-    total, done, files = catalogue.count(version), 0, []
+        return write_shards(stack, job, dataset, version, root, names=about)
+    total, done, files = catalogue.count(version), 0, about
     progress = stack.progress(job)
     with ThreadPoolExecutor(WRITERS) as pool, TemporaryDirectory(prefix="longtail-export-") as scratch:
         samples, classes = catalogue.samples(dataset, version), catalogue.classes(dataset).names
@@ -57,9 +58,9 @@ def write_entry(objects: Objects, root: str, entry: Entry) -> str | None:
     return path
 
 
-def write_shards(stack: Stack, job: str, dataset: str, version: Row, root: str) -> dict[str, Any]:
+def write_shards(stack: Stack, job: str, dataset: str, version: Row, root: str, *, names: list[str]) -> dict[str, Any]:
     catalogue = stack.catalogue
-    progress, total, names = stack.progress(job), catalogue.count(version), []
+    progress, total = stack.progress(job), catalogue.count(version)
     for split in SPLITS:
         entries = webdataset.write(catalogue.samples(dataset, version, split=split), catalogue.classes(dataset).names)
         for name, members in webdataset.shards(split, entries):

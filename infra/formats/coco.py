@@ -29,7 +29,7 @@ def looks_like(objects: list[ObjectInfo]) -> bool:
 
 
 def is_annotation_file(path: str) -> bool:
-    return path.endswith(".json") and path.count("/") <= 1 and path not in ("summary.json", "longtail.json")
+    return path.endswith(".json") and path.count("/") <= 1 and path not in ("summary.json", "longtail.json", "longtail-version.json")
 
 
 def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDataset:

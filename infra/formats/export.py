@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +18,8 @@ from longtail.samples import Sample, Task
 Format = Literal["coco", "yolo", "voc", "imagefolder", "webdataset"]
 FITS: dict[Task, tuple[Format, ...]] = {"detection": ("coco", "yolo", "voc", "webdataset"), "classification": ("imagefolder", "webdataset")}
 READ_BYTES = 1 << 20
+VERSION_FILE = "longtail-version.json"
+"""Beside an export's own files: which version it is, and what is proven of its synthetic images."""
 
 
 def check_fits(format: Format, task: Task) -> None:
@@ -40,12 +44,23 @@ def layout(
         raise BrokenDataset("this version holds no image to export")
 
 
+def version_file(version: Mapping[str, Any]) -> list[Entry]:
+    """What an export says of the version that it holds; none where nothing in it is synthetic, which there is nothing to prove of."""
+    synthetic = (version["health"] or {}).get("synthetic_images", 0)
+    if not synthetic:
+        return []
+    proof = {"proof": version["proof"], "accepted_unproven": bool(version["accepted_unproven"])}
+    told = {"dataset": version["dataset"], "version": version["number"], "synthetic_images": synthetic, **proof}
+    return [(VERSION_FILE, json.dumps(told, indent=1).encode())]
+
+
 def tar_of(
-    format: Format, samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], *, task: Task, load: Callable[[Sample], bytes]
-) -> Iterator[bytes]:
-    """The version as a tar, chunk by chunk."""
+    format: Format, samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], *, task: Task, load: Callable[[Sample], bytes],
+    first: Iterable[Entry] = (),
+) -> Iterator[bytes]:  # fmt: skip
+    """The version as a tar, chunk by chunk; `first` come before what belongs to the format."""
     with TemporaryDirectory(prefix="longtail-export-") as scratch:
-        yield from archive(layout(format, samples, classes, meta, task=task, scratch=Path(scratch)), load)
+        yield from archive(itertools.chain(first, layout(format, samples, classes, meta, task=task, scratch=Path(scratch))), load)
 
 
 def write(format: Format, samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], scratch: Path) -> Iterator[Entry]:

@@ -212,7 +212,13 @@ def test_latest_moves_to_an_unproven_version_only_when_told_so_and_back_freely(s
 def test_a_coco_export_reads_back_as_the_same_dataset(stack, cells, published):
     body = {"format": "coco", "destination": "s3://team-data/exported-coco"}
     job = stack.client.post(f"/v1/datasets/{cells}/versions/{published['version']}/exports", body)
-    stack.client.wait(job["job"], timeout_s=120)
+    files = stack.client.wait(job["job"], timeout_s=120)["result"]["files"]
+    assert files[0] == "longtail-version.json"
+    told = json.loads(stack.objects.read("s3://team-data/exported-coco/longtail-version.json"))
+    version = stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")
+    assert told == {"dataset": cells, "version": version["number"], "synthetic_images": published["added"]} | {
+        k: version[k] for k in ("proof", "accepted_unproven")
+    }
     job = stack.client.post("/v1/datasets", {"name": stack.name("back"), "uri": "s3://team-data/exported-coco"})
     again = stack.client.wait(job["job"], timeout_s=120)["result"]["dataset"]
     first = stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")["health"]
@@ -226,6 +232,7 @@ def test_the_streamed_archive_holds_marked_synthetic_images(stack, cells, publis
         sidecar = json.loads(tar.extractfile("longtail.json").read())["synthetic"]
         names = tar.getnames()
         assert len(sidecar) == published["added"]
+        assert json.loads(tar.extractfile("longtail-version.json").read())["proof"] == "none"
         for path in sidecar:
             assert path in names
             assert read_mark(tar.extractfile(path).read()).source_type == DIGITAL_SOURCE_TYPES["inpaint"]

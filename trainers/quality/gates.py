@@ -7,7 +7,7 @@ Shape legend: N training objects, M held-out objects, F samples, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -62,13 +62,10 @@ class Evidence:
         return len(self.held) if len(self.train) >= LEAST_LEARNED else min(len(self.train), len(self.held))
 
 
-def gates_of(seen: Evidence) -> list[Gate]:
-    found = [kid_gate(seen), coverage_gate(seen), density_gate(seen), copying_gate(seen)]
-    if seen.agreed is not None and seen.real_agreed is not None:
-        found.append(consistency_gate(seen, seen.agreed, seen.real_agreed))
-    if seen.overlaps is not None:
-        found.append(overlap_gate(seen, seen.overlaps))
-    return found
+def gates_of(seen: Evidence, *, only: Collection[str] | None = None) -> list[Gate]:
+    """All that can be asked, or those of them with these names."""
+    found = (gate(seen) for name, gate in GATES.items() if only is None or name in only)
+    return [gate for gate in found if gate is not None]
 
 
 def unmeasured(found: Sequence[Gate], names: Iterable[str], *, boxed: bool) -> list[Gate]:
@@ -199,8 +196,11 @@ def copying_gate(seen: Evidence) -> Gate:
     )  # fmt: skip
 
 
-def consistency_gate(seen: Evidence, agreed: Floats, real_agreed: Floats) -> Gate:
-    """Mean probability of the label by a classifier of real objects, at least `CONSISTENCY_SHARE` of what real ones get."""
+def consistency_gate(seen: Evidence) -> Gate | None:
+    """Mean probability of the label by a classifier of real objects, at least `CONSISTENCY_SHARE` of what real ones get; None without another class."""
+    agreed, real_agreed = seen.agreed, seen.real_agreed
+    if agreed is None or real_agreed is None:
+        return None
     limit, interval = CONSISTENCY_SHARE * float(np.mean(real_agreed)), mean_interval(agreed)
     said, why = judge(interval, limit, at_most=False, real=min(len(real_agreed), len(seen.held)))
     return Gate(
@@ -209,8 +209,11 @@ def consistency_gate(seen: Evidence, agreed: Floats, real_agreed: Floats) -> Gat
     )  # fmt: skip
 
 
-def overlap_gate(seen: Evidence, overlaps: Floats) -> Gate:
-    """Share of samples whose change lies where their label does, on held-out grounds."""
+def overlap_gate(seen: Evidence) -> Gate | None:
+    """Share of samples whose change lies where their label does, on held-out grounds; None where the class is the whole image."""
+    overlaps = seen.overlaps
+    if overlaps is None:
+        return None
     there = int((overlaps >= OVERLAP_IOU).sum())
     interval = share_interval(there, len(overlaps))
     said, why = judge(interval, OVERLAP_SHARE, at_most=False, real=seen.grounds)
@@ -218,6 +221,16 @@ def overlap_gate(seen: Evidence, overlaps: Floats) -> Gate:
         name="overlap", class_name=seen.name, figure=there / max(1, len(overlaps)), interval=interval, verdict=said, count=len(overlaps),
         threshold=f">= {OVERLAP_SHARE:g} with IoU >= {OVERLAP_IOU:g}", note=why,
     )  # fmt: skip
+
+
+GATES: dict[str, Callable[[Evidence], Gate | None]] = {
+    "kid": kid_gate,
+    "coverage": coverage_gate,
+    "density": density_gate,
+    "copying": copying_gate,
+    "label_consistency": consistency_gate,
+    "overlap": overlap_gate,
+}
 
 
 def worst(seen: Evidence, gate: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

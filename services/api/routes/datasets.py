@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from infra.changes import diff, hanging_on, lineage
 from infra.collecting import drop_version
 from infra.database import DATASETS, INSPECTIONS, MOVES, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
-from infra.formats.export import Format, check_fits, tar_of
+from infra.formats.export import Format, check_fits, tar_of, version_file
 from infra.odd_boxes import odd_pictures
 from infra.version_page import version_page
 from infra.version_report import generator_pages, version_pictures, version_report
@@ -280,11 +280,13 @@ def export(name: str, number: int, body: Export, served: Served, key: Idempotenc
 
 @router.get("/{name}/versions/{number}/archive")
 def stream(name: str, number: int, served: Served, format: Format = "coco") -> StreamingResponse:
-    """The version as a tar, streamed: one image in memory at a time."""
+    """The version as a tar, streamed: one image in memory at a time. What is proven of it is in a header, and in a file of the formats that take one."""
     catalogue = served.catalogue
-    row = catalogue.database.get(DATASETS, name)
+    row, version = catalogue.database.get(DATASETS, name), catalogue.database.version(name, number)
     check_fits(format, row["task"])
-    found, classes = catalogue.samples(name, catalogue.database.version(name, number)), catalogue.classes(name).names
-    chunks = tar_of(format, found, classes, row["meta"], task=row["task"], load=lambda s: catalogue.objects.read(s.uri, etag=s.etag))
-    headers = {"Content-Disposition": f'attachment; filename="{name}-v{number}-{format}.tar"'}
+    found, classes = catalogue.samples(name, version), catalogue.classes(name).names
+    first = () if format == "webdataset" else version_file(version)  # whoever reads shards takes each file of them for a sample's
+    chunks = tar_of(format, found, classes, row["meta"], task=row["task"], load=lambda s: catalogue.objects.read(s.uri, etag=s.etag), first=first)
+    proof = {"Longtail-Proof": version["proof"], "Longtail-Accepted-Unproven": str(bool(version["accepted_unproven"])).lower()}
+    headers = {"Content-Disposition": f'attachment; filename="{name}-v{number}-{format}.tar"', **proof}
     return StreamingResponse(chunks, media_type="application/x-tar", headers=headers)
