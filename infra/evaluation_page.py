@@ -57,7 +57,7 @@ def changes(result: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) ->
     what = ", ".join(result["rare"]) or "all classes"
     about = (
         f"{what}: found (IoU 0.5) less false alarms, counting of each class as many detections as it has objects at most; of whole images right less wrong. "
-        "Means over the paired runs, with real images alone → with all that was added. "
+        "Means over the paired runs, with what there was → with all that was added. "
     ) + (f"{missing} of them cannot be shown any more." if missing else "")
     shown = [f"<h3>{name}</h3>{''.join(map(one_image, some))}" for name, some in (("Lost", lost), ("Gained", gained)) if some]
     return ["<h2>Test images that changed most</h2>", f"<p class=note>{text(about)}</p>", *shown]

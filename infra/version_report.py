@@ -65,6 +65,7 @@ def measured(evaluation: Row, number: int) -> dict[str, Any] | None:
         "id": evaluation["id"], "base": request["base"], "figure": result["figure"], "reference": row["reference"], "arm": row["arm"],
         "difference": row["difference"], "interval": row["interval"], "shown_interval": shown_interval(row["interval"]),
         "proof": part["proof"] if part else result["proof"], "harness": result["harness"], "too_few": result.get("too_few", ""),
+        "unproven_base": result.get("unproven_base", ""),
         "least_for": None if worst is None else f"{worst['figure']} {worst['difference']:+.3f} ({worst['says']})",
         "kept_on_val": None if part else result["policy"]["chosen"], "harmed": [r["figure"] for r in rows if r["says"] == "harmed"],
     }  # fmt: skip
@@ -78,7 +79,7 @@ def failures(report: dict[str, Any]) -> list[str]:
         lines.append("it became the latest without proof, because a request said accept_unproven")
     for e in report["evaluations"]:
         lines += [f"{figure} was harmed, says evaluation {e['id']}" for figure in e["harmed"]]
-        lines += [f"{e['too_few']} (evaluation {e['id']})"] if e["too_few"] else []
+        lines += [f"{why} (evaluation {e['id']})" for why in (e["too_few"], e["unproven_base"]) if why]
         if e["kept_on_val"] not in (None, "longtail"):
             lines.append(f"on val {'none' if e['kept_on_val'] == 'real' else 'a part'} of the addition does best, says evaluation {e['id']}")
     for verdict, says in (("failed", "failed"), ("unknown", "cannot be told")):

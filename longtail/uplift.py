@@ -54,12 +54,12 @@ def proof_of(row: Mapping[str, Any]) -> Proof:
     """What the deciding figure's paired difference says: positive or negative where its 95 % interval excludes zero.
 
     One figure was named before anything was measured, so that no other row of its table has a say here. Fewer than `MIN_RUNS` prove nothing,
-    and too few `judged_by` no help, however many runs agree on them.
+    and too few `judged_by` no help, however many runs agree on them; nor is a version proven by what it adds to an `unproven_base`.
     """
     low, high = row["interval"]
     if row["runs"] < MIN_RUNS or low is None or high is None or row["p"] is None or row["p"] > LEVEL:
         return "inconclusive"
-    if low > 0 and too_few(row.get("judged_by")):
+    if low > 0 and (too_few(row.get("judged_by")) or row.get("unproven_base")):
         return "inconclusive"
     return "positive" if low > 0 else "negative" if high < 0 else "inconclusive"
 
@@ -69,6 +69,17 @@ def too_few(judged_by: int | None) -> str:
     if judged_by is None or judged_by >= MIN_TO_JUDGE:
         return ""
     return f"the test split has {judged_by} objects of a class that grew; {MIN_TO_JUDGE} of each are needed to prove that it helps"
+
+
+def unproven_base(base: Mapping[str, Any], number: int) -> str:
+    """Why a version that helps beside this base is not proven by that; empty where it is. Measured on its own real images, a version is judged whole."""
+    made = (base["health"] or {}).get("synthetic_images", 0)
+    if base["number"] == number or not made or base["proof"] == "positive":
+        return ""
+    return (
+        f"version {number} holds {made} synthetic images of version {base['number']}, whose proof is {base['proof']!r}: what helps beside them does not prove "
+        f"them; measure version {number} with base {number}, on its real images alone"
+    )
 
 
 def holm(p_values: Sequence[float], *, level: float = LEVEL) -> list[bool]:
@@ -91,18 +102,22 @@ def proof_after(measured: Sequence[tuple[str, Mapping[str, Any]]]) -> Proof:
     """What all evaluations of a version prove together, each (its kind, its deciding row), oldest first: trying again until one helps proves nothing.
 
     Of one kind the one with the most runs counts, the first of several with as many. Harm in any of these is harm; for help Holm is asked over
-    all of them.
+    all of them, and over those that counted before one with more runs took their place: whoever looks again with more runs until it helps looks often.
     """
     counted: dict[str, Mapping[str, Any]] = {}
+    replaced: list[Mapping[str, Any]] = []
     for kind, row in measured:
-        if kind not in counted or row["runs"] > counted[kind]["runs"]:
-            counted[kind] = row
+        before = counted.get(kind)
+        if before is not None and row["runs"] <= before["runs"]:
+            continue
+        replaced += [before] if before is not None else []
+        counted[kind] = row
     rows = list(counted.values())
     said = [proof_of(row) for row in rows]
     if "negative" in said:
         return "negative"
-    falls = holm([math.nan if row["p"] is None else row["p"] for row in rows])
-    return "positive" if any(one == "positive" and fallen for one, fallen in zip(said, falls, strict=True)) else "inconclusive"
+    falls = holm([math.nan if row["p"] is None else row["p"] for row in (*rows, *replaced)])
+    return "positive" if any(one == "positive" and fallen for one, fallen in zip(said, falls[: len(said)], strict=True)) else "inconclusive"
 
 
 def check_latest(version: Mapping[str, Any], *, was_latest: bool, accepted: bool) -> None:

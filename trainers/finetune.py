@@ -58,7 +58,7 @@ def run_finetune(
     )  # fmt: skip
     if not state.step:
         state.strength = data.strength
-    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts)
+    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts, others=data.others)
     curves = learn(catalogue, registry, run, state, data, judge, checkpoint, report)
     upscaler, gains = sharpened(
         data.crops, data.held_crops, seconds=state.recipe.upscaler_s, seed=state.recipe.seed, clock=time.monotonic,

@@ -187,8 +187,12 @@ def run() -> None:
 
 
 def scorer(held: Windows) -> Callable[[Generator, int], float]:
-    """KID of objects invented for held-out windows to those that are there, at the size that is trained: it picks the checkpoint that is kept."""
+    """KID of objects invented for held-out windows to those that are there, at the size that is trained: it picks the checkpoint that is kept.
+
+    What is left of an exemplar is of another held-out object, never of the one that the result is held against.
+    """
     index = torch.arange(0, len(held), max(1, len(held) // JUDGED))[:JUDGED]
+    exemplars = index[next_of_its_class(held.labels[index])]
 
     @functools.cache
     def judged(size_px: int) -> tuple[Windows, NDArray[np.float32]]:
@@ -198,7 +202,7 @@ def scorer(held: Windows) -> Callable[[Generator, int], float]:
     def score(generator: Generator, size_px: int) -> float:
         random = random_stream(7)
         seen, real = judged(size_px)
-        scene = served_scene(seen, index, seen, index, INVENTED, random)
+        scene = served_scene(seen, exemplars, seen, index, INVENTED, random)
         latent = torch.randn(len(index), generator.config.latent, generator=random)
         with torch.no_grad():
             made = torch.cat([complete(generator, Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()}), latent[i : i + 8])
@@ -206,6 +210,15 @@ def scorer(held: Windows) -> Callable[[Generator, int], float]:
         return kid(real, features(object_crops(made, seen.boxes[index])))
 
     return score
+
+
+def next_of_its_class(labels: Tensor) -> Tensor:
+    """For each place of `labels` [N] the next place with the same one, for the last of them the first; where a class has one place alone, itself."""
+    following = torch.arange(len(labels))
+    for label in labels.unique():
+        mine = (labels == label).nonzero()[:, 0]
+        following[mine] = mine.roll(-1)
+    return following
 
 
 def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | None) -> TrainState:

@@ -122,10 +122,12 @@ class Judge:
     """
 
     def __init__(
-        self, train: Windows, select: Windows, val: Windows, names: dict[int, str], *, mirrored: bool | None = None, counts: Mapping[int, int] | None = None
-    ) -> None:
-        """`counts` are the training objects of each class, those that no window shows too: by them it is grown. As many as windows unless told."""
-        self.train, self.select, self.val, self.names, self.mirrored = train, select, val, names, mirrored
+        self, train: Windows, select: Windows, val: Windows, names: dict[int, str], *, mirrored: bool | None = None, counts: Mapping[int, int] | None = None,
+        others: Windows | None = None,
+    ) -> None:  # fmt: skip
+        """`counts` are the training objects of each class, those that no window shows too: by them it is grown. As many as windows unless told.
+        `others` are training objects of classes that are not learned, which samples might be taken for all the same."""
+        self.train, self.select, self.val, self.names, self.mirrored, self.others = train, select, val, names, mirrored, others
         self.smaller: dict[int, Judge] = {}
         self.real = {c: window_features(train, c, most=MOST) for c in names}
         self.counts = {c: len(found) for c, (found, _) in self.real.items()} if counts is None else counts
@@ -178,8 +180,10 @@ class Judge:
         return judged
 
     def known(self) -> tuple[Floats, NDArray[np.int64]]:
-        """(features of the real training objects, their class): the classes in order, then bare ground where some is known."""
+        """(features of the real training objects, their class): the classes in order, then those that are not learned, then bare ground where some is known."""
         parts = [self.real[c][0] for c in self.names]
+        if self.others is not None:
+            parts += [window_features(self.others, c, most=MOST)[0] for c in sorted(self.others.by_class())]
         grounds = self.train.emptied()
         some = torch.randperm(len(grounds), generator=random_stream(3))[:MOST]
         if len(some) >= 2:

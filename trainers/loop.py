@@ -169,6 +169,8 @@ def tell(state: TrainState, findings: Sequence[Finding], remedies: Sequence[str]
 
 def apply_remedy(state: TrainState, finding: Finding) -> str:
     """Acts on one finding, and says what was done. Augmentation strength follows r_v up and down; the others act when they bark."""
+    if finding.bad and (why := out_of_reach(state, finding.name)):
+        return f"none: {why}"
     if finding.name == "d_memorises":
         change = STRENGTH_STEP if finding.figure > 0.5 else -STRENGTH_STEP
         state.strength = min(1.0, max(0.0, state.strength + change))
@@ -183,13 +185,29 @@ def apply_remedy(state: TrainState, finding: Finding) -> str:
     elif finding.name == "class_ignored":
         state.recipe = replace(state.recipe, projection_weight=min(MOST_WEIGHT, state.recipe.projection_weight * 2))
     elif finding.name == "class_collapse":
-        if not state.best:
-            return "none: there is no checkpoint to go back to yet"
         for module in (state.generator, state.ema.module):
             module.load_state_dict(state.best)
         forget(state.optimizer_g)
         state.recipe = replace(state.recipe, rate_generator=state.recipe.rate_generator / 2)
     return finding.remedy
+
+
+def out_of_reach(state: TrainState, name: str) -> str:
+    """Why a finding's remedy would change nothing in this run; empty where it would."""
+    recipe = state.recipe
+    plain = recipe.network.architecture == "dcgan"
+    limits = {
+        "d_memorises": (state.strength >= 1.0, "augmentation is at its strongest"),
+        "latent_ignored": (not recipe.reconstruction_weight or not recipe.kl_weight, "this recipe puts no price on the latent"),
+        "seams": (
+            not 0 < recipe.ring_weight < MOST_WEIGHT,
+            "the boundary ring loss is at its most" if recipe.ring_weight else "this recipe has no boundary ring loss",
+        ),
+        "class_ignored": (plain or recipe.projection_weight >= MOST_WEIGHT, "its critic has no projection" if plain else "the projection is at its most"),
+        "class_collapse": (not state.best, "there is no checkpoint to go back to yet"),
+    }  # fmt: skip
+    hindered, why = limits.get(name, (False, ""))
+    return why if hindered else ""
 
 
 def progress(state: TrainState, phase: Phase, sums: dict[str, list[Tensor]]) -> Progress:

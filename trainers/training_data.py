@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ WINDOWS_PER_INSTANCE = 6
 MOST_INSTANCES = 400
 """Of each class and part; fewer where there are so many classes that memory would not hold their windows."""
 MOST_EMPTY = 40
+MOST_OTHERS, LEAST_OF_ANOTHER = 300, 10
+"""Objects of the classes that are not learned, in all and of each class where there are so many: by them a label is told from what it might be taken for."""
 MOST_CROPS, HELD_CROPS = 256, 48
 LEAST_TO_STEER = 8
 """Held-out objects that steer the augmentation's strength; with fewer it stays at `UNJUDGED_STRENGTH`."""
@@ -34,19 +36,21 @@ class TrainingData:
 
     Of the held-out images some choose (checkpoint, augmentation strength) and the others judge. `val` is None where they are too few to
     tell what the critic memorises; `shown` are the windows that pictures are made of. `counts` are all training objects of each class,
-    those that a border cuts off as well.
+    those that a border cuts off as well. `others` have one window of each of some training objects of the dataset's other classes.
     """
 
     def __init__(
         self, train: list[Instance], select: list[Instance], judging: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int,
-        counts: Mapping[int, int],
+        counts: Mapping[int, int], others: Sequence[Instance] = (),
     ) -> None:  # fmt: skip
         self.names, self.counts = names, counts
         count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, most_windows(resolution) // max(1, len(train))))
         self.windows = cut(train, resolution, count, seed, whole)
         self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
         none = self.singles.subset(torch.zeros(0, dtype=torch.long))
-        self.select, self.judging = (cut(part, resolution, 1, seed, whole, fixed=True) if part else none for part in (select, judging))
+        self.select, self.judging, self.others = (
+            cut(list(part), resolution, 1, seed, whole, fixed=True) if part else none for part in (select, judging, others)
+        )
         self.val = cut(select, resolution, 1, seed, whole) if len(select) >= LEAST_TO_STEER else None
         self.shown = self.singles if self.val is None else self.val
         sides = [max(x1 - x0, y1 - y0) * (1 if whole else SERVED_MARGIN) for x0, y0, x1, y1 in (i.box_xyxy for i in train)]
@@ -84,7 +88,21 @@ class TrainingData:
         for label, name in names.items():
             if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
-        return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed, counts=counts)
+        others = [view.instance(o) for o in of_other_classes(view, classes, rng)]
+        return cls(
+            cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed, counts=counts, others=others
+        )
+
+
+def of_other_classes(view: DatasetView, classes: Sequence[str], rng: np.random.Generator) -> list[ObjectRef]:
+    """Training objects of the classes that are not learned, as many of each."""
+    by_label: dict[int, list[ObjectRef]] = {}
+    names = [name for name in view.names if name not in classes]
+    for o in view.objects("train", classes=names) if names else ():
+        by_label.setdefault(o.label, []).append(o)
+    most = max(LEAST_OF_ANOTHER, MOST_OTHERS // max(1, len(by_label)))
+    found = {label: to_lay_elsewhere(mine) for label, mine in by_label.items()}
+    return [mine[i] for mine in found.values() for i in sorted(rng.permutation(len(mine))[:most])]
 
 
 def apart(found: list[Instance]) -> tuple[list[Instance], list[Instance]]:

@@ -58,14 +58,20 @@ def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Find
         _below("latent_ignored", float((first - second).abs().mean() / inside), VISIBLE, "raise the latent's share: lower the KL weight"),
         _seams(complete(generator, scene, latent[0]), train, draw, scene.mask_B1RR, scene.image_B3RR),
     ]
-    if state.num_classes > 1 and 2 * state.adversarial_steps >= max(1, state.recipe.projection_fade_steps):  # before, the class hardly counts yet
-        other = replace(invented, label_B=(scene.label_B + 1) % state.num_classes)
+    classes = train.labels.unique()  # a dataset's other classes are not learned here, and say nothing
+    if len(classes) > 1 and 2 * state.adversarial_steps >= max(1, state.recipe.projection_fade_steps):  # before, the class hardly counts yet
+        other = replace(invented, label_B=next_of(classes, scene.label_B))
         moved = float((complete(generator, other, latent[0]) - first).abs().mean() / inside)
         findings.append(_below("class_ignored", moved, VISIBLE, "raise the projection"))
     findings.append(_collapse(state, train, random))
     if state.adversarial_steps:
         findings += _discriminator_findings(state, train, val, random)
     return findings
+
+
+def next_of(classes: Tensor, label_B: Tensor) -> Tensor:
+    """For each label the next of these classes [C], which are in order; after the last comes the first."""
+    return classes[(torch.searchsorted(classes, label_B) + 1) % len(classes)]
 
 
 def in_place(state: TrainState) -> Mixture:

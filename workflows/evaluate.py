@@ -17,7 +17,7 @@ from longtail.filtering import shortfall
 from longtail.gates import check_novelty, class_key, usual_novelty
 from longtail.policies import BY_TASK, resolve
 from longtail.seeds import derive_id
-from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, too_few, worst_class
+from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, too_few, unproven_base, worst_class
 from workflows.generators import log_page as log_generator
 from workflows.generators import promote_now
 from workflows.stack import Stack
@@ -172,6 +172,7 @@ def record(
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
     measured = {"grown": {}, **measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
+    measured["unproven_base"] = "" if request["candidate"] is None else on_unproven(stack, request, request["candidate"])
     measured["advice"] = shortfall(measured.get("filtered", {}))
     measured["changed"] = named(stack, dataset, request["base"], measured.get("changed", []))
     whole = deciding(measured, found)
@@ -181,13 +182,13 @@ def record(
         version = prove(stack, request, job, request["candidate"], whole)
         keeps = chosen in (None, LONGTAIL)
         moved = keeps and make_latest(stack, request, job, version)
-        why = why_latest(stack, version, moved, chosen)
+        why = why_latest(stack, version, moved, chosen, measured["unproven_base"])
         measured = {**measured, "version_proof": version["proof"]}
     if published is not None:
         row = deciding(measured, measured["tables"][f"{published['arm']} - {REAL}"])
         part = prove(stack, request, job, published["version"], row)
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
-        why = why_latest(stack, part, published["latest_moved"], chosen)
+        why = why_latest(stack, part, published["latest_moved"], chosen, measured["unproven_base"])
     if request["generator"] is not None:
         measured["utility"] = add_utility(stack, job, request, measured, whole, found, plan.get("tested", {}))
     harness = (
@@ -247,17 +248,23 @@ def renew_pages(stack: Stack, dataset: str, gone: frozenset[str]) -> None:
 
 
 def deciding(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row that proves, with how many test objects it was judged by; evaluations of an older Longtail did not count them class by class."""
-    return {**next(r for r in rows if r["figure"] == result["figure"]), "judged_by": result.get("judged_by") if "grown" in result else None}
+    """The row that proves, with what keeps it from that; evaluations of an older Longtail did not count test objects class by class."""
+    row = next(r for r in rows if r["figure"] == result["figure"])
+    return {**row, "judged_by": result.get("judged_by") if "grown" in result else None, "unproven_base": result.get("unproven_base", "")}
+
+
+def on_unproven(stack: Stack, request: Mapping[str, Any], number: int) -> str:
+    """Why what an evaluation measured does not prove this version, as far as today's proof of its base says; empty where it does."""
+    return unproven_base(stack.catalogue.database.version(request["dataset"], request["base"], to_see=True), number)
 
 
 def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dict[str, Any]) -> Row:
     """The version with its proof, written down: what this evaluation's row and those of all others of it say together."""
     database = stack.catalogue.database
     others = (e for e in database.every(EVALUATIONS, dataset=request["dataset"]) if e["id"] != job)
-    told = [(kind_of(other["request"]), deciding(other["result"], rows)) for other in others if (rows := rows_of(other, number))]
-    told = [(kind, {**other, "judged_by": row["judged_by"]} if other["judged_by"] is None else other) for kind, other in told]
-    measured = [*told, (kind_of(request), row)]
+    told = [(other["request"], deciding(other["result"], rows)) for other in others if (rows := rows_of(other, number))]
+    told = [(asked, {**other, "judged_by": row["judged_by"]} if other["judged_by"] is None else other) for asked, other in told]
+    measured = [(kind_of(asked), {**said, "unproven_base": on_unproven(stack, asked, number)}) for asked, said in (*told, (request, row))]
     version = database.version(request["dataset"], number)
     proof: Proof = proof_after(measured)
     database.update(VERSIONS, version["id"], proof=proof)
@@ -286,15 +293,15 @@ def make_latest(stack: Stack, request: dict[str, Any], job: str, version: Row) -
     return stack.catalogue.database.move_latest(version, key=key, who=f"evaluation {job}", why="positive proof", instead_of=before)
 
 
-def why_latest(stack: Stack, version: Row, moved: bool, chosen: str | None) -> str:
-    """Why `latest` is or is not this version now."""
+def why_latest(stack: Stack, version: Row, moved: bool, chosen: str | None, unproven: str) -> str:
+    """Why `latest` is or is not this version now; `unproven` is why what it was measured on keeps it from proof."""
     number = version["number"]
     if moved:
         return f"version {number} is the latest now: its proof is positive"
     if stack.catalogue.database.get(DATASETS, version["dataset"])["latest"] == number:
         return f"version {number} was the latest already; its proof is '{version['proof']}'"
     if version["proof"] != "positive":
-        return f"latest stays: version {number} has proof '{version['proof']}'"
+        return f"latest stays: version {number} has proof '{version['proof']}'" + (f" ({unproven})" if unproven else "")
     if chosen not in (None, LONGTAIL):
         kept = "nothing of it" if chosen == REAL else f"a part of it ('{chosen}')"
         return f"latest stays: on val {kept} does best; with publish_choice a part is published and may become the latest"

@@ -213,7 +213,7 @@ def test_a_coco_export_reads_back_as_the_same_dataset(stack, cells, published):
     body = {"format": "coco", "destination": "s3://team-data/exported-coco"}
     job = stack.client.post(f"/v1/datasets/{cells}/versions/{published['version']}/exports", body)
     files = stack.client.wait(job["job"], timeout_s=120)["result"]["files"]
-    assert files[0] == "longtail-version.json"
+    assert "longtail-version.json" in files
     told = json.loads(stack.objects.read("s3://team-data/exported-coco/longtail-version.json"))
     version = stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")
     assert told == {"dataset": cells, "version": version["number"], "synthetic_images": published["added"]} | {

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from longtail.errors import Conflict, InvalidRequest
-from longtail.uplift import arms_asked, check_latest, check_sources, kind_of, proof_after, proof_of, share_of, worst_class
+from longtail.uplift import arms_asked, check_latest, check_sources, kind_of, proof_after, proof_of, share_of, unproven_base, worst_class
 from trainers.evaluating import tables_of
 from trainers.uplift.images import Labelled
 from trainers.uplift.plugged import run_command, sweep
@@ -57,6 +57,18 @@ def test_few_test_objects_may_show_harm():
     assert proof_of({**row(-0.2, -0.1, 1e-6), "judged_by": 3}) == "negative"
 
 
+@pytest.mark.parametrize(
+    ("proof", "made", "number", "kept"),
+    [("none", 4, 3, True), ("inconclusive", 4, 3, True), ("negative", 4, 3, True), ("positive", 4, 3, False), ("none", 0, 3, False), ("none", 4, 2, False)],
+    ids=["unmeasured", "inconclusive", "harmful", "proven", "all_real", "its_own_real_images"],
+)  # fmt: skip
+def test_what_helps_beside_unproven_images_does_not_prove_them(proof, made, number, kept):
+    why = unproven_base({"number": 2, "proof": proof, "health": {"synthetic_images": made}}, number)
+    assert bool(why) is kept
+    assert proof_of({**HELPS, "unproven_base": why}) == ("inconclusive" if kept else "positive")
+    assert proof_of({**HARMS, "unproven_base": why}) == "negative"
+
+
 HELPS, HARMS, SAYS_NOTHING = row(0.01, 0.2, 0.02), row(-0.2, -0.01, 0.02), row(-0.1, 0.2, 0.4)
 
 
@@ -66,9 +78,10 @@ HELPS, HARMS, SAYS_NOTHING = row(0.01, 0.2, 0.02), row(-0.2, -0.01, 0.02), row(-
      ([("a", SAYS_NOTHING), ("a", HELPS)], "inconclusive"), ([("a", HARMS), ("a", HELPS)], "negative"),
      ([("a", HARMS), ("a", {**HELPS, "runs": 12})], "positive"), ([("a", HELPS), ("b", SAYS_NOTHING)], "positive"),
      ([("a", {**HELPS, "p": 0.03}), ("b", SAYS_NOTHING)], "inconclusive"), ([("a", {**HARMS, "p": 0.04}), ("b", SAYS_NOTHING)], "negative"),
-     ([("a", {**HELPS, "p": 0.001}), ("b", HARMS)], "negative")],
+     ([("a", {**HELPS, "p": 0.001}), ("b", HARMS)], "negative"), ([("a", SAYS_NOTHING), ("a", {**HELPS, "p": 0.03, "runs": 12})], "inconclusive"),
+     ([("a", SAYS_NOTHING), ("a", {**HELPS, "runs": 12})], "positive")],
     ids=["helps", "harms", "nothing", "tried_again", "harm_tried_again", "more_runs", "another_kind", "another_kind_asked_at_once",
-         "harm_is_not_washed_away", "harm_outweighs"],
+         "harm_is_not_washed_away", "harm_outweighs", "looked_again_with_more_runs", "stands_though_looked_at_twice"],
 )  # fmt: skip
 def test_trying_again_until_one_helps_proves_nothing(measured, says):
     assert proof_after(measured) == says

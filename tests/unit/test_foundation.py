@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from longtail.recipes import NETWORKS, NetworkConfig
 from trainers import foundation
@@ -71,3 +72,8 @@ def test_a_start_of_another_preset_is_told(asked, tmp_path):
     earlier = asked("--preset", "tiny", "--sizes", "1").rename(tmp_path / "earlier.safetensors")
     with pytest.raises(SystemExit, match="other networks"):
         asked("--preset", "base", "--start", str(earlier))
+
+
+def test_a_held_out_object_is_invented_from_another_of_its_class():
+    """The checkpoint that is kept must not be the one that gives exemplars back."""
+    assert foundation.next_of_its_class(torch.tensor([0, 1, 0, 2, 0, 1])).tolist() == [2, 5, 4, 3, 0, 1]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.evidence.folder import FolderView
 from longtail.samples import Annotation, Sample
-from trainers.training_data import MOST_INSTANCES, TrainingData
+from trainers.training_data import MOST_INSTANCES, MOST_OTHERS, TrainingData
 
 SIDE, CELL = 320, 16
 TRAIN_LIGHT, VAL_LIGHT = 60, 180
@@ -65,3 +65,10 @@ def test_bare_ground_that_judges_is_held_out_as_well(data):
         lights = set(windows.images.flatten(1)[:, 0].tolist())
         assert lights <= {ground, empty}
         assert empty in lights
+
+
+def test_classes_that_are_not_learned_are_known_as_what_they_are(view, data):
+    """A label is told from those too: one window each of some of their training objects."""
+    others = TrainingData.of(view, ["rare"], resolution=32, seed=0).others
+    assert set(others.labels.tolist()) == {0} and len(others) == len(set(others.instances.tolist())) == MOST_OTHERS
+    assert len(data.others) == 0

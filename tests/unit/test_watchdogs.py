@@ -16,7 +16,7 @@ from trainers.scenes import Mixture, draw_indices, transplant_scene
 from trainers.shapes import draw_instance
 from trainers.state import TrainState
 from trainers.steps import step
-from trainers.watchdogs import Finding, inspect
+from trainers.watchdogs import Finding, inspect, next_of
 from trainers.windows import Windows, cut_windows
 
 
@@ -91,6 +91,32 @@ def test_a_class_that_means_nothing_is_named(windows):
     soonest = recipe.warm_s + recipe.projection_fade_steps / 2
     assert all(e["elapsed_s"] >= soonest for e in state.events if e["name"] == "class_ignored"), "before, the class hardly counts: its remedy is no answer"
     assert state.recipe.projection_weight > recipe.projection_weight
+
+
+def test_a_class_is_compared_with_those_that_are_learned_beside_it(windows):
+    """Of a dataset's classes a fine-tune learns some; an embedding that nothing trains says nothing of those."""
+    assert next_of(torch.tensor([1, 4, 7]), torch.tensor([4, 7, 1, 4])).tolist() == [7, 1, 4, 7]
+    state = TrainState.fresh(replace(SMALL, projection_fade_steps=1), num_classes=9)
+    state.adversarial_steps = 1
+    one, two = (Windows.plain(windows.images, windows.boxes, torch.arange(len(windows)) % labels * 4 + 1, windows.instances) for labels in (1, 2))
+    assert "class_ignored" not in {f.name for f in inspect(state, one, None)}
+    state.ema.module.embed.weight.data[[0, 2, 6]] = 9.0
+    untouched = next(f for f in inspect(state, two, None) if f.name == "class_ignored").figure
+    state.ema.module.embed.weight.data[[0, 2, 6]] = -9.0
+    assert next(f for f in inspect(state, two, None) if f.name == "class_ignored").figure == untouched
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [("latent_ignored", {"reconstruction_weight": 0.0}, "no price"), ("seams", {"ring_weight": 0.0}, "no boundary ring loss"),
+     ("seams", {"ring_weight": 8.0}, "at its most"), ("class_ignored", {"projection_weight": 8.0}, "at its most"), ("d_memorises", {}, "strongest"),
+     ("class_collapse", {}, "no checkpoint")],
+)  # fmt: skip
+def test_a_remedy_that_would_change_nothing_is_not_told_as_tried(name, change, says):
+    state = TrainState.fresh(replace(SMALL, **change), num_classes=2)
+    state.strength, before = 1.0, state.recipe
+    said = apply_remedy(state, Finding(name, 0.9, "", True, "do something"))
+    assert said.startswith("none: ") and says in said and state.recipe == before
 
 
 @pytest.mark.parametrize("labels", [2, 40], ids=["two_classes", "forty_classes"])
