@@ -143,7 +143,7 @@ def test_the_table_has_a_place_for_every_row_and_says_when_runs_share_their_draw
     assert sorted(page.ORDER) == sorted(ROWS)
     few, again = ROWS["bccd20"], ROWS["bccd20_random"]
     gain = {(a, b): Difference(0.02, (-0.01, 0.05), 0.2, 6, 72) for a, b in page.PAIRS}
-    alike = {"figure": "AP/rare", "spreads": {}, "tables": {}, "core_minutes": 5.0, "run_seconds": 50.0, "images": 72, "chosen": {}}
+    alike = {"figure": "AP/rare", "spreads": {}, "tables": {}, "core_minutes": 5.0, "run_seconds": 50.0, "images": 72, "chosen": {}, "chosen_once": "longtail"}
     means, halves = dict.fromkeys(page.ARMS, 0.3), dict.fromkeys(page.ARMS, 0.1)
     made = [table.RowResult(row, draws=d, runs=6, means=means, halves=halves, differences=gain, additions={}, former=d == 3, **alike)
             for row, d in ((few, 3), (again, 6))]  # fmt: skip
@@ -161,11 +161,13 @@ def test_who_was_helped_least_is_told_beside_real_images_and_beside_varied_copie
     lines = [line("AP/rare", 0.02), line("AP50/WBC", 0.01), line("AP50/Platelets", -0.065)]
     tables = {f"{a} - {b}": [*lines, line("AP50/RBC", least)] for (a, b), least in zip(page.WORST, (-0.1, 0.0), strict=True)}
     gain = {(a, b): Difference(0.02, (-0.01, 0.05), 0.2, 6, 72) for a, b in page.PAIRS}
-    means = {"figure": "AP/rare", "means": {"real": 0.3}, "spreads": {"real": (0.2, 0.4)}, "halves": {"real": 0.1}, "additions": {}}
+    means = {"figure": "AP/rare", "means": {"real": 0.3}, "spreads": {"real": (0.2, 0.4)}, "halves": {"real": 0.1}, "additions": {}, "chosen_once": "real"}
     row = table.RowResult(ROWS["bccd20"], draws=6, runs=6, chosen={}, tables=tables, differences=gain, core_minutes=5, run_seconds=50, images=72, **means)
     other = replace(row, row=ROWS["bccd50"], differences={**gain, ("longtail", "copy_paste"): Difference(0.04, (0, 0.1), 0.2, 6, 72)})
     again = page.together([row, other, replace(row, row=ROWS["bccd20_random"], differences={})])
     assert "Longtail − copy-paste +3.0 (-9.7 to +15.7) (2 rows)" in again  # Student's t of 2 and 4 points
+    nothing = {table.ONCE: Difference(0.0, (0.0, 0.0), 1.0, 6, 72)}
+    assert "BCCD, 20 images none (+0.0 (+0.0 to +0.0))." in page.asked_once([replace(row, differences={(k, "real"): d for k, d in nothing.items()})])
     (said, _) = page.details([row])
     assert "AP50/RBC -10.0 points (-12.0 to ?; inconclusive) under the policy" in said
     assert "AP50/Platelets -6.5 points (-8.5 to ?; inconclusive) with Longtail's beside varied copies" in said
