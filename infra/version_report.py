@@ -22,12 +22,13 @@ def version_report(catalogue: Catalogue, dataset: str, number: int) -> dict[str,
     evaluations = [m for e in database.every(EVALUATIONS, dataset=dataset) if (m := measured(e, number))]
     used = sorted({m for b in batches for m in b["generators"]})
     generators = {str(m): generator_twin(catalogue, database.get(GENERATORS, f"{dataset}:{m}")) for m in used}
+    foundations = [int(m) for m in used if database.get(GENERATORS, f"{dataset}:{m}")["source"] == "foundation"]
     gates = [{"generator": int(m), **g} for m, twin in generators.items() for g in twin["gates"]]
     health = version["health"]
     report = {
         "dataset": dataset, "version": number, "parent": version["parent"], "proof": version["proof"], "accepted_unproven": version["accepted_unproven"],
         "images": health["images"], "synthetic": health["synthetic_images"], "evaluations": evaluations, "batches": batches, "gates": gates,
-        "generators": generators,
+        "generators": generators, "foundations": foundations,
     }  # fmt: skip
     return {**report, "failures": failures(report)}
 
@@ -87,6 +88,7 @@ def failures(report: dict[str, Any]) -> list[str]:
             f"gate {g['name']} of {g['class_name']} {says} (generator {g['generator']})" + (f": {g['note']}" if g["note"] else "")
             for g in report["gates"] if g["verdict"] == verdict
         ]  # fmt: skip
+    lines += [f"generator {m} is the shipped foundation, of which no gate was asked: fine-tune one" for m in report["foundations"]]
     lines += [
         f"batch {b['batch']}: {b['by_hand']} samples that the filters refused ({b['by_hand_against']}) were taken in on a person's word"
         for b in report["batches"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 JobKind = Literal[
-    "register", "inspect", "rescan", "withdraw", "collect", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate"
+    "register", "inspect", "rescan", "withdraw", "collect", "finetune", "promote", "batch", "publish", "export", "expand", "evaluate", "renew"
 ]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 BatchState = Literal["queued", "generating", "filtering", "ready", "publishing", "published", "discarded", "failed", "cancelled"]
@@ -26,6 +26,7 @@ QUEUES: dict[JobKind, str] = {
     "export": "work",
     "expand": "expansions",
     "evaluate": "training",
+    "renew": "registry",
 }
 QUEUE_CONCURRENCY: dict[str, int] = {"work": 2, "inspection": 1, "training": 1, "registry": 1, "expansions": 1}
 WORKFLOW_PREFIX = "longtail."

@@ -125,8 +125,9 @@ def keep(
         },
     }  # fmt: skip
     lost = {"images": len(made) - accepted, "objects": result["objects"]["made"] - result["objects"]["accepted"]}
+    by_generator = any(sample["record"]["model_version"] is not None for sample in made)
     for what, of in (("images", len(made)), ("objects", result["objects"]["made"])):
-        told = advice(what, lost=lost[what], of=of, reasons={r: reasons.get(r, 0) + taken.get(r, 0) for r in {**reasons, **taken}})
+        told = advice(what, lost=lost[what], of=of, reasons={r: reasons.get(r, 0) + taken.get(r, 0) for r in {**reasons, **taken}}, made=by_generator)
         if told:
             result["advice"] = told
             break

@@ -37,7 +37,7 @@ def register_foundation(stack: Stack, job: str, dataset: str) -> int:
         stack.registry.finish_run(run)
         number = stack.catalogue.database.version(dataset)["number"]
         version = enter(
-            stack, job, dataset, uri=stored["uri"], run=run, classes=classes, gates=[], recipe={}, source="foundation", dataset_version=number
+            stack, job, dataset, uri=stored["uri"], run=run, classes=classes, gates=[UNUSED.to_json()], recipe={}, source="foundation", dataset_version=number
         )
         log_page(stack, dataset, version)
         return version
@@ -109,6 +109,7 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         )  # fmt: skip
         if summary(trained["gates"]) == "passed":
             stack.registry.set_alias(dataset, CHALLENGER, version)
+        log_page(stack, dataset, version)  # what its training left there knows nothing of its use
         return version
 
     try:

@@ -63,6 +63,13 @@ def log_version(stack: Stack, run: str, dataset: str, number: int, *, name: str 
     stack.registry.log_file(run, f"{name}.json", json.dumps(told, indent=1).encode())
 
 
+def renew(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The job behind a change of what is said of a version, as that it was accepted unproven: {"not_logged": why} where MLflow did not take its page."""
+    dataset, number = request["dataset"], request["version"]
+    why = step("renew page", lambda: refused_by_mlflow(lambda: renew_page(stack, dataset, number)))
+    return {"dataset": dataset, "version": number, **({"not_logged": why} if why else {})}
+
+
 def renew_page(stack: Stack, dataset: str, number: int) -> None:
     """The version's page in the run of its own, now that more is known of it than when it was published."""
     for run in (r for r in stack.registry.runs(f"longtail-{dataset}") if r.info.run_name == f"version {number}"):

@@ -89,7 +89,7 @@ def health(
         if page is not None:
             page.write_bytes(b"".join(served.download(f"/v1/datasets/{name}/versions/{found['version']}/health.html")))
             console.print(f"{page}: open it in a browser")
-        lines = [f"{'class':20s} train   val  test"]
+        lines = [f"version {found['version']} {proven(found['proof'], found['accepted_unproven'])}", f"{'class':20s} train   val  test"]
         for c in found["classes"]:
             n = c["instances"]
             lines.append(f"{c['name']:20s} {n['train']:5d} {n['val']:5d} {n['test']:5d}{'  rare' if c['rare'] else ''}")

@@ -24,6 +24,7 @@ from workflows.inspect import inspect
 from workflows.register import register
 from workflows.rescan import rescan
 from workflows.stack import Stack, register_job
+from workflows.versions import renew
 from workflows.withdraw import withdraw
 
 log = logging.getLogger("longtail.worker")
@@ -68,6 +69,7 @@ def register_all(settings: Settings, catalogue: Catalogue, cluster: Cluster) -> 
     register_job(stack, "expand", expand)
     register_job(stack, "evaluate", evaluate)
     register_job(stack, "export", export)
+    register_job(stack, "renew", renew)
 
     def clock(scheduled: object, context: dict[str, Any]) -> None:
         tick(stack, str(scheduled), context)

@@ -166,12 +166,16 @@ def candidate(stack, small, request):
 
 
 def with_four(stack, small, *, seed):
-    asked = {"dataset": small, "class_name": "class 1", "count": 4, "mode": "copy_paste", "seed": seed}
-    job = stack.client.post("/v1/batches", asked)
+    return added_onto(stack, small, 1, seed=seed, count=4)
+
+
+def added_onto(stack, small, number, *, seed, count=2):
+    """A version with so many pasted images more, all taken in by a person."""
+    job = stack.client.post("/v1/batches", {"dataset": small, "version": 1, "class_name": "class 1", "count": count, "mode": "copy_paste", "seed": seed})
     done(stack, job)
     for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
         stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
-    return done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": 1}))["version"]
+    return done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": number}))["version"]
 
 
 def latest(stack, small):
@@ -213,6 +217,22 @@ def test_harm_is_negative_proof_and_stays_so_however_often_it_is_measured(stack,
     assert stack.client.get(f"/v1/datasets/{small}/health")["accepted_unproven"]
     page = b"".join(stack.client.download(f"/v1/datasets/{small}/versions/{candidate}/health.html")).decode()
     assert "accepted unproven" in page
+    (job,) = (j["id"] for j in stack.client.get("/v1/jobs")["items"] if j["kind"] == "renew" and j["request"] == {"dataset": small, "version": candidate})
+    assert "not_logged" not in stack.client.wait(job, timeout_s=120)["result"]
+    (own,) = (r for r in Registry(stack.settings.mlflow_url).runs(f"longtail-{small}") if r.info.run_name == f"version {candidate}")
+    assert json.loads(artifact(stack, own, "version.json"))["accepted_unproven"] is True
+
+
+def test_what_helps_beside_an_unproven_addition_does_not_prove_it(stack, small, candidate):
+    """A second addition onto a first that was accepted unproven: it helps, and `latest` stays until the whole is measured."""
+    stack.client.post(f"/v1/datasets/{small}/latest", {"version": candidate, "accept_unproven": True})
+    second = added_onto(stack, small, candidate, seed=79)
+    result = judged(stack, small, second, "fond")
+    assert result["table"][0]["interval"][0] > 0 and result["proof"] == result["version_proof"] == "inconclusive" and not result["latest_moved"]
+    assert f"measure version {second} with base {second}" in result["latest_why"] and latest(stack, small)["latest"] == candidate
+    told = stack.client.get(f"/v1/datasets/{small}/versions/{second}/report")["failures"]
+    assert any("what helps beside them does not prove them" in line for line in told)
+    assert judged(stack, small, second, "fond", base=second)["version_proof"] == "positive"
 
 
 def test_what_does_best_on_val_is_published_and_may_become_the_latest_the_whole_may_not(stack, small, candidate):
@@ -243,11 +263,7 @@ def test_a_version_may_be_measured_against_its_own_real_images(stack, small, can
 def test_what_a_parent_had_made_is_not_measured_with_it_unnoticed(stack, small, candidate):
     """A second addition onto a first, measured against real images alone: the first may be all that helps."""
     stack.client.post(f"/v1/datasets/{small}/latest", {"version": candidate, "accept_unproven": True})
-    job = stack.client.post("/v1/batches", {"dataset": small, "version": 1, "class_name": "class 1", "count": 2, "mode": "copy_paste", "seed": 77})
-    done(stack, job)
-    for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
-        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
-    second = done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": candidate}))["version"]
+    second = added_onto(stack, small, candidate, seed=77)
     result = judged(stack, small, second, "fond", base=second)
     assert result["version_proof"] == "positive" and not result["latest_moved"] and latest(stack, small)["latest"] == candidate
 
@@ -255,11 +271,7 @@ def test_what_a_parent_had_made_is_not_measured_with_it_unnoticed(stack, small, 
 def test_a_dropped_version_leaves_its_number_and_what_was_proven_of_it_behind(stack, small, candidate):
     judged(stack, small, candidate, "averse")
     stack.client.delete(f"/v1/datasets/{small}/versions/{candidate}")
-    job = stack.client.post("/v1/batches", {"dataset": small, "version": 1, "class_name": "class 1", "count": 2, "mode": "copy_paste", "seed": 78})
-    done(stack, job)
-    for sample in stack.client.get(f"/v1/batches/{job['batch']}/samples")["items"]:
-        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
-    fresh = done(stack, stack.client.post(f"/v1/batches/{job['batch']}/publish", {"onto": 1}))["version"]
+    fresh = added_onto(stack, small, 1, seed=78)
     assert fresh > candidate
     assert judged(stack, small, fresh, "fond")["version_proof"] == "positive"
 

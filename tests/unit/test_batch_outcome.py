@@ -20,7 +20,7 @@ def stack(tmp_path):
 
 def sample(k):
     fields = {"id": f"s{k}", "uri": "s3://b/x", "etag": "e", "size_bytes": 1, "width": 8, "height": 8, "annotations": []}
-    return {**fields, "record": {"novelty": 0.3}, "objects": []}
+    return {**fields, "record": {"novelty": 0.3, "model_version": 2}, "objects": []}
 
 
 def verdict(objects, *reasons):
@@ -43,6 +43,12 @@ def test_a_batch_that_loses_images_says_so(stack):
     told = keep(stack, "b", [sample(k) for k in range(3)], verdicts, verdicts)
     assert told["rates"] == {"copy": pytest.approx(2 / 3)} and told["advice"].startswith("2 of 3 images were filtered out, most by 'copy'")
     assert [r["state"] for r in stack.catalogue.database.every(SAMPLES, batch="b")] == ["accepted", "rejected", "rejected"]
+
+
+def test_what_no_generator_made_is_not_sent_to_be_trained(stack):
+    verdicts = [verdict([False], "copy")] * 3
+    pasted = [{**sample(k), "record": {"model_version": None}} for k in range(3)]
+    assert keep(stack, "b", pasted, verdicts, verdicts)["advice"] == "3 of 3 images were filtered out, most by 'copy'"
 
 
 def test_a_batch_that_keeps_half_gives_no_advice(stack):

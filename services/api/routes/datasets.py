@@ -228,6 +228,7 @@ def move_latest(name: str, body: MoveLatest, served: Served) -> dict[str, Any]:
     if body.accept_unproven and target["proof"] != "positive" and target["health"]["synthetic_images"]:
         database.update(VERSIONS, target["id"], accepted_unproven=True)
         target = database.version(name, body.version)
+        served.asking.ask("renew", {"dataset": name, "version": body.version})  # MLflow's page of it says so too
     database.move_latest(target, key=derive_id("move", uuid4().hex), who="api", why=body.why)
     return {"dataset": name, "before": before, "latest": body.version, "proof": target["proof"], "accepted_unproven": bool(target["accepted_unproven"])}
 
