@@ -46,6 +46,8 @@ HELD_PER_CLASS = 25
 SAMPLES = 10_000
 BATCH = 100
 KEPT_EVERY = 1000
+SAVED_EVERY_S, RESERVE_S = 60.0, 60.0
+"""Between states that are kept while a leg runs; and of a leg's time, what is left for its last state and its samples, a tenth of it at the most."""
 WITHOUT_CLASSES = 500_000
 """Images that are learned from before the classes are told. Heard first, each class becomes a few images again and again (docs/lab, 26)."""
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=32, widths=(256, 256, 256), critic_widths=(256, 320, 384), latent=128, style=256, tail=(64, 64))
@@ -103,18 +105,22 @@ def invent(state: TrainState, labels: Tensor, random: torch.Generator) -> Tensor
 
 
 def run_leg(minutes: float, out: Path) -> None:
-    """Trains on, within the minutes; the state, a picture and the samples are left in `out`."""
+    """Trains on and makes the samples, all within the minutes; the state, a picture and the samples are left in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started = saved = time.monotonic()
+    ends = started + 60 * minutes - min(RESERVE_S, 6 * minutes)
     with device.best_device():
         learn, held = windows()
         state = opened(out, minutes * 60)
         for at in learned(state, learn, held):
             line = " ".join(f"{k}={v:.3f}" for k, v in at.figures.items())
             print(f"{time.monotonic() - started:6.0f} s {at.images:9d} images {line}", *(f"{f.name}={f.figure:.2f}" for f in at.findings), flush=True)
-        arrays: dict[str, Any] = {k: v.cpu().numpy() for k, v in state.tensors().items()}
-        np.savez(out / "state.npz", **arrays)
-        (out / "state.json").write_text(json.dumps(state.numbers()))
+            if time.monotonic() > ends:
+                break
+            if time.monotonic() - saved > SAVED_EVERY_S:
+                saved = time.monotonic()
+                keep(state, out)
+        keep(state, out)
         random = device.random_stream(1)
         labels = torch.arange(BATCH) % 10 if told_classes(state) else torch.zeros(BATCH, dtype=torch.long)
         made = [invent(state, labels, random) for _ in range(SAMPLES // BATCH)]
@@ -122,6 +128,15 @@ def run_leg(minutes: float, out: Path) -> None:
         for part, some in enumerate(np.array_split(pixels, 3)):
             np.savez_compressed(out / f"samples{part}.npz", images=some)
         Image.fromarray(tile([made[0][k::10] for k in range(10)])).save(out / "grid.png")
+
+
+def keep(state: TrainState, out: Path) -> None:
+    """The state as the next leg finds it; of a leg that is cut off here the one before stays."""
+    arrays: dict[str, Any] = {k: v.cpu().numpy() for k, v in state.tensors().items()}
+    numbers = {**state.numbers(), "recipe": state.recipe.to_json()}
+    np.savez(out / "coming.npz", numbers=np.array(json.dumps(numbers)), **arrays)
+    (out / "coming.npz").replace(out / "state.npz")
+    (out / "state.json").write_text(json.dumps(numbers))
 
 
 def learned(state: TrainState, learn: Windows, held: Windows) -> Iterator[Progress]:
@@ -162,17 +177,22 @@ def tell_classes(state: TrainState) -> None:
 
 
 def opened(out: Path, seconds: float) -> TrainState:
-    """A fresh state, or that of the last leg with `seconds` more to go."""
-    numbers = out / "state.json"
-    if not numbers.exists():
+    """A fresh state, or that of the last leg with `seconds` more to go, by its recipe as remedies have left it."""
+    kept = out / "state.npz"
+    if not kept.exists():
+        if (numbers := out / "state.json").exists():
+            raise SystemExit(f"{out} has no state.npz to go on from: remove {numbers} to begin anew, or name another --out")
         return TrainState.fresh(recipe(seconds), num_classes=10)
-    if not (out / "state.npz").exists():
-        raise SystemExit(f"{out} has no state.npz to go on from: remove {numbers} to begin anew, or name another --out")
-    known: dict[str, Any] = json.loads(numbers.read_text())
-    tensors = {k: torch.from_numpy(v) for k, v in np.load(out / "state.npz").items()}
+    arrays = dict(np.load(kept))
+    known: dict[str, Any] = json.loads(str(arrays.pop("numbers")))
     here = torch.get_default_device()
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
     moved = {k: v if k == "random" else v.to(here) for k, v in tensors.items()}
-    return TrainState.resumed(recipe(known["elapsed_s"] + seconds), num_classes=10, tensors=moved, numbers=known)
+    fresh, treated = recipe(known["elapsed_s"] + seconds), Recipe.from_json(known.pop("recipe"))
+    state = TrainState.resumed(replace(treated, adversarial_s=fresh.adversarial_s), num_classes=10, tensors=moved, numbers=known)
+    if not told_classes(state):  # until then their weight is put aside
+        state.recipe = replace(state.recipe, projection_weight=fresh.projection_weight)
+    return state
 
 
 def features(images: Images, kept: Path) -> NDArray[np.float64]:

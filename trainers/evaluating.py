@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,9 +137,10 @@ class Evaluation:
         """The base's own images of a part."""
         return self.real if part == REAL else [s for s in self.base.samples if s.split == part and s.origin == "real"]
 
-    def images(self, part: str) -> list[Labelled]:
+    def images(self, part: str) -> Iterable[Labelled]:
+        """The part's images; those of the base one at a time."""
         if part in (REAL, "val", "test"):
-            return [labelled(self.base, s) for s in self.samples(part)]
+            return (labelled(self.base, s) for s in self.samples(part))
         return {LONGTAIL: lambda: self.addition.images, COPY_PASTE: self.pasted, CLASSICAL: self.copies}[part]()
 
     def prepared(self, part: str) -> tuple[list[Labelled], list[Any]]:
@@ -146,7 +148,7 @@ class Evaluation:
         if part not in self._prepared:
             labels, taken = list[Labelled](), list[Any]()
             known = part in (REAL, "val", "test")
-            chunks = ([labelled(self.base, s) for s in chunk] for chunk in batched(self.samples(part), CHUNK)) if known else iter([self.images(part)])
+            chunks = ([labelled(self.base, s) for s in chunk] for chunk in batched(self.samples(part), CHUNK)) if known else iter([list(self.images(part))])
             for images in chunks:
                 taken += self.bench.prepare(images)
                 labels += [replace(i, pixels=NOTHING) for i in images]
@@ -164,13 +166,14 @@ class Evaluation:
         """One run, as plain JSON. Raises InvalidRequest where a team's own trainer does not give the `figure` that decides."""
         began = time.process_time()
         parts = self.parts(arm)
+        outcome: dict[str, Any]
         if command:
-            training = [i for part, most in parts for i in self.images(part)[:most]]
-            held = {split: self.images(split) for split in ("val", "test")}
-            outcome: dict[str, Any] = run_command(command, training, held, self.base.names, task=self.base.task, seed=seed)
+            training = (i for part, most in parts for i in itertools.islice(self.images(part), most))
+            images = {"train": training, **{split: self.images(split) for split in ("val", "test")}}
+            outcome, written = run_command(command, images, self.base.names, task=self.base.task, seed=seed)
             if figure is not None and any(figure not in found for found in outcome.values()):
                 raise InvalidRequest(f"figure {figure!r}: the trainer gives {sorted(outcome['test'])}")
-            count = len(training)
+            count = written["train"]
         else:
             taken = [i for part, most in parts for i in self.prepared(part)[1][:most]]
             outcome = dict(self.bench.run(taken, {s: self.prepared(s) for s in ("val", "test") if self.samples(s)}, seed=seed))

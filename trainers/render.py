@@ -1,7 +1,8 @@
 """One sample from its record: background, box, exemplar, latent. The same record gives the same pixels.
 
 Samples are made one at a time, so that neither the batch a sample came in nor its neighbours can change a bit of it.
-The generator works at its own resolution; its residual is applied at the image's, to the full-size exemplar.
+The generator works at its own resolution; its residual is applied at the image's, to the full-size exemplar, where that is not whole (decision 020):
+up to novelty 0.25 that is its rim alone.
 Shape legend: S window side, R network resolution.
 """
 

@@ -24,7 +24,7 @@ UNUSED = Gate(
 
 
 def register_foundation(stack: Stack, job: str, dataset: str) -> int:
-    """The shipped foundation becomes version 1 of the dataset's model, and its champion: enough to harmonise exemplars."""
+    """The shipped foundation becomes version 1 of the dataset's model, and its champion: enough to join exemplars to their place."""
     names = stack.catalogue.classes(dataset)
     classes = [names.names[c] for c in sorted(names.names)]
     stored = step("store foundation", lambda: stack.cluster.run("trainers.tasks:foundation_weights", {"dataset": dataset, "classes": classes}))

@@ -48,7 +48,8 @@ def write(results: Sequence[RowResult], *, quick: bool) -> None:
     save("evidence", figures(results), quick=quick)
     if not quick:
         write_between(README, "evidence", "\n".join(lines))
-        write_between(DOCS, "evidence", "\n".join([*lines, "", *targets(promises(results)), "", together(results), "", asked_once(results), "", *details(results)]))
+        below = ["", *targets(promises(results)), "", together(results), "", asked_once(results), "", *details(results)]
+        write_between(DOCS, "evidence", "\n".join([*lines, *below]))
 
 
 def markdown(results: Sequence[RowResult]) -> list[str]:
@@ -89,8 +90,8 @@ def asked_once(results: Sequence[RowResult]) -> str:
     """What the service's own rule keeps of each row, where the table has what leads on val draw by draw."""
     told = [f"{r.row.title} {SHARES[r.chosen_once]} ({shown(r.differences[ONCE, REAL], sure=False)})" for r in results]
     return (
-        "The table's policy keeps what leads on val by each draw's own runs. The service asks once, over six paired runs, and keeps what leads by more than one "
-        f"standard error of them. Asked so of the draws together it keeps, with the difference from real images: {'; '.join(told)}."
+        "The table's policy keeps what leads on val by each draw's own runs. The service asks once, over six paired runs, and keeps what leads by more than "
+        f"one standard error of them. Asked so of the draws together it keeps, with the difference from real images: {'; '.join(told)}."
     )
 
 

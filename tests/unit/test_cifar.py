@@ -42,10 +42,36 @@ def test_a_second_leg_goes_on_from_the_first(small):
         cifar.run_leg(0.02, small)
         seen.append(json.loads((small / "state.json").read_text()))
     assert 0 < seen[0]["images"] < seen[1]["images"]
-    assert seen[1]["elapsed_s"] > seen[0]["elapsed_s"] > 1.0
+    assert seen[1]["elapsed_s"] > seen[0]["elapsed_s"] > 0.3
     samples = np.concatenate([np.load(p)["images"] for p in sorted(small.glob("samples*.npz"))])
     assert samples.shape == (200, 32, 32, 3)
     assert (small / "grid.png").exists()
+
+
+def test_a_leg_goes_on_by_the_recipe_that_remedies_have_left(small):
+    cifar.run_leg(0.01, small)
+    state = cifar.opened(small, 1.0)
+    state.recipe = replace(state.recipe, rate_generator=1e-4, rate_discriminator=5e-4)
+    cifar.keep(state, small)
+    again = cifar.opened(small, 9.0).recipe
+    assert (again.rate_generator, again.rate_discriminator, again.projection_weight) == (1e-4, 5e-4, cifar.recipe(1.0).projection_weight)
+    assert again.adversarial_s == pytest.approx(state.elapsed_s + 9.0)
+
+
+def test_what_a_leg_that_is_cut_off_has_learned_is_kept(small, monkeypatch):
+    monkeypatch.setattr(cifar, "SAVED_EVERY_S", 0.0)
+    kept, keep = [], cifar.keep
+
+    def cut_off(state, out):
+        keep(state, out)
+        kept.append(state.images)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cifar, "keep", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        cifar.run_leg(0.1, small)
+    assert cifar.opened(small, 1.0).images == kept[-1] > 0
 
 
 def test_classes_are_told_once_and_begin_alike(small, monkeypatch):

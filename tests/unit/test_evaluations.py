@@ -17,7 +17,7 @@ from longtail.errors import Conflict, InvalidRequest
 from longtail.uplift import arms_asked, check_latest, check_sources, kind_of, proof_after, proof_of, share_of, unproven_base, worst_class
 from trainers.evaluating import tables_of
 from trainers.uplift.images import Labelled
-from trainers.uplift.plugged import run_command, sweep
+from trainers.uplift.plugged import run_command, sweep, write
 from trainers.uplift.policy import choose
 from workflows.evaluate import judged_by
 
@@ -165,9 +165,22 @@ pathlib.Path(a.results).write_text(json.dumps({"figures": {"images": len(body["t
 def test_a_team_s_trainer_gets_the_arm_as_a_folder_and_its_figures_come_back(monkeypatch):
     monkeypatch.setenv("LONGTAIL_S3_SECRET_KEY", "not for a trainer")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "nor this")
-    held = {"val": pictures(1), "test": pictures(2)}
-    found = run_command([sys.executable, "-c", COUNTS], pictures(3), held, ["a", "b"], task="detection", seed=7)
-    assert found == {"test": {"images": 3.0, "seed": 7.0}, "val": {"images": 1.5}}
+    images = {"train": pictures(3), "val": pictures(1), "test": pictures(2)}
+    found, written = run_command([sys.executable, "-c", COUNTS], images, ["a", "b"], task="detection", seed=7)
+    assert found == {"test": {"images": 3.0, "seed": 7.0}, "val": {"images": 1.5}} and written == {"train": 3, "val": 1, "test": 2}
+
+
+@pytest.mark.parametrize(("task", "place"), [("detection", "images/train-{:06d}.png"), ("classification", "train/b/{:06d}.png")])
+def test_a_trainer_s_images_are_in_memory_one_at_a_time(tmp_path, task, place):
+    """A dataset may be larger than a worker's memory: each is written before the next is looked at."""
+    root = tmp_path / "data"
+
+    def one_by_one():
+        for k, image in enumerate(pictures(3)):
+            assert k == 0 or (root / place.format(k - 1)).exists()
+            yield Labelled(image.pixels, image.boxes_xyxy, [1])
+
+    assert write(root, {"train": one_by_one(), "val": []}, ["a", "b"], task=task) == {"train": 3, "val": 0}
 
 
 def test_what_a_killed_worker_left_of_its_images_is_swept(tmp_path, monkeypatch):
@@ -189,12 +202,12 @@ def test_what_a_killed_worker_left_of_its_images_is_swept(tmp_path, monkeypatch)
 )  # fmt: skip
 def test_a_trainer_that_goes_wrong_is_told_of(program, says):
     with pytest.raises(InvalidRequest, match=says.replace("{", r"\{")):
-        run_command([sys.executable, "-c", program], pictures(1), {"val": [], "test": []}, ["a", "b"], task="detection", seed=0)
+        run_command([sys.executable, "-c", program], {"train": pictures(1), "val": [], "test": []}, ["a", "b"], task="detection", seed=0)
 
 
 def test_a_trainer_that_is_not_there_is_named():
     with pytest.raises(InvalidRequest, match="'/no/such/trainer' cannot be started"):
-        run_command(["/no/such/trainer"], pictures(1), {"val": [], "test": []}, ["a", "b"], task="detection", seed=0)
+        run_command(["/no/such/trainer"], {"train": pictures(1), "val": [], "test": []}, ["a", "b"], task="detection", seed=0)
 
 
 def runs(**arms):
@@ -222,7 +235,7 @@ WORKER = """
 import sys
 import tempfile
 from trainers.uplift.plugged import run_command, sweep
-run_command([sys.executable, "-c", sys.argv[1]], [], {"val": [], "test": []}, ["a"], task="detection", seed=0)
+run_command([sys.executable, "-c", sys.argv[1]], {"train": [], "val": [], "test": []}, ["a"], task="detection", seed=0)
 """
 WAITS = "import os, sys, time; print(os.getpid(), file=open({path!r}, 'w'), flush=True); time.sleep(60)"
 

@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,16 @@ TOLD = 2000
 
 
 def run_command(
-    command: Sequence[str], training: Sequence[Labelled], held: Mapping[str, Sequence[Labelled]], names: Sequence[str], *, task: str, seed: int
-) -> dict[str, dict[str, float]]:
-    """{"test": figures, "val": figures where it gives them}. Raises InvalidRequest where it fails, or gives what is no figure."""
+    command: Sequence[str], images: Mapping[str, Iterable[Labelled]], names: Sequence[str], *, task: str, seed: int
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """({"test": figures, "val": figures where it gives them}, how many images each split has), of the images of train, val and test, one at a time in memory.
+
+    Raises InvalidRequest where it fails, or gives what is no figure.
+    """
     sweep()
     with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-") as folder:
         root, results = Path(folder) / "data", Path(folder) / "results.json"
-        write(root, {"train": training, **held}, names, task=task)
+        written = write(root, images, names, task=task)
         line = [*leash(), *command, "--data", str(root), "--results", str(results), "--seed", str(seed)]
         if shutil.which(command[0]) is None:
             raise InvalidRequest(f"trainer: {command[0]!r} cannot be started: no such program")
@@ -51,7 +54,7 @@ def run_command(
             raise InvalidRequest(f"trainer: {' '.join(command)} was ended after {TIMEOUT_S / 3600:g} hours") from error
         if done.returncode:
             raise InvalidRequest(f"trainer: {' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout)[-TOLD:].strip()}")
-        return read(results)
+        return read(results), written
 
 
 def sweep() -> None:
@@ -93,30 +96,38 @@ def read(results: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def write(root: Path, parts: Mapping[str, Sequence[Labelled]], names: Sequence[str], *, task: str) -> None:
-    """The folder that a command reads; `classes.json` has the names in the order of their numbers, from 0."""
+def write(root: Path, parts: Mapping[str, Iterable[Labelled]], names: Sequence[str], *, task: str) -> dict[str, int]:
+    """The folder that a command reads, and how many images each split has; `classes.json` has the names in the order of their numbers, from 0."""
     root.mkdir(parents=True)
     (root / "classes.json").write_text(json.dumps(list(names)))
-    for split, images in parts.items():
-        for name in names if task == "classification" else ():
-            (root / split / name).mkdir(parents=True)
-        if task == "classification":
-            for k, image in enumerate(images):
-                Image.fromarray(image.pixels).save(root / split / names[image.labels[0]] / f"{k:06d}.png", compress_level=1)
-            continue
-        (root / "images").mkdir(parents=True, exist_ok=True)
-        (root / f"{split}.json").write_text(json.dumps(coco(split, images, names)))
-        for k, image in enumerate(images):
-            Image.fromarray(image.pixels).save(root / "images" / f"{split}-{k:06d}.png", compress_level=1)
+    if task == "classification":
+        return {split: write_folders(root / split, images, names) for split, images in parts.items()}
+    (root / "images").mkdir()
+    return {split: write_coco(root, split, images, names) for split, images in parts.items()}
 
 
-def coco(split: str, images: Sequence[Labelled], names: Sequence[str]) -> dict[str, Any]:
+def write_folders(root: Path, images: Iterable[Labelled], names: Sequence[str]) -> int:
+    """A folder for each class."""
+    for name in names:
+        (root / name).mkdir(parents=True)
+    count = 0
+    for image in images:
+        Image.fromarray(image.pixels).save(root / names[image.labels[0]] / f"{count:06d}.png", compress_level=1)
+        count += 1
+    return count
+
+
+def write_coco(root: Path, split: str, images: Iterable[Labelled], names: Sequence[str]) -> int:
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for k, image in enumerate(images):
+        name = f"images/{split}-{k:06d}.png"
+        Image.fromarray(image.pixels).save(root / name, compress_level=1)
         height, width = image.pixels.shape[:2]
-        listed.append({"id": k, "file_name": f"images/{split}-{k:06d}.png", "width": width, "height": height})
+        listed.append({"id": k, "file_name": name, "width": width, "height": height})
         for (x0, y0, x1, y1), label in zip(image.boxes_xyxy, image.labels, strict=True):
             box = [x0, y0, x1 - x0, y1 - y0]
             annotations.append({"id": len(annotations), "image_id": k, "category_id": label + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
-    return {"images": listed, "annotations": annotations, "categories": [{"id": i + 1, "name": n} for i, n in enumerate(names)]}
+    categories = [{"id": i + 1, "name": n} for i, n in enumerate(names)]
+    (root / f"{split}.json").write_text(json.dumps({"images": listed, "annotations": annotations, "categories": categories}))
+    return len(listed)
