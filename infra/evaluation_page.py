@@ -97,7 +97,7 @@ def outcome(result: Mapping[str, Any]) -> list[str]:
 def hurt(result: Mapping[str, Any]) -> list[str]:
     """Figures that fell, those that did so for certain first."""
     lines = [f"proof is {result['proof']}"] if result["proof"] != "positive" else []
-    lines += [result["too_few"]] if result.get("too_few") else []
+    lines += [why for why in (result.get("too_few"), result.get("unproven_base")) if why]
     lines += result.get("advice", [])
     rows = [r for r in result["table"] if (r["difference"] or 0) < 0]
     for r in sorted(rows, key=lambda r: (r["says"] != "harmed", r["difference"])):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,14 +18,16 @@ from trainers.dataset import DatasetView, ObjectRef, to_lay_elsewhere
 from trainers.device import as_tensor
 from trainers.render import SERVED_MARGIN
 from trainers.upscale import CROP_PX, WORTH, crops
-from trainers.windows import Instance, Windows, cut_windows, on_grounds, resize
+from trainers.windows import Instance, Windows, cut_windows, join, on_grounds, resize
 
 WINDOWS_PER_INSTANCE = 6
 MOST_INSTANCES = 400
 """Of each class and part; fewer where there are so many classes that memory would not hold their windows."""
 MOST_EMPTY = 40
-MOST_OTHERS, LEAST_OF_ANOTHER = 300, 10
-"""Objects of the classes that are not learned, in all and of each class where there are so many: by them a label is told from what it might be taken for."""
+MOST_OTHERS, LEAST_OF_ANOTHER = 300, 2
+"""Objects of the classes that are not learned, in all and of each class: by them a label is told from what it might be taken for."""
+OTHERS_AT_ONCE = 16
+"""Whole images of them in memory."""
 MOST_CROPS, HELD_CROPS = 256, 48
 LEAST_TO_STEER = 8
 """Held-out objects that steer the augmentation's strength; with fewer it stays at `UNJUDGED_STRENGTH`."""
@@ -36,21 +40,22 @@ class TrainingData:
 
     Of the held-out images some choose (checkpoint, augmentation strength) and the others judge. `val` is None where they are too few to
     tell what the critic memorises; `shown` are the windows that pictures are made of. `counts` are all training objects of each class,
-    those that a border cuts off as well. `others` have one window of each of some training objects of the dataset's other classes.
+    those that a border cuts off as well. `others` have one window of each of some training objects of the dataset's other classes,
+    which are read once they are asked for.
     """
 
     def __init__(
         self, train: list[Instance], select: list[Instance], judging: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int,
-        counts: Mapping[int, int], others: Sequence[Instance] = (),
+        counts: Mapping[int, int], others: Callable[[], Iterable[Instance]] = tuple,
     ) -> None:  # fmt: skip
         self.names, self.counts = names, counts
+        self._cut_other = functools.partial(cut, resolution=resolution, count=1, seed=seed, whole=whole, fixed=True)
+        self._others = others
         count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, most_windows(resolution) // max(1, len(train))))
         self.windows = cut(train, resolution, count, seed, whole)
         self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
         none = self.singles.subset(torch.zeros(0, dtype=torch.long))
-        self.select, self.judging, self.others = (
-            cut(list(part), resolution, 1, seed, whole, fixed=True) if part else none for part in (select, judging, others)
-        )
+        self.select, self.judging = (cut(part, resolution, 1, seed, whole, fixed=True) if part else none for part in (select, judging))
         self.val = cut(select, resolution, 1, seed, whole) if len(select) >= LEAST_TO_STEER else None
         self.shown = self.singles if self.val is None else self.val
         sides = [max(x1 - x0, y1 - y0) * (1 if whole else SERVED_MARGIN) for x0, y0, x1, y1 in (i.box_xyxy for i in train)]
@@ -60,6 +65,14 @@ class TrainingData:
             crops([i.image for i in part], [i.box_xyxy for i in part], size=CROP_PX, count=count, seed=seed)
             for part, count in ((sharp if large else [], MOST_CROPS), (held if large else [], HELD_CROPS))
         )
+
+    @functools.cached_property
+    def others(self) -> Windows:
+        found = self.singles.subset(torch.zeros(0, dtype=torch.long))
+        rest = iter(self._others())
+        while some := list(itertools.islice(rest, OTHERS_AT_ONCE)):
+            found = join(found, self._cut_other(some))
+        return found
 
     @property
     def strength(self) -> float:
@@ -88,21 +101,24 @@ class TrainingData:
         for label, name in names.items():
             if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
-        others = [view.instance(o) for o in of_other_classes(view, classes, rng)]
         return cls(
-            cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed, counts=counts, others=others
-        )
+            cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed, counts=counts,
+            others=lambda: of_other_classes(view, classes, np.random.default_rng(seed)),
+        )  # fmt: skip
 
 
-def of_other_classes(view: DatasetView, classes: Sequence[str], rng: np.random.Generator) -> list[ObjectRef]:
-    """Training objects of the classes that are not learned, as many of each."""
+def of_other_classes(view: DatasetView, classes: Sequence[str], rng: np.random.Generator) -> Iterator[Instance]:
+    """Training objects of the classes that are not learned, as many of each; of some of the classes where there are very many."""
     by_label: dict[int, list[ObjectRef]] = {}
     names = [name for name in view.names if name not in classes]
     for o in view.objects("train", classes=names) if names else ():
         by_label.setdefault(o.label, []).append(o)
-    most = max(LEAST_OF_ANOTHER, MOST_OTHERS // max(1, len(by_label)))
-    found = {label: to_lay_elsewhere(mine) for label, mine in by_label.items()}
-    return [mine[i] for mine in found.values() for i in sorted(rng.permutation(len(mine))[:most])]
+    labels = sorted(by_label)
+    shown = [labels[i] for i in sorted(rng.permutation(len(labels))[: MOST_OTHERS // LEAST_OF_ANOTHER])]
+    for label in shown:
+        mine = to_lay_elsewhere(by_label[label])
+        for i in sorted(rng.permutation(len(mine))[: MOST_OTHERS // len(shown)]):
+            yield Instance(view.pixels(mine[i].sample)[0], mine[i].box_xyxy, label)
 
 
 def apart(found: list[Instance]) -> tuple[list[Instance], list[Instance]]:

@@ -30,10 +30,11 @@ def write(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     row, version = catalogue.database.get(DATASETS, dataset), catalogue.database.version(dataset, request["version"])
     check_fits(request["format"], row["task"])
     root = request["destination"].rstrip("/")
-    about = [path for entry in version_file(version) if (path := write_entry(catalogue.objects, root, entry))]
+    path, told = version_file(version)
+    catalogue.objects.write(f"{root}/{path}", told)
     if request["format"] == "webdataset":
-        return write_shards(stack, job, dataset, version, root, names=about)
-    total, done, files = catalogue.count(version), 0, about
+        return write_shards(stack, job, dataset, version, root, about=path)
+    total, done, files = catalogue.count(version), 0, [path]
     progress = stack.progress(job)
     with ThreadPoolExecutor(WRITERS) as pool, TemporaryDirectory(prefix="longtail-export-") as scratch:
         samples, classes = catalogue.samples(dataset, version), catalogue.classes(dataset).names
@@ -58,13 +59,13 @@ def write_entry(objects: Objects, root: str, entry: Entry) -> str | None:
     return path
 
 
-def write_shards(stack: Stack, job: str, dataset: str, version: Row, root: str, *, names: list[str]) -> dict[str, Any]:
+def write_shards(stack: Stack, job: str, dataset: str, version: Row, root: str, *, about: str) -> dict[str, Any]:
     catalogue = stack.catalogue
-    progress, total = stack.progress(job), catalogue.count(version)
+    progress, total, names = stack.progress(job), catalogue.count(version), list[str]()
     for split in SPLITS:
         entries = webdataset.write(catalogue.samples(dataset, version, split=split), catalogue.classes(dataset).names)
         for name, members in webdataset.shards(split, entries):
             catalogue.objects.write_stream(f"{root}/{name}", archive(members, lambda s: catalogue.objects.read(s.uri, etag=s.etag)))
             names.append(name)
             progress(min(1.0, len(names) * webdataset.SHARD_IMAGES / total), f"wrote {name}")
-    return {"uri": root, "images": total, "files": names}
+    return {"uri": root, "images": total, "files": [about, *names]}

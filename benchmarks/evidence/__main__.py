@@ -20,8 +20,7 @@ from pathlib import Path
 
 from benchmarks.evidence.additions import foundation_path
 from benchmarks.evidence.rows import ROWS, Row
-from benchmarks.evidence.runs import ARMS, GENERATED, run_draw
-from trainers.device import best_device
+from benchmarks.evidence.runs import ARMS, GENERATED, run
 
 
 def ready(row: Row, arms: Sequence[str]) -> bool:
@@ -30,12 +29,6 @@ def ready(row: Row, arms: Sequence[str]) -> bool:
         return True
     print(f"{row.name}: left out, {foundation_path(row)} is not there: make foundation EXCLUDE=nuclei OUT={foundation_path(row)} (NUCLEI= the pack)")
     return False
-
-
-def run(row: Row, data: Path, draw: int, *, arms: Sequence[str]) -> None:
-    """A draw's runs, on a GPU where there is one."""
-    with best_device():
-        run_draw(row, data, draw, arms=arms)
 
 
 def quick(row: Row) -> Row:

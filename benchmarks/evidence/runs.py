@@ -24,6 +24,7 @@ from benchmarks.evidence.folder import FolderView
 from benchmarks.evidence.rows import Row
 from benchmarks.report import RESULTS
 from longtail.samples import Mode
+from trainers.device import best_device
 from trainers.render import Painter
 from trainers.uplift.bench import Bench
 from trainers.uplift.detector import Canvas
@@ -141,6 +142,12 @@ def bench_of(row: Row, view: FolderView) -> Bench:
     """The row's judge, on a canvas for the draw's training images."""
     canvas = Canvas.of([(s.width, s.height) for s in view.real("train")], long_side_px=row.setting.side_px)
     return Bench(row.setting, list(view.names), canvas)
+
+
+def run(row: Row, data: Path, draw: int, *, arms: Sequence[str]) -> None:
+    """A draw's runs, on a GPU where there is one; a process of its own finds it here, and would not in the package's __main__."""
+    with best_device():
+        run_draw(row, data, draw, arms=arms)
 
 
 def run_draw(row: Row, data: Path, draw: int, *, arms: Sequence[str] = ARMS, threads: int = 1) -> None:

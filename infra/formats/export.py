@@ -11,15 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from infra.formats import coco, imagefolder, voc, webdataset, yolo
-from infra.formats.listing import Entry
+from infra.formats.listing import VERSION_FILE, Entry
 from longtail.errors import BrokenDataset, InvalidRequest
 from longtail.samples import Sample, Task
 
 Format = Literal["coco", "yolo", "voc", "imagefolder", "webdataset"]
 FITS: dict[Task, tuple[Format, ...]] = {"detection": ("coco", "yolo", "voc", "webdataset"), "classification": ("imagefolder", "webdataset")}
 READ_BYTES = 1 << 20
-VERSION_FILE = "longtail-version.json"
-"""Beside an export's own files: which version it is, and what is proven of its synthetic images."""
 
 
 def check_fits(format: Format, task: Task) -> None:
@@ -44,14 +42,11 @@ def layout(
         raise BrokenDataset("this version holds no image to export")
 
 
-def version_file(version: Mapping[str, Any]) -> list[Entry]:
-    """What an export says of the version that it holds; none where nothing in it is synthetic, which there is nothing to prove of."""
-    synthetic = (version["health"] or {}).get("synthetic_images", 0)
-    if not synthetic:
-        return []
+def version_file(version: Mapping[str, Any]) -> tuple[str, bytes]:
+    """What an export says of the version that it holds: (its path, its content)."""
     proof = {"proof": version["proof"], "accepted_unproven": bool(version["accepted_unproven"])}
-    told = {"dataset": version["dataset"], "version": version["number"], "synthetic_images": synthetic, **proof}
-    return [(VERSION_FILE, json.dumps(told, indent=1).encode())]
+    told = {"dataset": version["dataset"], "version": version["number"], "synthetic_images": version["health"]["synthetic_images"], **proof}
+    return VERSION_FILE, json.dumps(told, indent=1).encode()
 
 
 def tar_of(

@@ -15,6 +15,8 @@ from longtail.seeds import derive_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 READERS = 16
+VERSION_FILE = "longtail-version.json"
+"""Beside an export's own files: which version it is, and what is proven of its synthetic images."""
 DEALT = "splits"
 """In a dataset's `meta`: how its splits were dealt, since its source has none."""
 Entry = tuple[str, bytes | Path | Sample]

@@ -79,7 +79,7 @@ def told(result: dict[str, Any]) -> str:
         row = next(r for r in rows if r["figure"] == figure)
         lines.append(f"  {name:28s} {shown(row['reference'])} -> {shown(row['arm'])}  {shown(row['difference'])} [{', '.join(map(shown, row['interval']))}]")
     lines += [f"  {line}" for line in outcome(result)]
-    lines += [f"  {result['too_few']}"] if result.get("too_few") else []
+    lines += [f"  {why}" for why in (result.get("too_few"), result.get("unproven_base")) if why]
     lines += [f"  {line}" for line in result.get("advice", [])]
     chosen = result["policy"]["chosen"]
     lines.append(f"  on val: {'no val split to choose on' if chosen is None else 'keep ' + {'real': 'none', 'longtail': 'all'}.get(chosen, chosen)}")

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -236,6 +237,19 @@ def test_the_streamed_archive_holds_marked_synthetic_images(stack, cells, publis
         for path in sidecar:
             assert path in names
             assert read_mark(tar.extractfile(path).read()).source_type == DIGITAL_SOURCE_TYPES["inpaint"]
+
+
+def test_a_streamed_archive_says_what_is_proven_where_its_format_has_no_place_for_that(stack, cells, published):
+    where, version = f"/v1/datasets/{cells}/versions/{published['version']}", stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")
+    asked = urllib.request.Request(f"{stack.settings.api_url}{where}/archive?format=webdataset", headers={"Authorization": f"Bearer {stack.settings.api_key}"})
+    with urllib.request.urlopen(asked, timeout=120) as answer, tarfile.open(fileobj=answer, mode="r|") as tar:
+        said = {k: answer.headers[f"Longtail-{k}"] for k in ("Proof", "Accepted-Unproven")}
+        assert said == {"Proof": version["proof"], "Accepted-Unproven": str(version["accepted_unproven"]).lower()}
+        assert "longtail-version.json" not in tar.getnames()
+    place = f"s3://team-data/{stack.name('shards')}"
+    first = stack.client.post(f"{where}/exports", {"format": "webdataset", "destination": place})
+    assert stack.client.wait(first["job"], timeout_s=120)["result"]["files"][0] == "longtail-version.json"
+    assert json.loads(stack.objects.read(f"{place}/longtail-version.json"))["accepted_unproven"] is version["accepted_unproven"]
 
 
 def test_an_expansion_fills_its_targets_once_and_then_does_nothing(stack, cells):

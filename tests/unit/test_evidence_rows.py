@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,3 +185,10 @@ def test_ratios_are_told_as_means_over_draws_with_the_least_and_most_of_a_draw()
     assert gain.value == pytest.approx(0.2) and gain.spread == pytest.approx((0.2, 0.2))
     assert found["bccd10/18 for a real one/real"].spread == pytest.approx((0.1, 0.3))
     assert ratios.grown_by(ROW, 1) == ROW and ratios.grown_by(ROW, 3).ratios == (6, 18)
+
+
+def test_the_command_s_processes_find_what_they_are_to_run(tmp_path):
+    """What a package's __main__ defines no spawned process has: the command came to nothing at once, where nobody had asked for a new run."""
+    line = [sys.executable, "-m", "benchmarks.evidence", "--data", str(tmp_path / "nowhere"), "--rows", "bccd5", "--quick", "--workers", "1"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "nowhere" in done.stderr and "FileNotFoundError" in done.stderr, done.stderr

@@ -15,6 +15,7 @@ from trainers.checkpoints import to_bytes
 from trainers.shapes import draw_instance
 from trainers.state import TrainState
 from trainers.weights import foundation as foundation_file
+from trainers.windows import Windows
 
 SMALL = {
     "tiny": NetworkConfig(resolution_px=16, smallest_px=16, widths=(8, 8), latent=4, style=8, tail=(4, 4)),
@@ -77,3 +78,19 @@ def test_a_start_of_another_preset_is_told(asked, tmp_path):
 def test_a_held_out_object_is_invented_from_another_of_its_class():
     """The checkpoint that is kept must not be the one that gives exemplars back."""
     assert foundation.next_of_its_class(torch.tensor([0, 1, 0, 2, 0, 1])).tolist() == [2, 5, 4, 3, 0, 1]
+
+
+def test_the_score_begins_from_other_objects_than_it_is_held_against(monkeypatch):
+    asked = []
+
+    def scene(learned, chosen, contexts, at, *_):
+        asked.append((chosen.tolist(), at.tolist()))
+        raise InterruptedError
+
+    monkeypatch.setattr(foundation, "served_scene", scene)
+    images = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8)
+    held = Windows.plain(images, torch.tensor([[0.2, 0.2, 0.8, 0.8]]).repeat(12, 1), torch.arange(12) % 3, torch.arange(12))
+    with pytest.raises(InterruptedError):
+        foundation.scorer(held)(None, 32)
+    ((chosen, at),) = asked
+    assert all(c != a and c % 3 == a % 3 for c, a in zip(chosen, at, strict=True))

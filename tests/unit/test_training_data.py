@@ -72,3 +72,14 @@ def test_classes_that_are_not_learned_are_known_as_what_they_are(view, data):
     others = TrainingData.of(view, ["rare"], resolution=32, seed=0).others
     assert set(others.labels.tolist()) == {0} and len(others) == len(set(others.instances.tolist())) == MOST_OTHERS
     assert len(data.others) == 0
+
+
+def test_of_very_many_classes_some_are_known_and_never_more_objects_than_are_held(monkeypatch):
+    """Beside a learned class there may be a thousand: memory and time are bounded."""
+    monkeypatch.setattr("trainers.training_data.MOST_OTHERS", 8)
+    names = [f"class {k}" for k in range(12)]
+    labels = tuple(Annotation(category_id=k % 12 + 1, bbox_xywh=(20.0 * (k % 15) + 2, 20.0 * (k // 15) + 2, 16.0, 16.0), extra={}) for k in range(60))
+    sample = Sample(id="a", path="a", uri="a", etag="a", size_bytes=0, width=SIDE, height=SIDE, split="train", annotations=labels)
+    view = FolderView([sample], {"a": lambda: image(90)}, names, task="detection")
+    others = TrainingData.of(view, ["class 0"], resolution=32, seed=0).others
+    assert len(others) == 8 and len(set(others.labels.tolist())) == 4 and 0 not in others.labels.tolist()

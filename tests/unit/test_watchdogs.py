@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from longtail.recipes import NetworkConfig
 from tests.unit.test_training import NETWORK, SMALL, counting_clock, run, textured
 from trainers import loop
 from trainers.loop import apply_remedy, train
@@ -110,7 +111,8 @@ def test_a_class_is_compared_with_those_that_are_learned_beside_it(windows):
     ("name", "change", "says"),
     [("latent_ignored", {"reconstruction_weight": 0.0}, "no price"), ("seams", {"ring_weight": 0.0}, "no boundary ring loss"),
      ("seams", {"ring_weight": 8.0}, "at its most"), ("class_ignored", {"projection_weight": 8.0}, "at its most"), ("d_memorises", {}, "strongest"),
-     ("class_collapse", {}, "no checkpoint")],
+     ("class_collapse", {}, "no checkpoint"), ("latent_ignored", {"kl_weight": 0.0}, "no price"),
+     ("class_ignored", {"network": NetworkConfig(architecture="dcgan", resolution_px=64, smallest_px=64)}, "no projection")],
 )  # fmt: skip
 def test_a_remedy_that_would_change_nothing_is_not_told_as_tried(name, change, says):
     state = TrainState.fresh(replace(SMALL, **change), num_classes=2)

@@ -73,7 +73,7 @@ def unmeasured(found: Sequence[Gate], names: Iterable[str], *, boxed: bool) -> l
 
     `boxed` says that objects have boxes; where the class is the whole image its label has no place to be right about.
     """
-    asked = {"label_consistency": "no other class was learned beside it, and no bare ground is known, that it could be mistaken for"}
+    asked = {"label_consistency": "the dataset has no other class with training objects, and no bare ground is known, that it could be mistaken for"}
     asked |= {"overlap": "no bare ground of its images is known, to see on where a change lies"} if boxed else {}
     there = {(g.name, g.class_name) for g in found}
     nan = float("nan")

@@ -269,13 +269,13 @@ def promotions(name: str, served: Served, cursor: Cursor = None, limit: Limit = 
 @router.post("/{name}/versions/{number}/exports", status_code=202)
 def export(name: str, number: int, body: Export, served: Served, key: IdempotencyKey = None) -> JSONResponse:
     """Writes the version as a prefix in the bucket."""
-    served.catalogue.database.version(name, number)
+    version = served.catalogue.database.version(name, number)
     check_fits(body.format, served.catalogue.database.get(DATASETS, name)["task"])
     job = job_id("export", key, f"export/{name}/{number}", body.model_dump(), served)
     place = body.destination or served.settings.place(name, "exports", f"v{number}-{body.format}")
     split_uri(place)
     request = {"dataset": name, "version": number, "format": body.format, "destination": place}
-    job = job or served.asking.attempt(derive_id("job", place, number, body.format))
+    job = job or served.asking.attempt(derive_id("job", place, number, body.format, version["proof"], bool(version["accepted_unproven"])))
     return accepted(served.asking.ask("export", request, job=job), destination=place)
 
 
@@ -286,7 +286,7 @@ def stream(name: str, number: int, served: Served, format: Format = "coco") -> S
     row, version = catalogue.database.get(DATASETS, name), catalogue.database.version(name, number)
     check_fits(format, row["task"])
     found, classes = catalogue.samples(name, version), catalogue.classes(name).names
-    first = () if format == "webdataset" else version_file(version)  # whoever reads shards takes each file of them for a sample's
+    first = [] if format == "webdataset" else [version_file(version)]  # whoever reads shards takes each file of them for a sample's
     chunks = tar_of(format, found, classes, row["meta"], task=row["task"], load=lambda s: catalogue.objects.read(s.uri, etag=s.etag), first=first)
     proof = {"Longtail-Proof": version["proof"], "Longtail-Accepted-Unproven": str(bool(version["accepted_unproven"])).lower()}
     headers = {"Content-Disposition": f'attachment; filename="{name}-v{number}-{format}.tar"', **proof}

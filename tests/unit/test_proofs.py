@@ -1,0 +1,59 @@
+"""What is proven of versions that were added to one another, by evaluations that were made of them in any order."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from infra.database import EVALUATIONS, VERSIONS, Database
+from workflows.evaluate import prove
+
+HELPS = {"figure": "AP", "interval": [0.01, 0.2], "p": 0.001, "runs": 6, "difference": 0.1, "judged_by": 30}
+HARMS = {**HELPS, "interval": [-0.2, -0.01], "difference": -0.1}
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """Version 1 of real images, 2 and 3 that each add four to the one before."""
+    database = Database(f"sqlite:///{tmp_path / 'records.db'}")
+    database.create_tables()
+    for number in (1, 2, 3):
+        health = {"synthetic_images": 4 * (number - 1)}
+        database.insert(VERSIONS, {"id": f"d:{number}", "dataset": "d", "number": number, "parent": number - 1 or None, "proof": "none", "health": health})
+    return SimpleNamespace(catalogue=SimpleNamespace(database=database))
+
+
+def evaluate(stack, job, *, base, candidate, row=HELPS, published=None, steps=6):
+    """As the workflow does once all runs are there: the proof, then the evaluation's own record."""
+    request = {"dataset": "d", "base": base, "candidate": candidate, "steps": steps}
+    number = published or candidate
+    version = prove(stack, request, job, number, row)
+    part = None if published is None else {"version": published, "arm": "longtail 0.5"}
+    result = {"figure": "AP", "grown": {}, "judged_by": 30, "table": [row], "tables": {"longtail 0.5 - real": [row]}, "published": part}
+    stack.catalogue.database.insert(EVALUATIONS, {"id": job, "dataset": "d", "request": request, "result": result})
+    return version["proof"]
+
+
+def proofs(stack):
+    return [v["proof"] for v in sorted(stack.catalogue.database.every(VERSIONS, dataset="d"), key=lambda v: v["number"])]
+
+
+def test_what_helps_beside_an_unproven_version_counts_once_that_is_proven_and_no_more_once_it_did_harm(stack):
+    assert evaluate(stack, "a", base=2, candidate=3) == "inconclusive"
+    assert evaluate(stack, "b", base=1, candidate=2) == "positive" and proofs(stack) == ["none", "positive", "positive"]
+    assert evaluate(stack, "c", base=1, candidate=2, row=HARMS, steps=9) == "negative" and proofs(stack) == ["none", "negative", "inconclusive"]
+
+
+def test_a_version_is_measured_whole_though_what_it_was_added_to_is_gone(stack):
+    assert evaluate(stack, "a", base=2, candidate=3) == "inconclusive"
+    stack.catalogue.database.delete(VERSIONS, dataset="d", number=2)
+    assert evaluate(stack, "b", base=3, candidate=3) == "positive"
+
+
+def test_a_part_of_what_was_measured_on_its_own_real_images_is_measured_whole(stack):
+    assert evaluate(stack, "a", base=2, candidate=2, published=3) == "positive"
+
+
+def test_a_part_of_what_was_added_to_an_unproven_version_is_not_proven(stack):
+    assert evaluate(stack, "a", base=2, candidate=4, published=3) == "inconclusive"
