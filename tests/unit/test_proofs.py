@@ -9,7 +9,7 @@ import pytest
 from infra.database import EVALUATIONS, VERSIONS, Database
 from workflows.evaluate import prove
 
-HELPS = {"figure": "AP", "interval": [0.01, 0.2], "p": 0.001, "runs": 6, "difference": 0.1, "judged_by": 30}
+HELPS = {"figure": "AP", "interval": [0.01, 0.2], "p": 0.001, "runs": 6, "difference": 0.1, "judged_by": 30, "unproven_base": ""}
 HARMS = {**HELPS, "interval": [-0.2, -0.01], "difference": -0.1}
 
 
