@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from infra.catalogue import Catalogue
 from infra.cluster import Cluster
-from infra.database import BATCHES, EVALUATIONS, GENERATORS, SAMPLES, Row
+from infra.database import BATCHES, EVALUATIONS, GENERATORS, SAMPLES, VERSIONS, Database, Row
 from infra.generator_page import generator_page, generator_twin
 from infra.pages import shown_interval
 from longtail.samples import is_source
-from longtail.uplift import worst_class
+from longtail.uplift import unproven_base, worst_class
 
 
 def version_report(catalogue: Catalogue, dataset: str, number: int) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def version_report(catalogue: Catalogue, dataset: str, number: int) -> dict[str,
     database = catalogue.database
     version = database.version(dataset, number)
     batches = [told(catalogue, dataset, version, database.get(BATCHES, key)) for key in version["batches"] if not is_source(key)]
-    evaluations = [m for e in database.every(EVALUATIONS, dataset=dataset) if (m := measured(e, number))]
+    evaluations = [m for e in database.every(EVALUATIONS, dataset=dataset) if (m := measured(database, e, number))]
     used = sorted({m for b in batches for m in b["generators"]})
     generators = {str(m): generator_twin(catalogue, database.get(GENERATORS, f"{dataset}:{m}")) for m in used}
     foundations = [int(m) for m in used if database.get(GENERATORS, f"{dataset}:{m}")["source"] == "foundation"]
@@ -54,7 +55,21 @@ def told(catalogue: Catalogue, dataset: str, version: Row, batch: Row) -> dict[s
     }  # fmt: skip
 
 
-def measured(evaluation: Row, number: int) -> dict[str, Any] | None:
+def on_unproven(database: Database, asked: Mapping[str, Any], number: int, *, made: int | None) -> str:
+    """Why what an evaluation that was `asked` measured does not prove this version, by the proof that its base has now; empty where it does.
+
+    Of a base that is gone nobody knows whether the images that were `made` in it were proven. Measured on its own real images a version is judged
+    whole, and so is a part of it.
+    """
+    if asked["base"] in (number, asked["candidate"]):
+        return ""
+    found = database.select(VERSIONS, dataset=asked["dataset"], number=asked["base"], limit=1)
+    if found:
+        return unproven_base(found[0], number)
+    return f"version {asked['base']}, beside which it was measured, is gone with its {made} synthetic images; measure it with base {number}" if made else ""
+
+
+def measured(database: Database, evaluation: Row, number: int) -> dict[str, Any] | None:
     """What an evaluation says of the version: as what it added, or as the part of that which was published; None where it says nothing of it."""
     result, request = evaluation["result"], evaluation["request"]
     part = result.get("published") if (result.get("published") or {}).get("version") == number else None
@@ -66,7 +81,7 @@ def measured(evaluation: Row, number: int) -> dict[str, Any] | None:
         "id": evaluation["id"], "base": request["base"], "figure": result["figure"], "reference": row["reference"], "arm": row["arm"],
         "difference": row["difference"], "interval": row["interval"], "shown_interval": shown_interval(row["interval"]),
         "proof": part["proof"] if part else result["proof"], "harness": result["harness"], "too_few": result.get("too_few", ""),
-        "unproven_base": result.get("unproven_base", ""),
+        "unproven_base": on_unproven(database, request, number, made=result.get("base_made")),
         "least_for": None if worst is None else f"{worst['figure']} {worst['difference']:+.3f} ({worst['says']})",
         "kept_on_val": None if part else result["policy"]["chosen"], "harmed": [r["figure"] for r in rows if r["says"] == "harmed"],
     }  # fmt: skip

@@ -25,7 +25,7 @@ MOST_INSTANCES = 400
 """Of each class and part; fewer where there are so many classes that memory would not hold their windows."""
 MOST_EMPTY = 40
 MOST_OTHERS, LEAST_OF_ANOTHER = 300, 2
-"""Objects of the classes that are not learned, in all and of each class: by them a label is told from what it might be taken for."""
+"""Objects of the classes that are not learned, in all and of each class that is looked at: by them a label is told from what it might be taken for."""
 OTHERS_AT_ONCE = 16
 """Whole images of them in memory."""
 MOST_CROPS, HELD_CROPS = 256, 48

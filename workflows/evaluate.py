@@ -11,6 +11,7 @@ from infra.changed_images import changed_pictures
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from infra.durable import step
 from infra.evaluation_page import page
+from infra.version_report import on_unproven
 from longtail.errors import Conflict, InvalidRequest, NotReady, StorageUnavailable
 from longtail.expansion import OBJECTS
 from longtail.filtering import shortfall
@@ -172,7 +173,9 @@ def record(
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
     measured = {"grown": {}, **measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
-    measured["unproven_base"] = "" if request["candidate"] is None else on_unproven(stack, request, request["candidate"], known="")
+    base = database.version(dataset, request["base"], to_see=True)
+    measured["base_made"] = base["health"]["synthetic_images"]
+    measured["unproven_base"] = "" if request["candidate"] is None else unproven_base(base, request["candidate"])
     measured["advice"] = shortfall(measured.get("filtered", {}))
     measured["changed"] = named(stack, dataset, request["base"], measured.get("changed", []))
     whole = deciding(measured, found)
@@ -188,7 +191,7 @@ def record(
         row = deciding(measured, measured["tables"][f"{published['arm']} - {REAL}"])
         part = prove(stack, request, job, published["version"], row)
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
-        why = why_latest(stack, part, published["latest_moved"], chosen, on_unproven(stack, request, part["number"], known=""))
+        why = why_latest(stack, part, published["latest_moved"], chosen, on_unproven(database, request, part["number"], made=None))
     if request["generator"] is not None:
         measured["utility"] = add_utility(stack, job, request, measured, whole, found, plan.get("tested", {}))
     harness = (
@@ -250,47 +253,21 @@ def renew_pages(stack: Stack, dataset: str, gone: frozenset[str]) -> None:
 def deciding(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The row that proves, with what keeps it from that; evaluations of an older Longtail did not count test objects class by class."""
     row = next(r for r in rows if r["figure"] == result["figure"])
-    return {**row, "judged_by": result.get("judged_by") if "grown" in result else None, "unproven_base": result.get("unproven_base", "")}
-
-
-def on_unproven(stack: Stack, request: Mapping[str, Any], number: int, *, known: str) -> str:
-    """Why what an evaluation measured does not prove this version, by the proof that its base has now; empty where it does.
-
-    What was `known` then where the base is gone. Measured on its own real images a version is judged whole, and so is a part of it.
-    """
-    if request["base"] in (number, request["candidate"]):
-        return ""
-    base = stack.catalogue.database.select(VERSIONS, dataset=request["dataset"], number=request["base"], limit=1)
-    return unproven_base(base[0], number) if base else known
+    return {**row, "judged_by": result.get("judged_by") if "grown" in result else None, "unproven_base": result.get("unproven_base", ""),
+            "base_made": result.get("base_made")}
 
 
 def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dict[str, Any]) -> Row:
-    """The version with its proof, written down: what this evaluation's row and those of all others of it say together; and of those that were added to it."""
-    database, dataset = stack.catalogue.database, request["dataset"]
-    others = [e for e in database.every(EVALUATIONS, dataset=dataset) if e["id"] != job]
-    told = [(e["request"], deciding(e["result"], rows)) for e in others if (rows := rows_of(e, number))]
-    told = [(asked, {**said, "judged_by": row["judged_by"]} if said["judged_by"] is None else said) for asked, said in told]
-    version = written(stack, database.version(dataset, number), [*told, (request, row)])
-    prove_above(stack, dataset, number, others)
-    return version
-
-
-def prove_above(stack: Stack, dataset: str, number: int, evaluations: list[Row]) -> None:
-    """What was measured beside a version is proven, or is not any more, by what that one has become."""
-    beside = [e for e in evaluations if e["request"]["base"] == number]
-    parts = {p["version"] for e in beside if (p := e["result"].get("published"))}
-    for above in sorted(({c for e in beside if (c := e["request"]["candidate"])} | parts) - {number}):
-        found = stack.catalogue.database.select(VERSIONS, dataset=dataset, number=above, limit=1)
-        told = [(e["request"], deciding(e["result"], rows)) for e in evaluations if (rows := rows_of(e, above))]
-        if found and written(stack, found[0], told)["proof"] != found[0]["proof"]:
-            prove_above(stack, dataset, above, evaluations)
-
-
-def written(stack: Stack, version: Row, told: list[tuple[Mapping[str, Any], dict[str, Any]]]) -> Row:
-    """The version with what these evaluations of it prove, (what was asked, the row that decides), written down."""
-    measured = [(kind_of(asked), {**row, "unproven_base": on_unproven(stack, asked, version["number"], known=row["unproven_base"])}) for asked, row in told]
+    """The version with its proof, written down: what this evaluation's row and those of all others of it say together."""
+    database = stack.catalogue.database
+    others = (e for e in database.every(EVALUATIONS, dataset=request["dataset"]) if e["id"] != job)
+    told = [(other["request"], deciding(other["result"], rows)) for other in others if (rows := rows_of(other, number))]
+    told = [(asked, {**other, "judged_by": row["judged_by"]} if other["judged_by"] is None else other) for asked, other in told]
+    everything = ((asked, said, on_unproven(database, asked, number, made=said["base_made"])) for asked, said in (*told, (request, row)))
+    measured = [(kind_of(asked), {**said, "unproven_base": why}) for asked, said, why in everything]
+    version = database.version(request["dataset"], number)
     proof: Proof = proof_after(measured)
-    stack.catalogue.database.update(VERSIONS, version["id"], proof=proof)
+    database.update(VERSIONS, version["id"], proof=proof)
     return {**version, "proof": proof}
 
 

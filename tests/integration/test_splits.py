@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -123,7 +124,9 @@ def test_dealt_splits_go_out_with_an_export(stack, dealt, format):
     job = stack.client.post(f"/v1/datasets/{name}/versions/1/exports", {"format": format, "destination": place})
     stack.client.wait(job["job"], timeout_s=120)
     if format == "webdataset":
-        assert {o.path.split("-")[0] for o in stack.objects.list(place)} == {"train", "val", "test"}
+        assert {o.path.split("-")[0] for o in stack.objects.list(place) if o.path.endswith(".tar")} == {"train", "val", "test"}
+        told = json.loads(stack.objects.read(f"{place}/longtail-version.json"))
+        assert (told["version"], told["synthetic_images"], told["proof"]) == (1, 0, "none")
         return
     again = registered(stack, place)
     assert {p.split("/", 1)[1]: s for p, s in splits_of(stack, again["dataset"]).items()} == splits_of(stack, name)

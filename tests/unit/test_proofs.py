@@ -9,7 +9,8 @@ import pytest
 from infra.database import EVALUATIONS, VERSIONS, Database
 from workflows.evaluate import prove
 
-HELPS = {"figure": "AP", "interval": [0.01, 0.2], "p": 0.001, "runs": 6, "difference": 0.1, "judged_by": 30, "unproven_base": ""}
+HELPS = {"figure": "AP", "interval": [0.01, 0.2], "p": 0.001, "runs": 6, "difference": 0.1, "judged_by": 30, "base_made": None}
+SAYS_NOTHING = {**HELPS, "interval": [-0.1, 0.2], "p": 0.4}
 HARMS = {**HELPS, "interval": [-0.2, -0.01], "difference": -0.1}
 
 
@@ -28,27 +29,35 @@ def evaluate(stack, job, *, base, candidate, row=HELPS, published=None, steps=6)
     """As the workflow does once all runs are there: the proof, then the evaluation's own record."""
     request = {"dataset": "d", "base": base, "candidate": candidate, "steps": steps}
     number = published or candidate
-    version = prove(stack, request, job, number, row)
+    found = stack.catalogue.database.select(VERSIONS, dataset="d", number=base, limit=1)
+    made = found[0]["health"]["synthetic_images"] if found else None
+    version = prove(stack, request, job, number, {**row, "base_made": made})
     part = None if published is None else {"version": published, "arm": "longtail 0.5"}
-    result = {"figure": "AP", "grown": {}, "judged_by": 30, "table": [row], "tables": {"longtail 0.5 - real": [row]}, "published": part}
+    result = {"figure": "AP", "grown": {}, "judged_by": 30, "base_made": made, "table": [row], "tables": {"longtail 0.5 - real": [row]}, "published": part}
     stack.catalogue.database.insert(EVALUATIONS, {"id": job, "dataset": "d", "request": request, "result": result})
     return version["proof"]
 
 
-def proofs(stack):
-    return [v["proof"] for v in sorted(stack.catalogue.database.every(VERSIONS, dataset="d"), key=lambda v: v["number"])]
-
-
-def test_what_helps_beside_an_unproven_version_counts_once_that_is_proven_and_no_more_once_it_did_harm(stack):
+def test_what_helps_beside_an_unproven_version_counts_where_that_is_proven_by_now_and_not_where_it_did_harm(stack):
     assert evaluate(stack, "a", base=2, candidate=3) == "inconclusive"
-    assert evaluate(stack, "b", base=1, candidate=2) == "positive" and proofs(stack) == ["none", "positive", "positive"]
-    assert evaluate(stack, "c", base=1, candidate=2, row=HARMS, steps=9) == "negative" and proofs(stack) == ["none", "negative", "inconclusive"]
+    assert evaluate(stack, "b", base=1, candidate=2) == "positive"
+    assert evaluate(stack, "c", base=2, candidate=3, row=SAYS_NOTHING, steps=7) == "positive", "by the first, now that the base is proven"
+    assert evaluate(stack, "d", base=1, candidate=2, row=HARMS, steps=9) == "negative"
+    assert evaluate(stack, "e", base=2, candidate=3, row=SAYS_NOTHING, steps=8) == "inconclusive"
+    stack.catalogue.database.delete(VERSIONS, dataset="d", number=2)
+    assert evaluate(stack, "f", base=3, candidate=3, row=SAYS_NOTHING) == "inconclusive", "what is gone is not proven by that"
 
 
 def test_a_version_is_measured_whole_though_what_it_was_added_to_is_gone(stack):
     assert evaluate(stack, "a", base=2, candidate=3) == "inconclusive"
     stack.catalogue.database.delete(VERSIONS, dataset="d", number=2)
     assert evaluate(stack, "b", base=3, candidate=3) == "positive"
+
+
+def test_what_was_measured_on_real_images_counts_though_they_are_a_version_no_more(stack):
+    assert evaluate(stack, "a", base=1, candidate=2) == "positive"
+    stack.catalogue.database.delete(VERSIONS, dataset="d", number=1)
+    assert evaluate(stack, "b", base=2, candidate=2, row=SAYS_NOTHING) == "positive"
 
 
 def test_a_part_of_what_was_measured_on_its_own_real_images_is_measured_whole(stack):

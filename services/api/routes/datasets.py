@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from infra.changes import diff, hanging_on, lineage
 from infra.collecting import drop_version
-from infra.database import DATASETS, INSPECTIONS, MOVES, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
+from infra.database import DATASETS, EVALUATIONS, INSPECTIONS, MOVES, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
 from infra.formats.export import Format, check_fits, tar_of, version_file
 from infra.odd_boxes import odd_pictures
 from infra.version_page import version_page
@@ -269,13 +269,14 @@ def promotions(name: str, served: Served, cursor: Cursor = None, limit: Limit = 
 @router.post("/{name}/versions/{number}/exports", status_code=202)
 def export(name: str, number: int, body: Export, served: Served, key: IdempotencyKey = None) -> JSONResponse:
     """Writes the version as a prefix in the bucket."""
-    version = served.catalogue.database.version(name, number)
+    served.catalogue.database.version(name, number)
     check_fits(body.format, served.catalogue.database.get(DATASETS, name)["task"])
     job = job_id("export", key, f"export/{name}/{number}", body.model_dump(), served)
     place = body.destination or served.settings.place(name, "exports", f"v{number}-{body.format}")
     split_uri(place)
     request = {"dataset": name, "version": number, "format": body.format, "destination": place}
-    job = job or served.asking.attempt(derive_id("job", place, number, body.format, version["proof"], bool(version["accepted_unproven"])))
+    said = served.catalogue.database.count(EVALUATIONS, dataset=name), served.catalogue.database.count(MOVES, dataset=name)  # by which a proof may have changed
+    job = job or served.asking.attempt(derive_id("job", place, number, body.format, *said))
     return accepted(served.asking.ask("export", request, job=job), destination=place)
 
 
