@@ -67,3 +67,17 @@ def cells(stack):
     job = stack.client.post("/v1/datasets", {"name": "cells", "uri": "s3://team-data/cells"})
     stack.client.wait(job["job"], timeout_s=120)
     return "cells"
+
+
+@pytest.fixture(scope="session")
+def made(stack, cells):
+    """A ready batch of six platelets."""
+    body = {"dataset": cells, "class_name": "Platelets", "count": 6, "novelty": 0.1, "seed": 11}
+    job = stack.client.post("/v1/batches", body, idempotency_key="six platelets")
+    return stack.client.wait(job["job"], timeout_s=240)["result"]
+
+
+@pytest.fixture(scope="session")
+def published(stack, made):
+    job = stack.client.post(f"/v1/batches/{made['batch']}/publish", {})
+    return stack.client.wait(job["job"], timeout_s=60)["result"]

@@ -1,43 +1,23 @@
-"""The path through the public API on the real stack: register, preview, batch, publish, roll back, export, expand, promote."""
+"""The path through the public API on the real stack: register, preview, batch, publish, roll back, expand."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-import tarfile
-import time
-import urllib.request
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from infra.asking import Asking
 from infra.database import BATCHES, Database
-from infra.durable import Queue
 from infra.marks import read_mark
-from infra.registry import CHAMPION, Registry
-from longtail.client import ApiProblem, JobFailed
+from infra.registry import Registry
+from longtail.client import ApiProblem
 from longtail.samples import DIGITAL_SOURCE_TYPES
 from services.demo.packs import PACKS
 from services.demo.walk import wait_until
-from tests.integration.browsing import linked, opened
 from tests.integration.mlflow_files import artifact
-
-
-@pytest.fixture(scope="module")
-def made(stack, cells):
-    """A ready batch of six platelets."""
-    body = {"dataset": cells, "class_name": "Platelets", "count": 6, "novelty": 0.1, "seed": 11}
-    job = stack.client.post("/v1/batches", body, idempotency_key="six platelets")
-    return stack.client.wait(job["job"], timeout_s=240)["result"]
-
-
-@pytest.fixture(scope="module")
-def published(stack, made):
-    job = stack.client.post(f"/v1/batches/{made['batch']}/publish", {})
-    return stack.client.wait(job["job"], timeout_s=60)["result"]
 
 
 def register_single_platelet(stack, name):
@@ -210,48 +190,6 @@ def test_latest_moves_to_an_unproven_version_only_when_told_so_and_back_freely(s
     assert stack.client.post(path, {"version": 1})["latest"] == 1
 
 
-def test_a_coco_export_reads_back_as_the_same_dataset(stack, cells, published):
-    body = {"format": "coco", "destination": "s3://team-data/exported-coco"}
-    job = stack.client.post(f"/v1/datasets/{cells}/versions/{published['version']}/exports", body)
-    files = stack.client.wait(job["job"], timeout_s=120)["result"]["files"]
-    assert "longtail-version.json" in files
-    told = json.loads(stack.objects.read("s3://team-data/exported-coco/longtail-version.json"))
-    version = stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")
-    assert told == {"dataset": cells, "version": version["number"], "synthetic_images": published["added"]} | {
-        k: version[k] for k in ("proof", "accepted_unproven")
-    }
-    job = stack.client.post("/v1/datasets", {"name": stack.name("back"), "uri": "s3://team-data/exported-coco"})
-    again = stack.client.wait(job["job"], timeout_s=120)["result"]["dataset"]
-    first = stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")["health"]
-    second = stack.client.get(f"/v1/datasets/{again}/versions/1")["health"]
-    assert [c["instances"] for c in first["classes"]] == [c["instances"] for c in second["classes"]]
-
-
-def test_the_streamed_archive_holds_marked_synthetic_images(stack, cells, published):
-    data = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/{published['version']}/archive", format="yolo"))
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        sidecar = json.loads(tar.extractfile("longtail.json").read())["synthetic"]
-        names = tar.getnames()
-        assert len(sidecar) == published["added"]
-        assert json.loads(tar.extractfile("longtail-version.json").read())["proof"] == "none"
-        for path in sidecar:
-            assert path in names
-            assert read_mark(tar.extractfile(path).read()).source_type == DIGITAL_SOURCE_TYPES["inpaint"]
-
-
-def test_a_streamed_archive_says_what_is_proven_where_its_format_has_no_place_for_that(stack, cells, published):
-    where, version = f"/v1/datasets/{cells}/versions/{published['version']}", stack.client.get(f"/v1/datasets/{cells}/versions/{published['version']}")
-    asked = urllib.request.Request(f"{stack.settings.api_url}{where}/archive?format=webdataset", headers={"Authorization": f"Bearer {stack.settings.api_key}"})
-    with urllib.request.urlopen(asked, timeout=120) as answer, tarfile.open(fileobj=answer, mode="r|") as tar:
-        said = {k: answer.headers[f"Longtail-{k}"] for k in ("Proof", "Accepted-Unproven")}
-        assert said == {"Proof": version["proof"], "Accepted-Unproven": str(version["accepted_unproven"]).lower()}
-        assert "longtail-version.json" not in tar.getnames()
-    place = f"s3://team-data/{stack.name('shards')}"
-    first = stack.client.post(f"{where}/exports", {"format": "webdataset", "destination": place})
-    assert stack.client.wait(first["job"], timeout_s=120)["result"]["files"][0] == "longtail-version.json"
-    assert json.loads(stack.objects.read(f"{place}/longtail-version.json"))["accepted_unproven"] is version["accepted_unproven"]
-
-
 def test_an_expansion_fills_its_targets_once_and_then_does_nothing(stack, cells):
     body = {"dataset": cells, "targets": {"WBC": 58}, "mode": "copy_paste"}
     key = stack.client.post("/v1/expansions", body)["id"]
@@ -330,73 +268,6 @@ def test_the_clock_runs_an_expansion(stack, cells):
     wait_until(lambda: len(stack.client.get(f"/v1/expansions/{key}")["runs"]) >= 2, 60, "two ticks")
     assert stack.client.delete(f"/v1/expansions/{key}")["active"] is False
     assert all(r["trigger"] == "clock" and r["outcome"]["did"] == "nothing" for r in stack.client.get(f"/v1/expansions/{key}")["runs"])
-
-
-def test_training_registers_a_version_that_mlflow_can_promote(stack, cells):
-    job = stack.client.post("/v1/generators", {"dataset": cells, "classes": ["Platelets"], "budget_s": 4})
-    result = stack.client.wait(job["job"], timeout_s=300)["result"]
-    assert {g["name"] for g in result["gates"]} >= {"kid", "coverage", "density", "copying"}
-    version = result["generator"]
-    registry = Registry(stack.settings.mlflow_url)
-    tags = registry.tags(cells, version)
-    assert tags["longtail.weights"].endswith(".safetensors")
-    assert tags["gate.utility"].startswith("unknown") and tags["longtail.gates"] != "passed", "nobody has measured what it is good for"
-    assert "Utility: <b class=unknown>" in opened(stack, f"v1/generators/{cells}/{version}/report.html")
-    run = registry.client.get_model_version(cells, str(version)).run_id
-    assert {"generator", "grids", "gates", "report.html", "report.json"} <= {f.path for f in registry.client.list_artifacts(run)}
-    pictured = [g["pictures"] for g in result["gates"] if g["pictures"]]
-    folder = pictured[0].rsplit("/", 1)[0]
-    assert set(pictured) == {f.path for f in registry.client.list_artifacts(run, folder)}
-    assert registry.client.get_metric_history(run, "train/l1")
-    registry.client.set_registered_model_alias(cells, CHAMPION, str(version))
-    wait_until(lambda: stack.client.get(f"/v1/datasets/{cells}")["serving"] == version, 60, "the swap")
-    promotions = stack.client.get(f"/v1/datasets/{cells}/promotions")["items"]
-    assert (promotions[-1]["before"], promotions[-1]["after"]) == (1, version)
-    assert promotions[-1]["who"] in ("webhook", "polling")
-    asked = stack.client.post("/v1/batches", {"dataset": cells, "class_name": "Platelets", "count": 4, "novelty": 0.2})
-    stack.client.wait(asked["job"], timeout_s=120)
-    job = stack.client.post(f"/v1/batches/{asked['batch']}/publish", {})
-    grown = stack.client.wait(job["job"], timeout_s=60)["result"]["version"]
-    page = b"".join(stack.client.download(f"/v1/datasets/{cells}/versions/{grown}/report.html", limit=2)).decode()
-    assert f"generator {version}: dial" in page and "From one latent to another" in page and "<h2>Training</h2>" in page
-    found = {f"v1/datasets/{cells}/versions/{grown}/report.html", f"v1/generators/{cells}/{version}/report.html"}
-    assert found <= linked(stack)
-    assert "<h2>Training</h2>" in opened(stack, f"v1/generators/{cells}/{version}/report.html")
-    job = stack.client.post(f"/v1/generators/{cells}/champion", {"version": 1, "why": "back"})
-    assert stack.client.wait(job["job"], timeout_s=60)["result"]["serving"] == 1
-    assert registry.champion(cells) == 1
-    time.sleep(2 * stack.settings.poll_seconds)  # webhook and polling hear of it too, and find nothing to do
-    logged = stack.client.get(f"/v1/datasets/{cells}/promotions")["items"][len(promotions) :]
-    assert [(p["before"], p["after"], p["who"]) for p in logged] == [(version, 1, "api")]
-
-
-def test_a_promotion_that_was_overtaken_changes_nothing(stack, cells):
-    """A late webhook names a version that `champion` does not point at any more."""
-    before = stack.client.get(f"/v1/datasets/{cells}")["serving"]
-    other = next(g["version"] for g in stack.client.get(f"/v1/generators/{cells}")["items"] if g["version"] != before)
-    asking = Asking(Database(stack.settings.database_url), Queue(stack.settings.durable_url))
-    job = asking.promotion_seen(cells, other, serving=before, source="webhook")
-    assert stack.client.wait(job["id"], timeout_s=60)["result"]["outcome"] == "nothing to do"
-    assert stack.client.get(f"/v1/datasets/{cells}")["serving"] == before
-
-
-def test_a_generator_that_cannot_be_loaded_is_no_champion_and_what_serves_goes_on_serving(stack, cells):
-    registry = Registry(stack.settings.mlflow_url)
-    serving, champion = stack.client.get(f"/v1/datasets/{cells}")["serving"], registry.champion(cells)
-    other = next(g["version"] for g in stack.client.get(f"/v1/generators/{cells}")["items"] if g["version"] != serving)
-    weights = registry.tags(cells, other)["longtail.weights"]
-    registry.tag(cells, other, {"longtail.weights": "s3://team-data/gone.safetensors"})
-    try:
-        with pytest.raises(JobFailed, match=r"gone\.safetensors"):
-            stack.client.wait(stack.client.post(f"/v1/generators/{cells}/champion", {"version": other})["job"], timeout_s=60)
-        assert (stack.client.get(f"/v1/datasets/{cells}")["serving"], registry.champion(cells)) == (serving, champion)
-    finally:
-        registry.tag(cells, other, {"longtail.weights": weights})
-
-
-def test_the_webhook_refuses_a_body_that_mlflow_did_not_sign(stack):
-    response = stack.client.http.post("/v1/webhooks/mlflow", json={"entity": "model_version_alias"}, headers={"x-mlflow-signature": "v1,x"})
-    assert response.status_code == 401
 
 
 def test_a_job_tells_its_events_and_can_be_followed_from_the_middle(stack, cells):
