@@ -121,7 +121,7 @@ def lineage(catalogue: Catalogue, dataset: str, number: int) -> list[dict[str, A
     at: int | None = number
     while at is not None:
         version = catalogue.database.version(dataset, at, to_see=True)
-        parent = next(iter(catalogue.database.select(VERSIONS, dataset=dataset, number=version["parent"])), None) if version["parent"] else None
+        parent = catalogue.database.find_version(dataset, version["parent"]) if version["parent"] else None
         brought = [b for b in version["batches"] if parent is None or b not in parent["batches"]]
         gone = catalogue.removed(version) - (catalogue.removed(parent) if parent else frozenset())
         shown = {k: version[k] for k in ("number", "parent", "state", "proof", "accepted_unproven", "withdrawn", "note", "created")}

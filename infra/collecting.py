@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from infra.catalogue import Catalogue
-from infra.database import BATCHES, DATASETS, EXPANSIONS, GENERATORS, JOBS, SAMPLES, VERSIONS, Row
+from infra.database import BATCHES, DATASETS, EVALUATIONS, EXPANSIONS, GENERATORS, JOBS, SAMPLES, VERSIONS, Row
 from infra.objects import ObjectInfo
 from longtail.errors import Conflict
 from longtail.jobs import BUSY_BATCHES, TENANT, UNFINISHED_STATES
@@ -59,7 +59,17 @@ def needed_by(catalogue: Catalogue, name: str, number: int) -> list[str]:
     for row in database.every(GENERATORS, dataset=name):
         if row["dataset_version"] == number and not row["withdrawn"]:
             who.append(f"generator {row['version']} learned from it")
-    return who
+    return who + [f"version {one} was measured beside its synthetic images" for one in measured_beside(catalogue, name, number)]
+
+
+def measured_beside(catalogue: Catalogue, name: str, number: int) -> list[int]:
+    """The versions that are there yet, whose proof rests on that of this one's synthetic images; none where it has none."""
+    database, found = catalogue.database, set[int]()
+    version = database.find_version(name, number)
+    for row in database.every(EVALUATIONS, dataset=name) if version and version["health"]["synthetic_images"] else ():
+        if row["request"]["base"] == number:
+            found |= {row["request"]["candidate"], (row["result"].get("published") or {}).get("version")} - {None, number}
+    return [one for one in sorted(found) if database.find_version(name, one)]
 
 
 def expire(catalogue: Catalogue, name: str, *, keep_last: int | None, dry_run: bool) -> list[int]:

@@ -281,17 +281,21 @@ class Database:
         wanted = number if number is not None else self.get(DATASETS, dataset)["latest"]
         if wanted is None:
             raise Conflict(f"dataset {dataset!r} is being registered; wait for its job")
-        found = self.select(VERSIONS, dataset=dataset, number=wanted)
-        if not found:
+        found = self.find_version(dataset, wanted)
+        if found is None:
             raise NotFound(f"dataset {dataset!r} has no version {wanted}")
-        if found[0]["state"] == CHECKING and not to_see:
+        if found["state"] == CHECKING and not to_see:
             raise Conflict(f"version {wanted} of dataset {dataset!r} is being checked; wait for its job")
-        if found[0]["withdrawn"] and not to_see:
+        if found["withdrawn"] and not to_see:
             latest = self.get(DATASETS, dataset)["latest"]
             if or_latest and latest != wanted:
                 return self.version(dataset, latest)
             raise Conflict(f"version {wanted} of dataset {dataset!r} holds images that were withdrawn; use version {latest}")
-        return found[0]
+        return found
+
+    def find_version(self, dataset: str, number: int) -> Row | None:
+        """The numbered version in whatever state, None where it was dropped."""
+        return next(iter(self.select(VERSIONS, dataset=dataset, number=number, limit=1)), None)
 
     def last_number(self, dataset: str) -> int:
         """The highest version number that was ever given, 0 where there is none: what is said of a number is said of one version."""

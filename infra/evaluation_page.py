@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.pages import crop, document, listed, shown_interval, table, text
+from longtail.uplift import reservations
 
 SHOWN_PX = 240
 
@@ -97,8 +98,7 @@ def outcome(result: Mapping[str, Any]) -> list[str]:
 def hurt(result: Mapping[str, Any]) -> list[str]:
     """Figures that fell, those that did so for certain first."""
     lines = [f"proof is {result['proof']}"] if result["proof"] != "positive" else []
-    lines += [why for why in (result.get("too_few"), result.get("unproven_base")) if why]
-    lines += result.get("advice", [])
+    lines += [*reservations(result), *result.get("advice", [])]
     rows = [r for r in result["table"] if (r["difference"] or 0) < 0]
     for r in sorted(rows, key=lambda r: (r["says"] != "harmed", r["difference"])):
         lines.append(f"{r['figure']} {signed(r['difference'])} ({shown_interval(r['interval'])}): {r['says']}")

@@ -28,9 +28,9 @@ def generator_page(catalogue: Catalogue, row: Row, *, linked: bool) -> str:
 def generator_twin(catalogue: Catalogue, row: Row) -> dict[str, Any]:
     """The same for programs: gates as they stand now, watchdogs, recipe, curves; of the foundation and of what is withdrawn, the gates alone."""
     if row["withdrawn"] or row["source"] != "finetune":
-        return {"title": title_of(row), "gates": row["gates"]}
+        return {"title": title_of(row), "source": row["source"], "gates": row["gates"]}
     found: dict[str, Any] = json.loads(catalogue.objects.read(catalogue.settings.report_of(row["dataset"], row["job"], kind="json")))
-    return {**found, "gates": row["gates"]}
+    return {**found, "source": row["source"], "gates": row["gates"]}
 
 
 def title_of(row: Row) -> str:

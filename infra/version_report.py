@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from infra.catalogue import Catalogue
 from infra.cluster import Cluster
-from infra.database import BATCHES, EVALUATIONS, GENERATORS, SAMPLES, VERSIONS, Database, Row
+from infra.database import BATCHES, EVALUATIONS, GENERATORS, SAMPLES, Database, Row
 from infra.generator_page import generator_page, generator_twin
 from infra.pages import shown_interval
 from longtail.samples import is_source
-from longtail.uplift import unproven_base, worst_class
+from longtail.uplift import reservations, unproven_base, worst_class
 
 
 def version_report(catalogue: Catalogue, dataset: str, number: int) -> dict[str, Any]:
@@ -23,13 +22,12 @@ def version_report(catalogue: Catalogue, dataset: str, number: int) -> dict[str,
     evaluations = [m for e in database.every(EVALUATIONS, dataset=dataset) if (m := measured(database, e, number))]
     used = sorted({m for b in batches for m in b["generators"]})
     generators = {str(m): generator_twin(catalogue, database.get(GENERATORS, f"{dataset}:{m}")) for m in used}
-    foundations = [int(m) for m in used if database.get(GENERATORS, f"{dataset}:{m}")["source"] == "foundation"]
     gates = [{"generator": int(m), **g} for m, twin in generators.items() for g in twin["gates"]]
     health = version["health"]
     report = {
         "dataset": dataset, "version": number, "parent": version["parent"], "proof": version["proof"], "accepted_unproven": version["accepted_unproven"],
         "images": health["images"], "synthetic": health["synthetic_images"], "evaluations": evaluations, "batches": batches, "gates": gates,
-        "generators": generators, "foundations": foundations,
+        "generators": generators,
     }  # fmt: skip
     return {**report, "failures": failures(report)}
 
@@ -55,20 +53,6 @@ def told(catalogue: Catalogue, dataset: str, version: Row, batch: Row) -> dict[s
     }  # fmt: skip
 
 
-def on_unproven(database: Database, asked: Mapping[str, Any], number: int, *, made: int | None) -> str:
-    """Why what an evaluation that was `asked` measured does not prove this version, by the proof that its base has now; empty where it does.
-
-    Of a base that is gone nobody knows whether the images that were `made` in it were proven. Measured on its own real images a version is judged
-    whole, and so is a part of it.
-    """
-    if asked["base"] in (number, asked["candidate"]):
-        return ""
-    found = database.select(VERSIONS, dataset=asked["dataset"], number=asked["base"], limit=1)
-    if found:
-        return unproven_base(found[0], number)
-    return f"version {asked['base']}, beside which it was measured, is gone with its {made} synthetic images; measure it with base {number}" if made else ""
-
-
 def measured(database: Database, evaluation: Row, number: int) -> dict[str, Any] | None:
     """What an evaluation says of the version: as what it added, or as the part of that which was published; None where it says nothing of it."""
     result, request = evaluation["result"], evaluation["request"]
@@ -81,7 +65,7 @@ def measured(database: Database, evaluation: Row, number: int) -> dict[str, Any]
         "id": evaluation["id"], "base": request["base"], "figure": result["figure"], "reference": row["reference"], "arm": row["arm"],
         "difference": row["difference"], "interval": row["interval"], "shown_interval": shown_interval(row["interval"]),
         "proof": part["proof"] if part else result["proof"], "harness": result["harness"], "too_few": result.get("too_few", ""),
-        "unproven_base": on_unproven(database, request, number, made=result.get("base_made")),
+        "unproven_base": unproven_base(request, database.find_version(evaluation["dataset"], request["base"]), number),
         "least_for": None if worst is None else f"{worst['figure']} {worst['difference']:+.3f} ({worst['says']})",
         "kept_on_val": None if part else result["policy"]["chosen"], "harmed": [r["figure"] for r in rows if r["says"] == "harmed"],
     }  # fmt: skip
@@ -95,7 +79,7 @@ def failures(report: dict[str, Any]) -> list[str]:
         lines.append("it became the latest without proof, because a request said accept_unproven")
     for e in report["evaluations"]:
         lines += [f"{figure} was harmed, says evaluation {e['id']}" for figure in e["harmed"]]
-        lines += [f"{why} (evaluation {e['id']})" for why in (e["too_few"], e["unproven_base"]) if why]
+        lines += [f"{why} (evaluation {e['id']})" for why in reservations(e)]
         if e["kept_on_val"] not in (None, "longtail"):
             lines.append(f"on val {'none' if e['kept_on_val'] == 'real' else 'a part'} of the addition does best, says evaluation {e['id']}")
     for verdict, says in (("failed", "failed"), ("unknown", "cannot be told")):
@@ -103,7 +87,11 @@ def failures(report: dict[str, Any]) -> list[str]:
             f"gate {g['name']} of {g['class_name']} {says} (generator {g['generator']})" + (f": {g['note']}" if g["note"] else "")
             for g in report["gates"] if g["verdict"] == verdict
         ]  # fmt: skip
-    lines += [f"generator {m} is the shipped foundation, of which no gate was asked: fine-tune one" for m in report["foundations"]]
+    lines += [
+        f"generator {m} is the shipped foundation, of which no gate was asked: fine-tune one"
+        for m, generator in report["generators"].items()
+        if generator["source"] == "foundation"
+    ]
     lines += [
         f"batch {b['batch']}: {b['by_hand']} samples that the filters refused ({b['by_hand_against']}) were taken in on a person's word"
         for b in report["batches"]

@@ -26,7 +26,7 @@ QUEUES: dict[JobKind, str] = {
     "export": "work",
     "expand": "expansions",
     "evaluate": "training",
-    "renew": "registry",
+    "renew": "work",
 }
 QUEUE_CONCURRENCY: dict[str, int] = {"work": 2, "inspection": 1, "training": 1, "registry": 1, "expansions": 1}
 WORKFLOW_PREFIX = "longtail."

@@ -71,15 +71,24 @@ def too_few(judged_by: int | None) -> str:
     return f"the test split has {judged_by} objects of a class that grew; {MIN_TO_JUDGE} of each are needed to prove that it helps"
 
 
-def unproven_base(base: Mapping[str, Any], number: int) -> str:
-    """Why a version that helps beside this base is not proven by that; empty where it is. Measured on its own real images, a version is judged whole."""
-    made = (base["health"] or {}).get("synthetic_images", 0)
-    if base["number"] == number or not made or base["proof"] == "positive":
+def unproven_base(asked: Mapping[str, Any], base: Mapping[str, Any] | None, number: int) -> str:
+    """Why a version that helps beside this base is not proven by that, by the proof that the base has now; empty where it is.
+
+    Measured on its own real images (`asked` with the candidate as base) a version is judged whole, and so is a part of it. A base that was dropped
+    held nothing that was made.
+    """
+    made = base["health"]["synthetic_images"] if base else 0
+    if asked["base"] in (number, asked["candidate"]) or not base or not made or base["proof"] == "positive":
         return ""
     return (
         f"version {number} holds {made} synthetic images of version {base['number']}, whose proof is {base['proof']!r}: what helps beside them does not prove "
         f"them; measure version {number} with base {number}, on its real images alone"
     )
+
+
+def reservations(result: Mapping[str, Any]) -> list[str]:
+    """What keeps an evaluation's help from being proof, in sentences."""
+    return [why for why in (result.get("too_few"), result.get("unproven_base")) if why]
 
 
 def holm(p_values: Sequence[float], *, level: float = LEVEL) -> list[bool]:

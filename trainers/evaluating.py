@@ -147,9 +147,7 @@ class Evaluation:
         """(labels of the part's images without their pixels, the images as the reference model takes them), prepared once a process."""
         if part not in self._prepared:
             labels, taken = list[Labelled](), list[Any]()
-            known = part in (REAL, "val", "test")
-            chunks = ([labelled(self.base, s) for s in chunk] for chunk in batched(self.samples(part), CHUNK)) if known else iter([list(self.images(part))])
-            for images in chunks:
+            for images in batched(self.images(part), CHUNK):
                 taken += self.bench.prepare(images)
                 labels += [replace(i, pixels=NOTHING) for i in images]
             self._prepared[part] = labels, taken

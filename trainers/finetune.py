@@ -29,7 +29,7 @@ from trainers.neighbours import beside_nearest
 from trainers.quality.gates import unmeasured
 from trainers.report import Curves, interpolations, training_report
 from trainers.state import TrainState
-from trainers.training_data import TrainingData
+from trainers.training_data import TrainingData, others_of
 from trainers.upscale import sharpened
 from trainers.windows import gray_labels
 
@@ -58,7 +58,8 @@ def run_finetune(
     )  # fmt: skip
     if not state.step:
         state.strength = data.strength
-    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts, others=data.others)
+    others = others_of(view, classes, resolution=recipe.network.resolution_px, seed=recipe.seed)
+    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts, others=others)
     curves = learn(catalogue, registry, run, state, data, judge, checkpoint, report)
     upscaler, gains = sharpened(
         data.crops, data.held_crops, seconds=state.recipe.upscaler_s, seed=state.recipe.seed, clock=time.monotonic,

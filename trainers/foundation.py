@@ -189,10 +189,10 @@ def run() -> None:
 def scorer(held: Windows) -> Callable[[Generator, int], float]:
     """KID of objects invented for held-out windows to those that are there, at the size that is trained: it picks the checkpoint that is kept.
 
-    What is left of an exemplar is of another held-out object, never of the one that the result is held against.
+    What is left of an exemplar is of another held-out object than the one that the result is held against, where its class has one.
     """
     index = torch.arange(0, len(held), max(1, len(held) // JUDGED))[:JUDGED]
-    exemplars = index[next_of_its_class(held.labels[index])]
+    exemplars = another_of_its_class(held, index)
 
     @functools.cache
     def judged(size_px: int) -> tuple[Windows, NDArray[np.float32]]:
@@ -212,13 +212,13 @@ def scorer(held: Windows) -> Callable[[Generator, int], float]:
     return score
 
 
-def next_of_its_class(labels: Tensor) -> Tensor:
-    """For each place of `labels` [N] the next place with the same one, for the last of them the first; where a class has one place alone, itself."""
-    following = torch.arange(len(labels))
-    for label in labels.unique():
-        mine = (labels == label).nonzero()[:, 0]
-        following[mine] = mine.roll(-1)
-    return following
+def another_of_its_class(windows: Windows, index: Tensor) -> Tensor:
+    """For each of these windows the next of its class that another instance is in, round about; itself where no other is."""
+    labels, instances = windows.labels[index].tolist(), windows.instances[index].tolist()
+    places = range(len(index))
+    following = [[*places[k + 1 :], *places[:k]] for k in places]
+    chosen = [next((j for j in following[k] if labels[j] == labels[k] and instances[j] != instances[k]), k) for k in places]
+    return index[torch.tensor(chosen)]
 
 
 def open_state(working: Path, recipe: Recipe, num_classes: int, start: Path | None) -> TrainState:

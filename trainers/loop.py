@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from trainers.captured import stepper
 from trainers.networks import Generator, ProjectionDiscriminator, grow
+from trainers.remedies import apply_remedy
 from trainers.state import Phase, TrainState, forget
 from trainers.watchdogs import Finding, inspect
 from trainers.windows import Windows
-
-STRENGTH_STEP = 0.1
-MOST_WEIGHT = 8.0
-"""A remedy that doubles a weight stops here: beyond it the weight is the disease."""
 
 
 @dataclass(frozen=True)
@@ -165,49 +162,6 @@ def tell(state: TrainState, findings: Sequence[Finding], remedies: Sequence[str]
         if finding.bad:
             event = {"name": finding.name, "step": state.step, "elapsed_s": round(state.elapsed_s, 1), "figure": finding.figure, "limit": finding.limit}
             state.events.append(event | {"remedy": remedy, "figure_after": None, "gone": False})
-
-
-def apply_remedy(state: TrainState, finding: Finding) -> str:
-    """Acts on one finding, and says what was done. Augmentation strength follows r_v up and down; the others act when they bark."""
-    if finding.bad and (why := out_of_reach(state, finding.name)):
-        return f"none: {why}"
-    if finding.name == "d_memorises":
-        change = STRENGTH_STEP if finding.figure > 0.5 else -STRENGTH_STEP
-        state.strength = min(1.0, max(0.0, state.strength + change))
-    elif not finding.bad:
-        return ""
-    elif finding.name == "d_overpowers":
-        state.recipe = replace(state.recipe, rate_discriminator=state.recipe.rate_discriminator / 2)
-    elif finding.name == "latent_ignored":
-        state.recipe = replace(state.recipe, kl_weight=state.recipe.kl_weight / 2)
-    elif finding.name == "seams":
-        state.recipe = replace(state.recipe, ring_weight=min(MOST_WEIGHT, state.recipe.ring_weight * 2))
-    elif finding.name == "class_ignored":
-        state.recipe = replace(state.recipe, projection_weight=min(MOST_WEIGHT, state.recipe.projection_weight * 2))
-    elif finding.name == "class_collapse":
-        for module in (state.generator, state.ema.module):
-            module.load_state_dict(state.best)
-        forget(state.optimizer_g)
-        state.recipe = replace(state.recipe, rate_generator=state.recipe.rate_generator / 2)
-    return finding.remedy
-
-
-def out_of_reach(state: TrainState, name: str) -> str:
-    """Why a finding's remedy would change nothing in this run; empty where it would."""
-    recipe = state.recipe
-    plain = recipe.network.architecture == "dcgan"
-    limits = {
-        "d_memorises": (state.strength >= 1.0, "augmentation is at its strongest"),
-        "latent_ignored": (not recipe.reconstruction_weight or not recipe.kl_weight, "this recipe puts no price on the latent"),
-        "seams": (
-            not 0 < recipe.ring_weight < MOST_WEIGHT,
-            "the boundary ring loss is at its most" if recipe.ring_weight else "this recipe has no boundary ring loss",
-        ),
-        "class_ignored": (plain or recipe.projection_weight >= MOST_WEIGHT, "its critic has no projection" if plain else "the projection is at its most"),
-        "class_collapse": (not state.best, "there is no checkpoint to go back to yet"),
-    }  # fmt: skip
-    hindered, why = limits.get(name, (False, ""))
-    return why if hindered else ""
 
 
 def progress(state: TrainState, phase: Phase, sums: dict[str, list[Tensor]]) -> Progress:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -25,7 +24,8 @@ MOST_INSTANCES = 400
 """Of each class and part; fewer where there are so many classes that memory would not hold their windows."""
 MOST_EMPTY = 40
 MOST_OTHERS, LEAST_OF_ANOTHER = 300, 2
-"""Objects of the classes that are not learned, in all and of each class that is looked at: by them a label is told from what it might be taken for."""
+"""Objects of the classes that are not learned, in all and of each class that is looked at, half of all of one: by them a label is told from
+what it might be taken for."""
 OTHERS_AT_ONCE = 16
 """Whole images of them in memory."""
 MOST_CROPS, HELD_CROPS = 256, 48
@@ -40,17 +40,14 @@ class TrainingData:
 
     Of the held-out images some choose (checkpoint, augmentation strength) and the others judge. `val` is None where they are too few to
     tell what the critic memorises; `shown` are the windows that pictures are made of. `counts` are all training objects of each class,
-    those that a border cuts off as well. `others` have one window of each of some training objects of the dataset's other classes,
-    which are read once they are asked for.
+    those that a border cuts off as well.
     """
 
     def __init__(
         self, train: list[Instance], select: list[Instance], judging: list[Instance], names: dict[int, str], *, resolution: int, whole: bool, seed: int,
-        counts: Mapping[int, int], others: Callable[[], Iterable[Instance]] = tuple,
+        counts: Mapping[int, int],
     ) -> None:  # fmt: skip
         self.names, self.counts = names, counts
-        self._cut_other = functools.partial(cut, resolution=resolution, count=1, seed=seed, whole=whole, fixed=True)
-        self._others = others
         count = 1 if whole else max(1, min(WINDOWS_PER_INSTANCE, most_windows(resolution) // max(1, len(train))))
         self.windows = cut(train, resolution, count, seed, whole)
         self.singles = cut(train, resolution, 1, seed, whole, fixed=True)
@@ -65,14 +62,6 @@ class TrainingData:
             crops([i.image for i in part], [i.box_xyxy for i in part], size=CROP_PX, count=count, seed=seed)
             for part, count in ((sharp if large else [], MOST_CROPS), (held if large else [], HELD_CROPS))
         )
-
-    @functools.cached_property
-    def others(self) -> Windows:
-        found = self.singles.subset(torch.zeros(0, dtype=torch.long))
-        rest = iter(self._others())
-        while some := list(itertools.islice(rest, OTHERS_AT_ONCE)):
-            found = join(found, self._cut_other(some))
-        return found
 
     @property
     def strength(self) -> float:
@@ -93,32 +82,41 @@ class TrainingData:
             most = max(1, min(MOST_INSTANCES, most_windows(resolution) // len(names)))
             keep = []
             for label in names:
-                mine = to_lay_elsewhere([o for o in found if o.label == label])
-                keep += [mine[i] for i in sorted(rng.permutation(len(mine))[:most])]
+                keep += drawn([o for o in found if o.label == label], most, rng)
             cutouts[part] = [view.instance(o) for o in keep]
             if part != "select" and not whole:
                 cutouts[part] = on_own_grounds(view, keep, cutouts[part], rng, split="train" if part == "train" else "val")
         for label, name in names.items():
             if not any(i.label == label for i in cutouts["train"]):
                 raise InvalidRequest(f"class {name!r} has no training instance in {view.dataset!r}; there is nothing to learn from")
-        return cls(
-            cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed, counts=counts,
-            others=lambda: of_other_classes(view, classes, np.random.default_rng(seed)),
-        )  # fmt: skip
+        return cls(cutouts["train"], cutouts["select"], cutouts["judging"], names, resolution=resolution, whole=whole, seed=seed, counts=counts)
 
 
-def of_other_classes(view: DatasetView, classes: Sequence[str], rng: np.random.Generator) -> Iterator[Instance]:
-    """Training objects of the classes that are not learned, as many of each; of some of the classes where there are very many."""
+def others_of(view: DatasetView, classes: Sequence[str], *, resolution: int, seed: int) -> Windows | None:
+    """One window each of training objects of the classes that are not learned, as many of each, of some of them where there are very many; None of none."""
+    found = of_other_classes(view, classes, np.random.default_rng(seed))
+    whole = any(o.sample.annotations[o.position].bbox_xywh is None for o in found)
+    parts = []
+    for i in range(0, len(found), OTHERS_AT_ONCE):
+        some = [Instance(view.pixels(o.sample)[0], o.box_xyxy, o.label) for o in found[i : i + OTHERS_AT_ONCE]]
+        parts.append(cut(some, resolution, 1, seed, whole, fixed=True))
+    return functools.reduce(join, parts) if parts else None
+
+
+def of_other_classes(view: DatasetView, classes: Sequence[str], rng: np.random.Generator) -> list[ObjectRef]:
     by_label: dict[int, list[ObjectRef]] = {}
     names = [name for name in view.names if name not in classes]
     for o in view.objects("train", classes=names) if names else ():
         by_label.setdefault(o.label, []).append(o)
     labels = sorted(by_label)
     shown = [labels[i] for i in sorted(rng.permutation(len(labels))[: MOST_OTHERS // LEAST_OF_ANOTHER])]
-    for label in shown:
-        mine = to_lay_elsewhere(by_label[label])
-        for i in sorted(rng.permutation(len(mine))[: MOST_OTHERS // len(shown)]):
-            yield Instance(view.pixels(mine[i].sample)[0], mine[i].box_xyxy, label)
+    return [o for label in shown for o in drawn(by_label[label], MOST_OTHERS // max(2, len(shown)), rng)]
+
+
+def drawn(found: list[ObjectRef], most: int, rng: np.random.Generator) -> list[ObjectRef]:
+    """So many of them at most, none that a border cuts off where there are others."""
+    mine = to_lay_elsewhere(found)
+    return [mine[i] for i in sorted(rng.permutation(len(mine))[:most])]
 
 
 def apart(found: list[Instance]) -> tuple[list[Instance], list[Instance]]:

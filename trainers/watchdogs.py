@@ -60,7 +60,7 @@ def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Find
     ]
     classes = train.labels.unique()  # a dataset's other classes are not learned here, and say nothing
     if len(classes) > 1 and 2 * state.adversarial_steps >= max(1, state.recipe.projection_fade_steps):  # before, the class hardly counts yet
-        other = replace(invented, label_B=next_of(classes, scene.label_B))
+        other = replace(invented, label_B=next_class(classes, scene.label_B))
         moved = float((complete(generator, other, latent[0]) - first).abs().mean() / inside)
         findings.append(_below("class_ignored", moved, VISIBLE, "raise the projection"))
     findings.append(_collapse(state, train, random))
@@ -69,7 +69,7 @@ def inspect(state: TrainState, train: Windows, val: Windows | None) -> list[Find
     return findings
 
 
-def next_of(classes: Tensor, label_B: Tensor) -> Tensor:
+def next_class(classes: Tensor, label_B: Tensor) -> Tensor:
     """For each label the next of these classes [C], which are in order; after the last comes the first."""
     return classes[(torch.searchsorted(classes, label_B) + 1) % len(classes)]
 

@@ -11,7 +11,6 @@ from infra.changed_images import changed_pictures
 from infra.database import DATASETS, EVALUATIONS, GENERATORS, VERSIONS, Row
 from infra.durable import step
 from infra.evaluation_page import page
-from infra.version_report import on_unproven
 from longtail.errors import Conflict, InvalidRequest, NotReady, StorageUnavailable
 from longtail.expansion import OBJECTS
 from longtail.filtering import shortfall
@@ -23,7 +22,7 @@ from workflows.generators import log_page as log_generator
 from workflows.generators import promote_now
 from workflows.stack import Stack
 from workflows.utility import add_utility
-from workflows.versions import log_version, publish_version, refused_by_mlflow, renew_page
+from workflows.versions import log_version, not_logged, publish_version, renew_page
 
 STEPS = {"detector": 900, "classifier": 300, "probe": 1}
 SETTINGS: dict[str, Any] = {
@@ -66,9 +65,9 @@ def measure(stack: Stack, job: str, asked: dict[str, Any], *, low: float, high: 
     measured = step("compare arms", lambda: stack.cluster.run("trainers.tasks:uplift_tables", {"runs": runs, **told}))
     published = publish_part(stack, job, request, measured, runs)
     result = step("record", lambda: record(stack, job, request, measured, published, plan))
-    why = step("log", lambda: refused_by_mlflow(lambda: log(stack, job, request, result)))
+    told = step("log", lambda: not_logged(lambda: log(stack, job, request, result)))
     step("forget runs", lambda: forget_runs(stack, job, request["dataset"]))
-    return result if why is None else {**result, "not_logged": why}
+    return {**result, **told}
 
 
 def forget_runs(stack: Stack, job: str, dataset: str) -> None:
@@ -173,9 +172,7 @@ def record(
     database, dataset = stack.catalogue.database, request["dataset"]
     found = measured["tables"][f"{LONGTAIL} - {REAL}"]
     measured = {"grown": {}, **measured, "judged_by": plan.get("judged_by"), "too_few": too_few(plan.get("judged_by"))}
-    base = database.version(dataset, request["base"], to_see=True)
-    measured["base_made"] = base["health"]["synthetic_images"]
-    measured["unproven_base"] = "" if request["candidate"] is None else unproven_base(base, request["candidate"])
+    measured["unproven_base"] = "" if request["candidate"] is None else on_unproven(stack, request, request["candidate"])
     measured["advice"] = shortfall(measured.get("filtered", {}))
     measured["changed"] = named(stack, dataset, request["base"], measured.get("changed", []))
     whole = deciding(measured, found)
@@ -191,7 +188,7 @@ def record(
         row = deciding(measured, measured["tables"][f"{published['arm']} - {REAL}"])
         part = prove(stack, request, job, published["version"], row)
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
-        why = why_latest(stack, part, published["latest_moved"], chosen, on_unproven(database, request, part["number"], made=None))
+        why = why_latest(stack, part, published["latest_moved"], chosen, on_unproven(stack, request, part["number"]))
     if request["generator"] is not None:
         measured["utility"] = add_utility(stack, job, request, measured, whole, found, plan.get("tested", {}))
     harness = (
@@ -253,8 +250,11 @@ def renew_pages(stack: Stack, dataset: str, gone: frozenset[str]) -> None:
 def deciding(result: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The row that proves, with what keeps it from that; evaluations of an older Longtail did not count test objects class by class."""
     row = next(r for r in rows if r["figure"] == result["figure"])
-    return {**row, "judged_by": result.get("judged_by") if "grown" in result else None, "unproven_base": result.get("unproven_base", ""),
-            "base_made": result.get("base_made")}
+    return {**row, "judged_by": result.get("judged_by") if "grown" in result else None, "unproven_base": result.get("unproven_base", "")}
+
+
+def on_unproven(stack: Stack, asked: Mapping[str, Any], number: int) -> str:
+    return unproven_base(asked, stack.catalogue.database.find_version(asked["dataset"], asked["base"]), number)
 
 
 def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dict[str, Any]) -> Row:
@@ -263,8 +263,7 @@ def prove(stack: Stack, request: dict[str, Any], job: str, number: int, row: dic
     others = (e for e in database.every(EVALUATIONS, dataset=request["dataset"]) if e["id"] != job)
     told = [(other["request"], deciding(other["result"], rows)) for other in others if (rows := rows_of(other, number))]
     told = [(asked, {**other, "judged_by": row["judged_by"]} if other["judged_by"] is None else other) for asked, other in told]
-    everything = ((asked, said, on_unproven(database, asked, number, made=said["base_made"])) for asked, said in (*told, (request, row)))
-    measured = [(kind_of(asked), {**said, "unproven_base": why}) for asked, said, why in everything]
+    measured = [(kind_of(asked), {**said, "unproven_base": on_unproven(stack, asked, number)}) for asked, said in (*told, (request, row))]
     version = database.version(request["dataset"], number)
     proof: Proof = proof_after(measured)
     database.update(VERSIONS, version["id"], proof=proof)
@@ -285,8 +284,8 @@ def make_latest(stack: Stack, request: dict[str, Any], job: str, version: Row) -
         return False
     before = request["base"]
     if before == version["number"]:  # against its own real images: what its parent had of made ones was not measured apart
-        parent = stack.catalogue.database.version(request["dataset"], version["parent"], to_see=True) if version["parent"] else version
-        if parent["health"]["synthetic_images"]:
+        parent = stack.catalogue.database.find_version(request["dataset"], version["parent"]) if version["parent"] else version
+        if parent is None or parent["health"]["synthetic_images"]:
             return False
         before = parent["number"]
     key = derive_id("move", job, version["number"])
@@ -305,4 +304,4 @@ def why_latest(stack: Stack, version: Row, moved: bool, chosen: str | None, unpr
     if chosen not in (None, LONGTAIL):
         kept = "nothing of it" if chosen == REAL else f"a part of it ('{chosen}')"
         return f"latest stays: on val {kept} does best; with publish_choice a part is published and may become the latest"
-    return "latest stays: it is not what this was measured against"
+    return "latest stays: it is not what this was measured against; a request moves it"

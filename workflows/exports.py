@@ -10,7 +10,7 @@ from typing import Any
 from infra.database import DATASETS, Row
 from infra.durable import step
 from infra.formats import webdataset
-from infra.formats.export import archive, check_fits, layout, version_file
+from infra.formats.export import Format, archive, check_fits, layout, version_file
 from infra.formats.listing import Entry
 from infra.objects import Objects
 from infra.tables import batched
@@ -30,20 +30,27 @@ def write(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     row, version = catalogue.database.get(DATASETS, dataset), catalogue.database.version(dataset, request["version"])
     check_fits(request["format"], row["task"])
     root = request["destination"].rstrip("/")
-    path, told = version_file(version)
-    catalogue.objects.write(f"{root}/{path}", told)
+    path, about = version_file(version)
+    catalogue.objects.write(f"{root}/{path}", about)
     if request["format"] == "webdataset":
-        return write_shards(stack, job, dataset, version, root, about=path)
-    total, done, files = catalogue.count(version), 0, [path]
+        wrote = write_shards(stack, job, dataset, version, root)
+    else:
+        wrote = write_files(stack, job, row, version, root, format=request["format"])
+    return {"uri": root, **wrote, "files": [path, *wrote["files"]][:1000]}
+
+
+def write_files(stack: Stack, job: str, row: Row, version: Row, root: str, *, format: Format) -> dict[str, Any]:
+    catalogue, dataset = stack.catalogue, row["id"]
+    total, done, files = catalogue.count(version), 0, list[str]()
     progress = stack.progress(job)
     with ThreadPoolExecutor(WRITERS) as pool, TemporaryDirectory(prefix="longtail-export-") as scratch:
         samples, classes = catalogue.samples(dataset, version), catalogue.classes(dataset).names
-        entries = layout(request["format"], samples, classes, row["meta"], task=row["task"], scratch=Path(scratch))
+        entries = layout(format, samples, classes, row["meta"], task=row["task"], scratch=Path(scratch))
         for part in batched(entries, 32 * WRITERS):
             files += [path for path in pool.map(lambda entry: write_entry(catalogue.objects, root, entry), part) if path]
             done += sum(not isinstance(content, bytes | Path) for _, content in part)
             progress(done / total, f"wrote {done} of {total} images")
-    return {"uri": root, "images": done, "files": sorted(files)[:1000]}
+    return {"images": done, "files": sorted(files)}
 
 
 def write_entry(objects: Objects, root: str, entry: Entry) -> str | None:
@@ -59,13 +66,13 @@ def write_entry(objects: Objects, root: str, entry: Entry) -> str | None:
     return path
 
 
-def write_shards(stack: Stack, job: str, dataset: str, version: Row, root: str, *, about: str) -> dict[str, Any]:
+def write_shards(stack: Stack, job: str, dataset: str, version: Row, root: str) -> dict[str, Any]:
     catalogue = stack.catalogue
-    progress, total, names = stack.progress(job), catalogue.count(version), list[str]()
+    progress, total, names = stack.progress(job), catalogue.count(version), []
     for split in SPLITS:
         entries = webdataset.write(catalogue.samples(dataset, version, split=split), catalogue.classes(dataset).names)
         for name, members in webdataset.shards(split, entries):
             catalogue.objects.write_stream(f"{root}/{name}", archive(members, lambda s: catalogue.objects.read(s.uri, etag=s.etag)))
             names.append(name)
             progress(min(1.0, len(names) * webdataset.SHARD_IMAGES / total), f"wrote {name}")
-    return {"uri": root, "images": total, "files": [about, *names]}
+    return {"images": total, "files": names}

@@ -15,6 +15,7 @@ from longtail.gates import Gate, Verdict, class_key
 from longtail.recipes import FOUNDATION_PRESET
 from workflows.pictures import take_pictures_out
 from workflows.stack import Stack
+from workflows.versions import not_logged
 
 UNUSED = Gate(
     name="utility", class_name="all classes", figure=math.nan, interval=(math.nan, math.nan), threshold="> 0", verdict="unknown", count=0,
@@ -39,7 +40,7 @@ def register_foundation(stack: Stack, job: str, dataset: str) -> int:
         version = enter(
             stack, job, dataset, uri=stored["uri"], run=run, classes=classes, gates=[UNUSED.to_json()], recipe={}, source="foundation", dataset_version=number
         )
-        log_page(stack, dataset, version)
+        not_logged(lambda: log_page(stack, dataset, version))
         return version
 
     version = step("register foundation", record)
@@ -109,7 +110,6 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         )  # fmt: skip
         if summary(trained["gates"]) == "passed":
             stack.registry.set_alias(dataset, CHALLENGER, version)
-        log_page(stack, dataset, version)  # what its training left there knows nothing of its use
         return version
 
     try:
@@ -117,7 +117,8 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     except Conflict:  # an image of what it learned from was withdrawn meanwhile: its pictures may show it
         step("take pictures out", lambda: take_pictures_out(stack, dataset, job, trained["run"]))
         raise
-    return {"dataset": dataset, "generator": version, "gates": gates, **{k: trained.get(k) for k in ("held_out", "images", "best_kid", "upscaler")}}
+    told = step("log page", lambda: not_logged(lambda: log_page(stack, dataset, version)))  # what its training left there knows nothing of its use
+    return {"dataset": dataset, "generator": version, "gates": gates, **told, **{k: trained.get(k) for k in ("held_out", "images", "best_kid", "upscaler")}}
 
 
 def choose(stack: Stack, dataset: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -51,8 +51,7 @@ def tell_mlflow(stack: Stack, job: str, dataset: str, number: int) -> dict[str, 
         log_version(stack, run, dataset, number)
         stack.registry.finish_run(run)
 
-    why = refused_by_mlflow(tell)
-    return {"not_logged": why} if why else {}
+    return not_logged(tell)
 
 
 def log_version(stack: Stack, run: str, dataset: str, number: int, *, name: str = "version") -> None:
@@ -66,8 +65,7 @@ def log_version(stack: Stack, run: str, dataset: str, number: int, *, name: str 
 def renew(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
     """The job behind a change of what is said of a version, as that it was accepted unproven: {"not_logged": why} where MLflow did not take its page."""
     dataset, number = request["dataset"], request["version"]
-    why = step("renew page", lambda: refused_by_mlflow(lambda: renew_page(stack, dataset, number)))
-    return {"dataset": dataset, "version": number, **({"not_logged": why} if why else {})}
+    return {"dataset": dataset, "version": number, **step("renew page", lambda: not_logged(lambda: renew_page(stack, dataset, number)))}
 
 
 def renew_page(stack: Stack, dataset: str, number: int) -> None:
@@ -84,6 +82,12 @@ def forget_pages(stack: Stack, dataset: str, numbers: Sequence[int]) -> None:
     for run in (r for r in stack.registry.runs(f"longtail-{dataset}") if r.info.run_name in theirs):
         for name in written.keys() & stack.registry.files(run.info.run_id):
             stack.registry.log_file(run.info.run_id, name, written[name].encode())
+
+
+def not_logged(log: Callable[[], object]) -> dict[str, str]:
+    """{"not_logged": why} where MLflow did not take something, for a job's result; nothing where it did."""
+    why = refused_by_mlflow(log)
+    return {"not_logged": why} if why else {}
 
 
 def refused_by_mlflow(log: Callable[[], object]) -> str | None:

@@ -16,7 +16,8 @@ VARYING = ("trainers/additions.py", "trainers/classical.py", "longtail/policies.
 LEARNING = (
     "trainers/windows.py", "trainers/scenes.py", "trainers/sampling.py", "trainers/compose.py", "trainers/steps.py", "trainers/losses.py", "trainers/loop.py",
     "trainers/networks.py", "trainers/state.py", "trainers/training_data.py", "trainers/device.py", "trainers/upscale.py", "longtail/recipes.py",
-    "trainers/watchdogs.py", "trainers/augment.py", "trainers/ema.py", "trainers/architectures.py", "trainers/gating.py", "trainers/dataset.py",
+    "trainers/watchdogs.py", "trainers/remedies.py",
+    "trainers/augment.py", "trainers/ema.py", "trainers/architectures.py", "trainers/gating.py", "trainers/dataset.py",
     "trainers/baseline.py", "trainers/quality/kid.py", "trainers/quality/features.py", "longtail/samples.py", "longtail/gates.py",
 )  # fmt: skip
 """What trains a generator and chooses its checkpoint; where objects have boxes, `OUTLINES` too."""

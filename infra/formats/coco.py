@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from infra.formats.listing import VERSION_FILE, Entry, SourceDataset, by_path, split_of
+from infra.formats.listing import SIDECAR, VERSION_FILE, Entry, SourceDataset, by_path, split_of
 from infra.formats.segmentation import check_segmentation
 from infra.objects import ObjectInfo
 from longtail.boxes import check_inside, xywh_to_xyxy
@@ -29,7 +29,7 @@ def looks_like(objects: list[ObjectInfo]) -> bool:
 
 
 def is_annotation_file(path: str) -> bool:
-    return path.endswith(".json") and path.count("/") <= 1 and path not in ("summary.json", "longtail.json", VERSION_FILE)
+    return path.endswith(".json") and path.count("/") <= 1 and path not in ("summary.json", SIDECAR, VERSION_FILE)
 
 
 def read(objects: list[ObjectInfo], load: Callable[[str], bytes]) -> SourceDataset:

@@ -51,10 +51,11 @@ def version_file(version: Mapping[str, Any]) -> tuple[str, bytes]:
 
 def tar_of(
     format: Format, samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[str, Any], *, task: Task, load: Callable[[Sample], bytes],
-    first: Iterable[Entry] = (),
+    version: Mapping[str, Any],
 ) -> Iterator[bytes]:  # fmt: skip
-    """The version as a tar, chunk by chunk; `first` come before what belongs to the format."""
+    """The version as a tar, chunk by chunk; what is proven of it comes first, except where whoever reads shards takes each file for a sample's."""
     with TemporaryDirectory(prefix="longtail-export-") as scratch:
+        first = [] if format == "webdataset" else [version_file(version)]
         yield from archive(itertools.chain(first, layout(format, samples, classes, meta, task=task, scratch=Path(scratch))), load)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from infra.formats.listing import DEALT, Entry, SourceDataset, bare_sample, is_image, split_of
+from infra.formats.listing import DEALT, SIDECAR, Entry, SourceDataset, bare_sample, is_image, split_of
 from infra.objects import ObjectInfo
 from longtail.samples import Annotation, Sample, Split
 
@@ -51,4 +51,4 @@ def write(samples: Iterable[Sample], meta: Mapping[str, Any]) -> Iterator[Entry]
         if sample.provenance is not None:
             marks[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
         yield path, sample
-    yield "longtail.json", json.dumps({"synthetic": marks}).encode()
+    yield SIDECAR, json.dumps({"synthetic": marks}).encode()

@@ -15,8 +15,8 @@ from longtail.seeds import derive_id
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 READERS = 16
-VERSION_FILE = "longtail-version.json"
-"""Beside an export's own files: which version it is, and what is proven of its synthetic images."""
+SIDECAR, VERSION_FILE = "longtail.json", "longtail-version.json"
+"""Beside an export's own files: which of its images are synthetic, where its format has no place for that; and which version it is, with its proof."""
 DEALT = "splits"
 """In a dataset's `meta`: how its splits were dealt, since its source has none."""
 Entry = tuple[str, bytes | Path | Sample]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from infra.formats import coco, imagefolder, masks, voc, yolo
-from infra.formats.listing import SourceDataset
+from infra.formats.listing import SIDECAR, SourceDataset
 from infra.images import peek, size_of
 from infra.marks import Mark, read_mark
 from infra.objects import ObjectInfo, Objects
@@ -20,7 +20,7 @@ from longtail.samples import Provenance, Sample
 SourceFormat = Literal["auto", "coco", "yolo", "voc", "masks", "imagefolder"]
 READERS = 8
 HEAD_BYTES, TAIL_BYTES = 65_536, 64
-SIDECAR, MARK = "longtail.json", "longtail"
+MARK = "longtail"
 """Where exports mark synthetic images: a file of its own, or a field of COCO's image record."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from infra.formats.listing import Entry, SourceDataset, bare_sample, by_path, is_image, load_all
+from infra.formats.listing import SIDECAR, Entry, SourceDataset, bare_sample, by_path, is_image, load_all
 from infra.objects import ObjectInfo
 from longtail.boxes import check_inside, xywh_to_xyxy
 from longtail.errors import BrokenDataset, InvalidRequest
@@ -172,7 +172,7 @@ def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[s
             yield f"Annotations/{stem}.xml", ElementTree.tostring(element_of(sample, classes), encoding="utf-8")
         if sample.provenance is not None:
             marks[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
-    yield "longtail.json", json.dumps({"synthetic": marks}).encode()
+    yield SIDECAR, json.dumps({"synthetic": marks}).encode()
     if meta.get("voc", {}).get("lists", True) or len(lists) > 1:
         for split in (s for s in SPLITS if s in lists):
             yield f"ImageSets/Main/{split}.txt", "".join(f"{s}\n" for s in lists[split]).encode()

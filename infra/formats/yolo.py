@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from infra.formats.listing import DEALT, Entry, SourceDataset, bare_sample, by_path, is_image, load_all
+from infra.formats.listing import DEALT, SIDECAR, Entry, SourceDataset, bare_sample, by_path, is_image, load_all
 from infra.objects import ObjectInfo
 from longtail.boxes import BoxXywh, check_inside, xywh_to_xyxy
 from longtail.datasets import ClassMap
@@ -245,7 +245,7 @@ def write(samples: Iterable[Sample], classes: Mapping[int, str], meta: Mapping[s
         yield path, sample
         if sample.provenance is not None:
             marks[path] = {"id": sample.id, "provenance": sample.provenance.to_json()}
-    yield "longtail.json", json.dumps({"synthetic": marks}).encode()
+    yield SIDECAR, json.dumps({"synthetic": marks}).encode()
     config: dict[str, Any] = {**source.get("fields", {}), "path": "."}
     for split in (s for s in SPLITS if s in used):
         if split in listed:

@@ -9,6 +9,7 @@ import typer
 
 from infra.evaluation_page import outcome
 from longtail.expansion import OBJECTS
+from longtail.uplift import reservations
 from services.cli.asking import DEFAULT_STATE, AsJson, NoWait, StateDir, client, console, emit, follow, refusals
 
 evaluations = typer.Typer(no_args_is_help=True, help="what an addition is worth to a model trained with it")
@@ -79,8 +80,7 @@ def told(result: dict[str, Any]) -> str:
         row = next(r for r in rows if r["figure"] == figure)
         lines.append(f"  {name:28s} {shown(row['reference'])} -> {shown(row['arm'])}  {shown(row['difference'])} [{', '.join(map(shown, row['interval']))}]")
     lines += [f"  {line}" for line in outcome(result)]
-    lines += [f"  {why}" for why in (result.get("too_few"), result.get("unproven_base")) if why]
-    lines += [f"  {line}" for line in result.get("advice", [])]
+    lines += [f"  {line}" for line in (*reservations(result), *result.get("advice", []))]
     chosen = result["policy"]["chosen"]
     lines.append(f"  on val: {'no val split to choose on' if chosen is None else 'keep ' + {'real': 'none', 'longtail': 'all'}.get(chosen, chosen)}")
     return "\n".join(lines)

@@ -1,9 +1,21 @@
-"""What several unit tests of training share."""
+"""What several unit tests share."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+
+from infra.database import Database
+
+
+@pytest.fixture
+def records(tmp_path):
+    """What workflows know of the outside: a database in a file, and nothing else."""
+    database = Database(f"sqlite:///{tmp_path / 'records.db'}")
+    database.create_tables()
+    return SimpleNamespace(catalogue=SimpleNamespace(database=database))
 
 
 @pytest.fixture

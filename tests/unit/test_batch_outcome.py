@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
-from infra.database import BATCHES, SAMPLES, Database
+from infra.database import BATCHES, SAMPLES
 from workflows.batches import keep
 
 
 @pytest.fixture
-def stack(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'records.db'}")
-    database.create_tables()
-    database.insert(BATCHES, {"id": "b", "dataset": "d", "state": "filtering", "request": {}, "job": "j"})
-    return SimpleNamespace(catalogue=SimpleNamespace(database=database))
+def stack(records):
+    records.catalogue.database.insert(BATCHES, {"id": "b", "dataset": "d", "state": "filtering", "request": {}, "job": "j"})
+    return records
 
 
 def sample(k):

@@ -18,6 +18,7 @@ from services.api.schemas import RecipeOptions
 from trainers import device, loop, tasks
 from trainers.captured import PLAIN_FIRST, CapturedSteps
 from trainers.loop import train
+from trainers.remedies import apply_remedy
 from trainers.state import TrainState
 from trainers.steps import step
 from trainers.watchdogs import Finding
@@ -139,7 +140,7 @@ def test_what_a_remedy_puts_back_is_what_is_recorded_anew(windows):
             if k == 4:
                 state.best = {name: v.detach().clone() for name, v in state.ema.module.state_dict().items()}
             if k == 10:
-                loop.apply_remedy(state, Finding("class_collapse", 0.0, "", True, ""))
+                apply_remedy(state, Finding("class_collapse", 0.0, "", True, ""))
             figures = take(state, windows, "adversarial")
         ends.append({name: float(v) for name, v in figures.items()})
         if take is not step:

@@ -58,12 +58,14 @@ def test_few_test_objects_may_show_harm():
 
 
 @pytest.mark.parametrize(
-    ("proof", "made", "number", "kept"),
-    [("none", 4, 3, True), ("inconclusive", 4, 3, True), ("negative", 4, 3, True), ("positive", 4, 3, False), ("none", 0, 3, False), ("none", 4, 2, False)],
-    ids=["unmeasured", "inconclusive", "harmful", "proven", "all_real", "its_own_real_images"],
+    ("proof", "made", "asked", "kept"),
+    [("none", 4, (2, 3), True), ("inconclusive", 4, (2, 3), True), ("negative", 4, (2, 3), True), ("positive", 4, (2, 3), False), ("none", 0, (2, 3), False),
+     ("none", 4, (3, 3), False), ("none", 4, (2, 2), False), (None, 4, (2, 3), False)],
+    ids=["unmeasured", "inconclusive", "harmful", "proven", "all_real", "its_own_real_images", "a_part_of_what_was_measured_so", "dropped"],
 )  # fmt: skip
-def test_what_helps_beside_unproven_images_does_not_prove_them(proof, made, number, kept):
-    why = unproven_base({"number": 2, "proof": proof, "health": {"synthetic_images": made}}, number)
+def test_what_helps_beside_unproven_images_does_not_prove_them(proof, made, asked, kept):
+    base = proof and {"number": asked[0], "proof": proof, "health": {"synthetic_images": made}}
+    why = unproven_base(dict(zip(("base", "candidate"), asked, strict=True)), base, 3)
     assert bool(why) is kept
     assert proof_of({**HELPS, "unproven_base": why}) == ("inconclusive" if kept else "positive")
     assert proof_of({**HARMS, "unproven_base": why}) == "negative"

@@ -17,8 +17,9 @@ from trainers import checkpoints, weights
 from trainers.architectures import build_generator
 from trainers.compose import Warp
 from trainers.ema import Ema
-from trainers.loop import apply_remedy, train
+from trainers.loop import train
 from trainers.networks import ComodulatedGenerator
+from trainers.remedies import apply_remedy
 from trainers.render import Order, Painter, masked, render, visibility
 from trainers.state import TrainState
 from trainers.steps import step

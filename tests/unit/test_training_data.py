@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.evidence.folder import FolderView
 from longtail.samples import Annotation, Sample
-from trainers.training_data import MOST_INSTANCES, MOST_OTHERS, TrainingData
+from trainers.training_data import MOST_INSTANCES, MOST_OTHERS, TrainingData, others_of
 
 SIDE, CELL = 320, 16
 TRAIN_LIGHT, VAL_LIGHT = 60, 180
@@ -67,11 +67,11 @@ def test_bare_ground_that_judges_is_held_out_as_well(data):
         assert empty in lights
 
 
-def test_classes_that_are_not_learned_are_known_as_what_they_are(view, data):
+def test_classes_that_are_not_learned_are_known_as_what_they_are(view):
     """A label is told from those too: one window each of some of their training objects."""
-    others = TrainingData.of(view, ["rare"], resolution=32, seed=0).others
-    assert set(others.labels.tolist()) == {0} and len(others) == len(set(others.instances.tolist())) == MOST_OTHERS
-    assert len(data.others) == 0
+    others = others_of(view, ["rare"], resolution=32, seed=0)
+    assert set(others.labels.tolist()) == {0} and len(others) == len(set(others.instances.tolist())) == MOST_OTHERS // 2
+    assert others_of(view, ["rare", "common"], resolution=32, seed=0) is None
 
 
 def test_of_very_many_classes_some_are_known_and_never_more_objects_than_are_held(monkeypatch):
@@ -81,5 +81,5 @@ def test_of_very_many_classes_some_are_known_and_never_more_objects_than_are_hel
     labels = tuple(Annotation(category_id=k % 12 + 1, bbox_xywh=(20.0 * (k % 15) + 2, 20.0 * (k // 15) + 2, 16.0, 16.0), extra={}) for k in range(60))
     sample = Sample(id="a", path="a", uri="a", etag="a", size_bytes=0, width=SIDE, height=SIDE, split="train", annotations=labels)
     view = FolderView([sample], {"a": lambda: image(90)}, names, task="detection")
-    others = TrainingData.of(view, ["class 0"], resolution=32, seed=0).others
+    others = others_of(view, ["class 0"], resolution=32, seed=0)
     assert len(others) == 8 and len(set(others.labels.tolist())) == 4 and 0 not in others.labels.tolist()

@@ -11,13 +11,14 @@ import torch
 from longtail.recipes import NetworkConfig
 from tests.unit.test_training import NETWORK, SMALL, counting_clock, run, textured
 from trainers import loop
-from trainers.loop import apply_remedy, train
+from trainers.loop import train
+from trainers.remedies import apply_remedy
 from trainers.sampling import complete
 from trainers.scenes import Mixture, draw_indices, transplant_scene
 from trainers.shapes import draw_instance
 from trainers.state import TrainState
 from trainers.steps import step
-from trainers.watchdogs import Finding, inspect, next_of
+from trainers.watchdogs import Finding, inspect, next_class
 from trainers.windows import Windows, cut_windows
 
 
@@ -96,7 +97,7 @@ def test_a_class_that_means_nothing_is_named(windows):
 
 def test_a_class_is_compared_with_those_that_are_learned_beside_it(windows):
     """Of a dataset's classes a fine-tune learns some; an embedding that nothing trains says nothing of those."""
-    assert next_of(torch.tensor([1, 4, 7]), torch.tensor([4, 7, 1, 4])).tolist() == [7, 1, 4, 7]
+    assert next_class(torch.tensor([1, 4, 7]), torch.tensor([4, 7, 1, 4])).tolist() == [7, 1, 4, 7]
     state = TrainState.fresh(replace(SMALL, projection_fade_steps=1), num_classes=9)
     state.adversarial_steps = 1
     one, two = (Windows.plain(windows.images, windows.boxes, torch.arange(len(windows)) % labels * 4 + 1, windows.instances) for labels in (1, 2))

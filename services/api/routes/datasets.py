@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from infra.changes import diff, hanging_on, lineage
 from infra.collecting import drop_version
 from infra.database import DATASETS, EVALUATIONS, INSPECTIONS, MOVES, PROMOTIONS, VERSIONS, WITHDRAWALS, Row, now
-from infra.formats.export import Format, check_fits, tar_of, version_file
+from infra.formats.export import Format, check_fits, tar_of
 from infra.odd_boxes import odd_pictures
 from infra.version_page import version_page
 from infra.version_report import generator_pages, version_pictures, version_report
@@ -66,8 +66,8 @@ def shown(served: Served, row: Row) -> dict[str, Any]:
 
 def latest_of(served: Served, row: Row) -> dict[str, Any]:
     """{"latest", "latest_proof", "latest_accepted_unproven"}; None while the dataset is being registered."""
-    found = served.catalogue.database.select(VERSIONS, dataset=row["id"], number=row["latest"]) if row["latest"] is not None else []
-    version = found[0] if found else {"proof": None, "accepted_unproven": None}
+    found = served.catalogue.database.find_version(row["id"], row["latest"]) if row["latest"] is not None else None
+    version = found or {"proof": None, "accepted_unproven": None}
     return {"latest": row["latest"], "latest_proof": version["proof"], "latest_accepted_unproven": version["accepted_unproven"]}
 
 
@@ -99,10 +99,10 @@ def inspected(served: Served, version: Row) -> dict[str, Any]:
         if found:
             result = {"at": found[0]["created"], "version": row["number"], **found[0]["result"]}
             return {"odd_boxes": result.pop("odd", None), "copies": result}
-        parents = database.select(VERSIONS, dataset=row["dataset"], number=row["parent"], limit=1) if row["parent"] else []  # none that was dropped
-        if not parents or sources_of(parents[0]) != sources_of(row):
+        parent = database.find_version(row["dataset"], row["parent"]) if row["parent"] else None
+        if parent is None or sources_of(parent) != sources_of(row):
             return {"copies": None, "odd_boxes": None}
-        row = parents[0]
+        row = parent
 
 
 def sources_of(version: Row) -> tuple[list[str], str | None]:
@@ -287,8 +287,7 @@ def stream(name: str, number: int, served: Served, format: Format = "coco") -> S
     row, version = catalogue.database.get(DATASETS, name), catalogue.database.version(name, number)
     check_fits(format, row["task"])
     found, classes = catalogue.samples(name, version), catalogue.classes(name).names
-    first = [] if format == "webdataset" else [version_file(version)]  # whoever reads shards takes each file of them for a sample's
-    chunks = tar_of(format, found, classes, row["meta"], task=row["task"], load=lambda s: catalogue.objects.read(s.uri, etag=s.etag), first=first)
+    chunks = tar_of(format, found, classes, row["meta"], task=row["task"], load=lambda s: catalogue.objects.read(s.uri, etag=s.etag), version=version)
     proof = {"Longtail-Proof": version["proof"], "Longtail-Accepted-Unproven": str(bool(version["accepted_unproven"])).lower()}
     headers = {"Content-Disposition": f'attachment; filename="{name}-v{number}-{format}.tar"', **proof}
     return StreamingResponse(chunks, media_type="application/x-tar", headers=headers)
