@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -24,6 +23,7 @@ import psutil
 from infra import parts
 from infra.objects import Objects
 from infra.parts import Part
+from infra.ports import claimed, free_ports, is_free, release
 from infra.settings import Settings
 from longtail.errors import Conflict, NotReady
 
@@ -60,6 +60,7 @@ class Stack:
         self.num_cpus = num_cpus or os.cpu_count() or 1
         self.running: dict[str, Running] = {}
         self.failed: str | None = None
+        self.ports: dict[str, int] = {}
         self.stopping = threading.Event()
 
     def run(self, *, on_ready: Callable[[Settings], None] | None = None) -> None:
@@ -167,6 +168,7 @@ class Stack:
         end(below)  # Ray's workers lead process groups of their own
         psutil.wait_procs(below, timeout=1)
         self.running.clear()
+        release(self.ports.values())
         (self.folder / "stack.pid").unlink(missing_ok=True)
 
     def _claim(self) -> None:
@@ -186,10 +188,10 @@ class Stack:
         if made.keys() - secret.keys():  # an older stack's file lacks what came since
             secret = made | secret
             write_whole(file, json.dumps(secret))
-        self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray", "ray_client", "ray_agent"))
-        api_port = self.api_port or free_ports(("api",), start=8080)["api"]
-        if self.api_port and not is_free(self.api_port):
+        if self.api_port and not (is_free(self.api_port) and claimed(self.api_port)):
             raise Conflict(f"port {self.api_port} is taken; choose another with --port")
+        self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray", "ray_client", "ray_agent"))
+        self.ports["api"] = api_port = self.api_port or free_ports(("api",), start=8080)["api"]
         settings = Settings(
             state_dir=self.folder,
             s3_endpoint=f"127.0.0.1:{self.ports['s3']}",
@@ -318,27 +320,6 @@ def write_whole(file: Path, text: str) -> None:
     coming.touch(mode=0o600)
     coming.write_text(text)
     coming.replace(file)
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_ports(names: tuple[str, ...], *, start: int = 21000) -> dict[str, int]:
-    """A free port for each name, with the one 10,000 above it free as well: SeaweedFS puts its gRPC there."""
-    found: dict[str, int] = {}
-    port = start
-    while len(found) < len(names):
-        if is_free(port) and is_free(port + 10_000):
-            found[names[len(found)]] = port
-        port += 1
-    return found
 
 
 def _signal_group(process: subprocess.Popen[bytes], what: signal.Signals) -> None:

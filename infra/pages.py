@@ -108,7 +108,8 @@ def neighbours(sample: Mapping[str, Any]) -> str:
     distance = f", {figures['nearest_distance']:.2f} away" if "nearest_distance" in figures else ""
     if "nearest" in sample:
         row += crop(sample["nearest"], caption=f"nearest real{distance}")
-    return f"<div>{row}<span class=note>{text(sample['id'])} · agreement {figures['agreement']:.2f}</span></div>"
+    apart = f" · apart {figures['apart']:.2f}" if "apart" in figures else ""
+    return f"<div>{row}<span class=note>{text(sample['id'])} · agreement {figures['agreement']:.2f}{apart}</span></div>"
 
 
 def curve(title: str, points: Sequence[tuple[float, float]], *, along: str) -> str:

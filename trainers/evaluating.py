@@ -20,8 +20,9 @@ from longtail.errors import InvalidRequest
 from longtail.samples import Sample
 from longtail.seeds import derive_seed
 from longtail.uplift import BOTH, CLASSICAL, COPY_PASTE, LONGTAIL, REAL, share_of
-from trainers.additions import Batch, labelled, made, varied
+from trainers.additions import Batch, labelled, varied
 from trainers.dataset import DatasetView
+from trainers.making import made
 from trainers.planning import Model
 from trainers.uplift.arms import figures_of, measure, outcome_of, primary_of, table
 from trainers.uplift.bench import Bench, Setting

@@ -35,39 +35,55 @@ INVENTED = 0.8
 """The novelty at which copying of any training object counts: by then next to nothing of an exemplar is left."""
 MOST = 150
 COLUMNS = 12
+SERVED_MIXED_FROM, SERVED_MIXED_SHARE = 0.3, 0.5
+"""From which novelty on how many of the product's samples take parts of a second instance: as trainers/planning.py has it, which sees datasets."""
 
 
 @dataclass(frozen=True)
 class Made:
     """Samples of one class: images [N,3,R,R] in [-1, 1], their boxes [N,4], the training instance each began from [N], what was there before;
-    the boxes of what was to be painted [N,4], which may be less than a box that was drawn wide about its object."""
+    the boxes of what was to be painted [N,4], which may be less than a box that was drawn wide about its object; the instance that parts of
+    each were taken from [N], where none were the same that it began from."""
 
     images: Tensor
     boxes: Tensor
     owners: Tensor
     before: Tensor
     painted: Tensor
+    mixed: Tensor
 
 
 @torch.no_grad()
 def samples_of(
     generator: Generator, train: Windows, contexts: Windows, label: int, *, count: int, novelty: float, seed: int, bare: bool = False,
-    mirrored: bool | None = None,
+    mirrored: bool | None = None, mixed: bool = False,
 ) -> Made:  # fmt: skip
-    """The class painted into contexts of its own, held-out ones if there are any; `bare` says that no object lies in them."""
+    """The class painted into contexts of its own, held-out ones if there are any; `bare` says that no object lies in them.
+
+    `mixed` takes parts of a second instance as often as the product does.
+    """
     random = random_stream(seed)
     mine = train.by_class()[label]
     source = contexts if label in contexts.by_class() else train
     places = source.by_class()[label]
     at = places[torch.randint(len(places), (count,), generator=random)]
-    chosen = mine[torch.randint(len(mine), (count,), generator=random)]
-    scene = served_scene(train, chosen, source, at, novelty, random, occupied=not bare, mirrored=mirrored)
+    first = torch.randint(len(mine), (count,), generator=random)
+    chosen, second = mine[first], mine[second_of(first, len(mine), novelty, seed)] if mixed else None
+    scene = served_scene(train, chosen, source, at, novelty, random, occupied=not bare, mirrored=mirrored, second=second)
     latent = torch.randn(count, generator.config.latent, generator=random)
     parts = []
     for i in range(0, count, 8):
         piece = Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()})
         parts.append(complete(generator, piece, latent[i : i + 8]))
-    return Made(torch.cat(parts), source.boxes[at], train.instances[chosen], scene.image_B3RR, extents(scene.box_B1RR))
+    beside = train.instances[chosen if second is None else second]
+    return Made(torch.cat(parts), source.boxes[at], train.instances[chosen], scene.image_B3RR, extents(scene.box_B1RR), beside)
+
+
+def second_of(first: Tensor, known: int, novelty: float, seed: int) -> Tensor:
+    """Of so many instances of a class one for each of the first to take parts from: another for some, the same for those that none are taken for."""
+    random = random_stream(seed + 1)
+    mixes = (torch.rand(len(first), generator=random) < SERVED_MIXED_SHARE) & (novelty >= SERVED_MIXED_FROM) & (known > 1)
+    return torch.where(mixes, (first + torch.randint(1, max(2, known), first.shape, generator=random)) % known, first)
 
 
 def extents(map_B1RR: Tensor) -> Tensor:
@@ -166,12 +182,13 @@ class Judge:
         agreed = np.zeros(0) if fitted is None else cross_fitted_agreement(fitted, vectors, labels)
         judged = Judged([], {})
         for i, (c, name) in enumerate(self.names.items()):
-            made = samples_of(generator, self.train, self.val, c, count=SAMPLES, novelty=self.novelty[c], seed=11, mirrored=self.mirrored)
+            made = self.served(generator, self.val, c, novelty=self.novelty[c], seed=11)
             invented = self.invented(generator, c)
             seen = self.evidence(c, name, made, invented)
             if fitted is not None:
                 first = int(np.flatnonzero(labels == i)[0])  # rows of a class are in the order of `self.real`
-                owners = [[] if row is None else [first + row] for row in seen.own]
+                began = zip(seen.own, self.rows(c, made.mixed), strict=True)
+                owners = [[first + row for row in rows if row is not None] for rows in began]
                 seen = replace(seen, agreed=fitted.probabilities(seen.fake, owners)[:, i], real_agreed=agreed[labels == i])
             on_ground, overlaps, grounds = self.on_ground(generator, c)
             self._add(judged, replace(seen, overlaps=overlaps, grounds=grounds), c, made, on_ground, invented)
@@ -192,12 +209,11 @@ class Judge:
 
     def evidence(self, label: int, name: str, made: Made, invented: Made | None) -> Evidence:
         """What speaks of the class's samples and invented ones by themselves: all but what takes other classes or bare ground."""
-        real, instances = self.real[label]
+        real, _ = self.real[label]
         index = first_of(self.train, label, most=MOST)
         learned = object_crops(self.train.floats(index), self.train.boxes[index])
         held, fake, novel = window_crops(self.val, label), object_crops(made.images, made.boxes), invented and object_crops(invented.images, invented.boxes)
-        row_of = {instance: row for row, instance in enumerate(instances.tolist())}
-        own = [row_of.get(owner) for owner in made.owners.tolist()]
+        own = self.rows(label, made.owners)
         derived = self.novelty[label] < DERIVED_BELOW
         repeated = Repeated(
             fake=Repeats.of(likeness(fake, learned), ignore=own if derived else ()), held=Repeats.of(likeness(held, learned)),
@@ -208,11 +224,22 @@ class Judge:
             invented=features(novel) if novel else None, repeated=repeated, derived=derived,
         )  # fmt: skip
 
+    def served(self, generator: Generator, contexts: Windows, label: int, *, novelty: float, seed: int, count: int = SAMPLES, bare: bool = False) -> Made:
+        """Samples as the product would make them: parts of a second instance taken as often."""
+        return samples_of(
+            generator, self.train, contexts, label, count=count, novelty=novelty, seed=seed, bare=bare, mirrored=self.mirrored, mixed=True
+        )  # fmt: skip
+
+    def rows(self, label: int, instances: Tensor) -> list[int | None]:
+        """Which of the training objects that are looked at each is, if any."""
+        row_of = {instance: row for row, instance in enumerate(self.real[label][1].tolist())}
+        return [row_of.get(instance) for instance in instances.tolist()]
+
     def invented(self, generator: Generator, label: int) -> Made | None:
         """Samples with next to nothing of an exemplar in them; None of a class that is too small for the product to invent."""
         if self.counts[label] < MIN_INSTANCES_TO_INVENT:
             return None
-        return samples_of(generator, self.train, self.val, label, count=SAMPLES, novelty=INVENTED, seed=13, mirrored=self.mirrored)
+        return self.served(generator, self.val, label, novelty=INVENTED, seed=13)
 
     def on_ground(self, generator: Generator, label: int) -> tuple[Made | None, Floats | None, int]:
         """(samples on bare ground, the IoU of each change's box with the label's, on how many held-out places).
@@ -223,7 +250,7 @@ class Judge:
         grounds = [w for w in (held, self.train.emptied()) if label in w.by_class()]
         if not grounds:
             return None, None, 0
-        made = samples_of(generator, self.train, grounds[0], label, count=ON_GROUND, novelty=self.novelty[label], seed=12, bare=True, mirrored=self.mirrored)
+        made = self.served(generator, grounds[0], label, count=ON_GROUND, novelty=self.novelty[label], seed=12, bare=True)
         found = []
         for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
             found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainers.gating import COLUMNS, Judge, object_crops, samples_of
+from trainers.gating import COLUMNS, Judge, object_crops
 from trainers.grids import tile
 from trainers.networks import Generator
 from trainers.quality.copying import nearest
@@ -19,7 +19,7 @@ def beside_nearest(generator: Generator, judge: Judge) -> dict[str, NDArray[np.u
     """{class: picture}: samples at the class's usual novelty, in held-out places where there are any; below each the nearest of its `MOST` training objects."""
     pictures = {}
     for label, name in judge.names.items():
-        made = samples_of(generator, judge.train, judge.val, label, count=COLUMNS, novelty=judge.novelty[label], seed=SEED, mirrored=judge.mirrored)
+        made = judge.served(generator, judge.val, label, count=COLUMNS, novelty=judge.novelty[label], seed=SEED)
         found, _ = nearest(features(object_crops(made.images, made.boxes)), judge.real[label][0])
         pictures[name] = tile([made.images, judge.train.floats(judge.train.by_class()[label][torch.from_numpy(found)])])
     return pictures

@@ -12,6 +12,7 @@ Shape legend: B batch, R resolution.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -158,17 +159,21 @@ def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: 
 
     laid, second = (lay(windows, chosen, context, place, mixture, generator) for chosen in (draw.exemplar, draw.second))
     join, mixing = torch.rand(count, 1, 3, 3, generator=generator), share_of(count, MIXED_SHARE, generator) > 0
-    exemplar = torch.where(mixing, mix(laid.image, second.image, join, place), laid.image)
-    outline = torch.where(mixing, mix(laid.outline, second.outline, join, place), laid.outline)
-    known = laid.known * torch.where(mixing, second.known, torch.ones(()))
+    laid = mixed(laid, second, mixing, join, place)
 
-    label = where_labelled(outline, known, place)
-    follows = known * torch.maximum(own_known, bare)
-    holes = hole(windows, torch.maximum(outline, own * (1 - bare)), follows, place)
+    label = where_labelled(laid.outline, laid.known, place)
+    follows = laid.known * torch.maximum(own_known, bare)
+    holes = hole(windows, torch.maximum(laid.outline, own * (1 - bare)), follows, place)
     whole = share_of(count, mixture.whole_share, generator)
-    scene = faded_scene(windows, draw, context, place, label, holes, Laid(exemplar, outline, follows), whole, mixture, generator)
+    scene = faded_scene(windows, draw, context, place, label, holes, replace(laid, known=follows), whole, mixture, generator)
     own_hole = torch.maximum(hole(windows, own, own_known, box)[0], whole)
     return scene, Seen(image, where_labelled(own, own_known, box), torch.where(bare > 0, own_hole, scene.mask_B1RR))
+
+
+def mixed(first: Laid, second: Laid, where_B111: Tensor, join_B133: Tensor, box: Tensor) -> Laid:
+    """Parts of the one and of the other `where` that is said; their outline is known where both are."""
+    image, outline = (torch.where(where_B111, mix(a, b, join_B133, box), a) for a, b in ((first.image, second.image), (first.outline, second.outline)))
+    return Laid(image, outline, first.known * torch.where(where_B111, second.known, torch.ones(())))
 
 
 def where_labelled(outline: Tensor, known: Tensor, box: Tensor) -> Tensor:
@@ -231,29 +236,41 @@ def faded_scene(
 @torch.no_grad()
 def served_scene(
     learned: Windows, chosen: Tensor, contexts: Windows, at: Tensor, novelty: float, generator: torch.Generator, *, occupied: bool = True,
-    mirrored: bool | None = None,
+    mirrored: bool | None = None, second: Tensor | None = None,
 ) -> Scene:  # fmt: skip
     """Instances of `learned` as they would be served into the boxes of `contexts`; if those are occupied, holes take in what is there.
 
-    Boxes that fill their windows are whole images, which are not `mirrored` unless that is said.
+    Boxes that fill their windows are whole images, which are not `mirrored` unless that is said. Parts are taken from a `second` instance where that is
+    another one than the first.
     """
     image, box = contexts.floats(at), contexts.boxes[at]
     count, size = len(at), image.shape[-1]
     whole = float((box[:, 2:] - box[:, :2]).min()) > WHOLE
-    source, source_box = learned.floats(chosen), learned.boxes[chosen]
-    warp = Warp.draw(count, generator, strength=0.5 if whole else 1.0, bend=bend_at(novelty), mirrored=not whole if mirrored is None else mirrored)
-    exemplar = warp_exemplar(source, source_box, box, warp, size, size)
     fill = fill_color(image, box, torch.full((count, 1, 1, 1), float(whole)))
-    outline, known = learned.outlined(chosen)
-    outline = warp_outline(outline, source_box, box, warp, size, size)
+    serve = functools.partial(laid_to_serve, learned, box=box, fill=fill, whole=whole, bend=bend_at(novelty), mirrored=mirrored, generator=generator)
+    laid = serve(chosen)
+    fading = torch.rand(count, 1, 8, 8, generator=generator)
+    if second is not None:
+        laid = mixed(laid, serve(second), (second != chosen).view(-1, 1, 1, 1), torch.rand(count, 1, 3, 3, generator=generator), box)
     own, own_known = contexts.outlined(at)
-    follows = known * (own_known if occupied else 1.0) * (not whole)
+    follows = laid.known * (own_known if occupied else 1.0) * (not whole)
+    mask, soft = whole_mask(count, size, size) if whole else hole(learned, torch.maximum(laid.outline, own), follows, box)
+    validity = fade(torch.full((count,), novelty), fading, size, size)
+    validity = torch.where(follows > 0, validity * outlined_mask(laid.outline, mask, soft)[1], validity)
+    return Scene(image, mask, soft, where_labelled(laid.outline, follows, box), laid.image, validity, learned.labels[chosen], fill)
+
+
+def laid_to_serve(
+    windows: Windows, chosen: Tensor, *, box: Tensor, fill: Tensor, whole: bool, bend: float, mirrored: bool | None, generator: torch.Generator
+) -> Laid:  # fmt: skip
+    """Instances laid into boxes, their ground brought to the colours that are about those."""
+    source, source_box, size = windows.floats(chosen), windows.boxes[chosen], windows.images.shape[-1]
+    warp = Warp.draw(len(chosen), generator, strength=0.5 if whole else 1.0, bend=bend, mirrored=not whole if mirrored is None else mirrored)
+    image = warp_exemplar(source, source_box, box, warp, size, size)
     if not whole:
-        exemplar = match_context(exemplar, source, source_box, fill, torch.ones(count))
-    mask, soft = whole_mask(count, size, size) if whole else hole(learned, torch.maximum(outline, own), follows, box)
-    validity = fade(torch.full((count,), novelty), torch.rand(count, 1, 8, 8, generator=generator), size, size)
-    validity = torch.where(follows > 0, validity * outlined_mask(outline, mask, soft)[1], validity)
-    return Scene(image, mask, soft, where_labelled(outline, follows, box), exemplar, validity, learned.labels[chosen], fill)
+        image = match_context(image, source, source_box, fill, torch.ones(len(chosen)))
+    outline, known = windows.outlined(chosen)
+    return Laid(image, warp_outline(outline, source_box, box, warp, size, size), known)
 
 
 def inner_map(box_B4: Tensor, size: int) -> Tensor:

@@ -30,9 +30,10 @@ from trainers.dataset import DatasetView
 from trainers.device import best_device
 from trainers.evaluating import evaluation_of, tables_of
 from trainers.finetune import run_finetune
-from trainers.judging import Finished, Seen, judge_made
+from trainers.judging import Finished, Seen
 from trainers.planning import Model, plan
 from trainers.render import masked
+from trainers.repeats import judged
 from trainers.state import TrainState
 from trainers.studio import Made, make
 from trainers.uplift.bench import Model as ModelName
@@ -148,7 +149,7 @@ def filter_batch(*, job: str, dataset: str, version: int, samples: list[dict[str
         files = [catalogue.objects.read(s["uri"]) for s in samples]
         records = [Provenance.from_json(s["record"]) for s in samples]
         made = [Finished(r, f, [Seen(**o) for o in s["objects"]]) for r, f, s in zip(records, files, samples, strict=True)]
-        return [v.to_json() for v in judge_made(view, made)]
+        return [v.to_json() for v in judged(view, made)]
 
 
 def regenerate(*, dataset: str, version: int, sample: str, record: dict[str, Any], uri: str) -> dict[str, Any]:

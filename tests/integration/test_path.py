@@ -118,6 +118,7 @@ def test_a_batch_is_filtered_and_explained(stack, made):
     assert len(samples) == made["made"] == 6
     assert made["accepted"] == sum(s["state"] == "accepted" for s in samples)
     assert all(s["verdict"]["nearest"] and s["provenance"]["exemplar"]["sample"] for s in samples)
+    assert all(0 <= s["verdict"]["figures"]["apart"] <= 2 for s in samples)  # from what their pixels repeat
     assert made["derived"]["samples"] == made["accepted"]  # novelty 0.1: each from its exemplar
     counts = list(made["derived"]["by_instance"].values())
     assert (len(counts), sum(counts)) == (made["derived"]["instances"], made["accepted"])

@@ -13,8 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.embedded import Stack, free_ports
+from infra.embedded import Stack
 from infra.objects import Objects
+from infra.ports import free_ports
 from longtail.client import Client
 from services.demo.packs import upload
 

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from infra.embedded import Stack, free_ports, healthy, is_free, running_pid
+from infra.embedded import Stack, healthy, running_pid
 from infra.objects import Objects
 from infra.settings import Settings
 from longtail.errors import Conflict
@@ -110,12 +110,6 @@ def test_a_part_that_keeps_dying_is_named_after_three_restarts(tmp_path):
 
 def _pid_of(folder: Path, part: str) -> int:
     return int(json.loads((folder / "pids.json").read_text())[part])
-
-
-def test_ports_found_are_free_with_their_twins():
-    ports = free_ports(("a", "b"), start=24_000)
-    assert len(set(ports.values())) == 2
-    assert all(is_free(p) and is_free(p + 10_000) for p in ports.values())
 
 
 def test_down_ends_a_demo_and_all_its_children(tmp_path):

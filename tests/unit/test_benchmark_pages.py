@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import downstream, few
+from benchmarks import downstream, few, repeats, resolution
 from benchmarks.evidence.page import DOCS
 from benchmarks.report import README, write_between
 
 
 @pytest.mark.parametrize(
-    ("page", "name"), [(README, "evidence"), (README, "figures"), (DOCS, "evidence"), (DOCS, "gates"), (few.PAGE, "few"), (downstream.PAGE, "downstream")]
+    ("page", "name"),
+    [(README, "evidence"), (README, "figures"), (DOCS, "evidence"), (DOCS, "gates"), (resolution.PAGE, "resolution"), (repeats.PAGE, "repeats"),
+     (few.PAGE, "few"), (downstream.PAGE, "downstream")],
 )
 def test_a_table_has_its_place(tmp_path, page, name):
     copy = tmp_path / page.name

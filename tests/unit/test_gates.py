@@ -13,11 +13,12 @@ from benchmarks.gates import CASES, PARTLY, REAL, drawn, gather
 from infra.pages import without_pictures
 from longtail.gates import Gate, class_key
 from longtail.recipes import NetworkConfig, Recipe
-from trainers import checkpoints, gating
+from trainers import checkpoints, gating, planning
 from trainers.architectures import build_generator
 from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge
 from trainers.loop import Progress
 from trainers.neighbours import beside_nearest
+from trainers.quality import consistency
 from trainers.quality.coverage import density_and_coverage
 from trainers.quality.density import densities, density_interval
 from trainers.quality.gates import Evidence, density_gate, gates_of, unmeasured, worst
@@ -109,6 +110,19 @@ def test_where_nothing_tells_what_a_copy_is_none_is_counted(cases):
     assert (gate.figure, gate.verdict) == (0, "unknown")
 
 
+@pytest.mark.parametrize("what", [REAL, "training images"])
+def test_copying_does_not_pass_where_held_out_objects_are_copies_themselves(cases, what):
+    """Of a scene that lies in two splits: by what its held-out objects attain no sample would ever be a copy."""
+    seen = cases[what]
+    held, apart = seen.held.copy(), seen.repeated.held.apart.copy()
+    held[:3], apart[:3] = seen.train[:3], 0
+    leaked = replace(seen, held=held, repeated=replace(seen.repeated, held=replace(seen.repeated.held, apart=apart)))
+    gate = next(g for g in gates_of(leaked) if g.name == "copying")
+    assert gate.verdict == "unknown" and "held-out objects repeat training ones" in gate.note
+    by_features = next(g for g in gates_of(replace(leaked, repeated=None)) if g.name == "copying")
+    assert by_features.verdict == "unknown"
+
+
 def test_the_worst_come_first(cases):
     seen = cases[REAL]
     mixed = replace(seen, fake=np.concatenate([seen.fake[:9], cases["noise"].fake[:1]]), own=[None] * 10, agreed=np.linspace(1, 0.1, 10), repeated=None)
@@ -197,7 +211,8 @@ def test_a_generator_that_paints_a_class_which_is_not_learned_beside_it_fails(ge
 
     def another(*_, count, **__):
         at = torch.arange(count) % len(light)
-        return gating.Made(light.floats(at), light.boxes[at], torch.full((count,), -1), light.floats(at), light.boxes[at])
+        nobody = torch.full((count,), -1)
+        return gating.Made(light.floats(at), light.boxes[at], nobody, light.floats(at), light.boxes[at], nobody)
 
     monkeypatch.setattr(gating, "samples_of", another)
     judge = Judge(dark, held, held, {0: "dark"}, others=train.subset(train.by_class()[1]))
@@ -205,6 +220,22 @@ def test_a_generator_that_paints_a_class_which_is_not_learned_beside_it_fails(ge
     assert said["label_consistency"].verdict == "failed" and said["label_consistency"].figure < 0.3, said["label_consistency"]
     alone = {g.name: g for g in Judge(dark, held, held, {0: "dark"}).gates(generator).gates}
     assert alone["label_consistency"].figure > said["label_consistency"].figure
+
+
+def test_gates_see_samples_of_two_instances_as_often_as_the_product_makes_them(generator, monkeypatch):
+    """And what judges their labels has seen neither."""
+    assert (gating.SERVED_MIXED_FROM, gating.SERVED_MIXED_SHARE) == (planning.MIXED_FROM, planning.MIXED_SHARE)
+    train, val, told = squares(48, seed=0), squares(48, seed=2), []
+    asked = consistency.CrossFitted.probabilities
+    monkeypatch.setattr(consistency.CrossFitted, "probabilities", lambda self, vectors, owners: told.append(owners) or asked(self, vectors, owners))
+    judge = Judge(train, val, val, {0: "dark", 1: "light"})
+    judge.gates(generator)
+    real, *each = [np.mean([len(set(rows)) == 2 for rows in owners]) for owners in told]
+    assert real == 0 and len(each) == 2 and all(0.3 < share < 0.6 for share in each)
+    mine, found = train.by_class()[1], judge.served(generator, val, 1, novelty=0.5, seed=0)
+    assert set(found.mixed.tolist()) | set(found.owners.tolist()) <= set(train.instances[mine].tolist())
+    below = judge.served(generator, val, 1, novelty=0.25, seed=0)
+    assert torch.equal(below.mixed, below.owners)
 
 
 def test_without_ground_or_held_out_objects_what_cannot_be_said_is_unknown(generator):

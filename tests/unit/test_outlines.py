@@ -160,6 +160,20 @@ def test_sets_with_and_without_outlines_go_together(windows):
     assert all(torch.isfinite(v) for v in step(state, both, "adversarial").values())
 
 
+def test_what_is_served_may_take_parts_of_a_second_instance(windows):
+    """Images and outlines alike; where the second is the first again nothing changes, and where it has no outline the box is what is known."""
+    plain = cut_windows([replace(bar(), outline=None, ground=None)], resolution=32, per_instance=1, seed=0)
+    both, chosen = join(windows, plain), torch.tensor([0, 0, 0])
+    at = torch.tensor([4, 4, 4])
+    alone = served_scene(both, chosen, both, at, 0.5, random_stream(0))
+    mixed = served_scene(both, chosen, both, at, 0.5, random_stream(0), second=torch.tensor([0, 2, 24]))
+    assert torch.equal(mixed.exemplar_B3RR[0], alone.exemplar_B3RR[0]) and torch.equal(mixed.box_B1RR[0], alone.box_B1RR[0])
+    redder = (mixed.exemplar_B3RR[:, 0] - mixed.exemplar_B3RR[:, 2]) * mixed.box_B1RR[:, 0]
+    assert (redder[0] > -0.5).all() and (redder[1] > 0.7).any() and (redder[1] < -0.7).any()  # the second is a blue one
+    assert mixed.box_B1RR[1].sum() < mixed.box_B1RR[2].sum()
+    assert torch.equal(mixed.image_B3RR, alone.image_B3RR)
+
+
 def test_places_where_nothing_is():
     image = np.random.default_rng(0).integers(0, 255, (100, 140, 3)).astype(np.uint8)
     occupied = [(0.0, 0.0, 140.0, 40.0), (80.0, 40.0, 140.0, 100.0)]

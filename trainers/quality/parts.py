@@ -8,6 +8,7 @@ Shape legend: F samples, N objects, S pixels a side of an object, H of a sample 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ SIDE_PX = 24
 SIDES_PX = range(SIDE_PX // 2, SIDE_PX + 1)
 """How much of that a sample may be: the same share of its height and width, from half to all."""
 FLIPS = ((), (3,), (2,), (2, 3))
-BATCH = 64
+BATCH, OBJECTS = 64, 256
+"""As many samples and objects are compared at once."""
 FLAT = 1 / 255
 """A deviation of less than a level, in the mean over pixels, is noise that nothing is told by."""
 QUANTILE = 0.02
@@ -74,10 +76,12 @@ def likeness(samples: Crops, objects: Crops) -> Floats:
     if not len(objects):
         return found
     whole_N3SS = squares(objects, SIDE_PX)
-    for side in SIDES_PX:
-        contrast_N1PP = contrast(whole_N3SS, side)
+    for side, j in itertools.product(SIDES_PX, range(0, len(objects), OBJECTS)):
+        some, of = whole_N3SS[j : j + OBJECTS], slice(j, j + OBJECTS)
+        contrast_N1PP = contrast(some, side)
         for i in range(0, len(samples), BATCH):
-            found[i : i + BATCH] = np.maximum(found[i : i + BATCH], laid_over(samples[i : i + BATCH], whole_N3SS, contrast_N1PP, side).cpu().numpy())
+            alike = laid_over(samples[i : i + BATCH], some, contrast_N1PP, side).cpu().numpy()
+            found[i : i + BATCH, of] = np.maximum(found[i : i + BATCH, of], alike)
     return found.clip(-1, 1)
 
 
@@ -105,5 +109,10 @@ def least_contrast(side: int) -> float:
 
 def squares(crops: Crops, side: int) -> Tensor:
     """[N,3,side,side] in [-0.5, 0.5]: the crops squeezed to one size."""
-    small = [Image.fromarray(c).resize((side, side), Image.Resampling.BOX if min(c.shape[:2]) >= side else Image.Resampling.BILINEAR) for c in crops]
-    return as_tensor(np.stack([np.asarray(s) for s in small])).permute(0, 3, 1, 2).float() / 255 - 0.5
+    return as_tensor(np.stack([squeezed(c, side) for c in crops])).permute(0, 3, 1, 2).float() / 255 - 0.5
+
+
+def squeezed(crop: NDArray[np.uint8], side: int = SIDE_PX) -> NDArray[np.uint8]:
+    """[side,side,3]: unchanged where it is of that size."""
+    way = Image.Resampling.BOX if min(crop.shape[:2]) >= side else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(crop).resize((side, side), way))

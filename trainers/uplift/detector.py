@@ -1,6 +1,7 @@
 """The reference detector: anchor-free, one level at stride 8, on EfficientNet-lite0 whose early blocks are frozen.
 
-On the 205 training images of BCCD 2,000 steps, 138 s on one core, reach AP50 0.850 on its test split (benchmarks/judges.py).
+On the 205 training images of BCCD 2,000 steps reach AP50 0.840 on its test split, in the mean of three seeds, and take up to 184 s of one core
+(benchmarks/judges.py).
 Shape legend: N images, D feature channels, H W cells, C classes, K boxes.
 """
 

@@ -1,0 +1,123 @@
+"""The filter of repeated pixels: what it takes from honest samples beside what the other filters take, from unseen real objects, and from cuttings.
+
+    python -m benchmarks.repeats --data DATA [--quick]
+
+Generators of the evidence's rows (draw 0; fine-tuned where they are not kept) make samples at their usual novelty, which pass the filters as a batch does. Real
+objects of the test split, which no generator has seen, and parts cut from training objects and shown in another size are held against the same limit.
+Writes the table in docs/evidence.md; pictures of what was refused over what it repeats go to out/repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.evidence.additions import generator_of, grown_classes, novelty_of
+from benchmarks.evidence.folder import FolderView
+from benchmarks.evidence.rows import ROWS, Row
+from benchmarks.gates import cut_out
+from benchmarks.report import Figure, save, write_between
+from longtail.samples import Mode
+from trainers.bank import crop
+from trainers.judging import Finished, judge_made
+from trainers.planning import Model, plan
+from trainers.quality.parts import likeness
+from trainers.repeats import ALWAYS, Known, known_of, likeness_but_excused, objects_made, without_repeats
+from trainers.studio import make
+
+PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+PICTURES = Path("out") / "repeats"
+MEASURED = ("bccd5", "bccd20", "bccd50", "magnetic_tile", "noto", "cifar_longtail")
+QUICK = ("bccd20",)
+CLASSES = 3
+"""So many of a row's classes, the first."""
+SAMPLES, REAL, SHOWN, PX = 100, 200, 12, 96
+SHARES = (0.8, 0.6, 0.5)
+Crop = NDArray[np.uint8]
+
+
+def samples_of(row: Row, view: FolderView, name: str) -> list[Finished]:
+    """Samples of a class as a batch of the product makes them, of one object each."""
+    mode: Mode = "synthesis" if view.task == "classification" else "inpaint"
+    request = {"class_name": name, "mode": mode, "novelty": novelty_of(view, [name]), "count": SAMPLES, "seed": 0, "objects": 1}
+    orders = plan(view, request, key=f"repeats-{row.name}", model=Model("evidence", 1, "evidence"))
+    found = [(record, make(view, sample_id, record)) for sample_id, record in orders]
+    return [Finished(record, one.data, one.objects) for record, one in found]
+
+
+def share_found(crops: Sequence[Crop], known: Known) -> float:
+    """How many of these would be refused."""
+    return float((likeness(crops, known.crops[:ALWAYS]).max(1) > 1 - known.near).mean()) if crops else float("nan")
+
+
+def parts_of(view: FolderView, label: int, share: float) -> list[Crop]:
+    """A part of each training object, so large a share of its sides, in half again its size."""
+    rng, found = np.random.default_rng(0), []
+    for o in [o for o in view.objects("train") if o.label == label][:REAL]:
+        part = Image.fromarray(cut_out(crop(view.pixels(o.sample)[0], o.box_xyxy), (share, share), rng))
+        found.append(np.asarray(part.resize((round(part.width * 1.5), round(part.height * 1.5)), Image.Resampling.BICUBIC)))
+    return found
+
+
+def measured(row: Row, view: FolderView, name: str) -> dict[str, float]:
+    label = view.names.index(name)
+    known, samples = known_of(view, label), samples_of(row, view, name)
+    before = judge_made(view, samples)
+    after = without_repeats(view, samples, before)
+    unseen = [crop(view.pixels(o.sample)[0], o.box_xyxy) for o in view.objects("test") if o.label == label][:REAL]
+    taken = [i for i, (b, a) in enumerate(zip(before, after, strict=True)) if b.accepted and not a.accepted]
+    picture(view, samples, taken, known, PICTURES / f"{row.name}-{label}.png")
+    return {
+        "training objects": len(known.crops), "novelty": samples[0].record.novelty,
+        "copies to features": float(np.mean(["copy" in v.reasons for v in before])), "passed": float(np.mean([v.accepted for v in before])),
+        "of them repeats": len(taken) / max(1, sum(v.accepted for v in before)), "unseen real ones": share_found(unseen, known),
+        **{f"parts of {share:.0%}": share_found(parts_of(view, label, share), known) for share in SHARES},
+    }  # fmt: skip
+
+
+def picture(view: FolderView, samples: Sequence[Finished], taken: Sequence[int], known: Known, path: Path) -> None:
+    """What was refused, over what it repeats."""
+    if not taken:
+        return
+    made = [objects_made(view, samples[i])[0] for i in taken[:SHOWN]]
+    like, keys = likeness_but_excused(made, known)
+    below = [known.crops[known.keys.index(keys[int(i)])] for i in like.argmax(1)]
+    rows = [np.concatenate([np.asarray(Image.fromarray(c).resize((PX, PX))) for c in some], 1) for some in ([one.pixels for one in made], below)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    titles = list(next(iter(found.values())))
+    lines = ["| class | " + " | ".join(titles) + " |", "| --- |" + " --- |" * len(titles)]
+    for name, row in found.items():
+        cells = [f"{row[t]:.0f}" if t == "training objects" else f"{row[t]:.2f}" if t == "novelty" else f"{100 * row[t]:.0f} %" for t in titles]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="one row alone")
+    args = parser.parse_args()
+    found: dict[str, dict[str, float]] = {}
+    for row in (ROWS[name] for name in (QUICK if args.quick else MEASURED)):
+        view = row.draw(args.data, 0)
+        painter, _ = generator_of(row, view, 0, functools.partial(print, f"{row.name}:", flush=True))
+        for name in grown_classes(row, view)[:CLASSES]:
+            found[f"{row.title}: {name}"] = measured(row, view.with_painter(painter), name)
+            print(name, found[f"{row.title}: {name}"], flush=True)
+    save("repeats", [Figure(f"{n}/{t}", v, "") for n, row in found.items() for t, v in row.items()], quick=args.quick)
+    if not args.quick:
+        write_between(PAGE, "repeats", table(found))
+
+
+if __name__ == "__main__":
+    main()
