@@ -184,18 +184,17 @@ def main() -> None:
     with device.best_device():
         figures = [f for name in packs for f in measured(name, a.data, images=images, budget_s=budget_s, seeds=seeds)]
     usual = all(getattr(a, k) == parser.get_default(k) for k in ("images", "seeds", "budget")) and not a.quick
+    for name in packs:
+        mine = [f for f in figures if f.name.startswith(f"{name}/")]
+        save(f"downstream-{name}" if usual or a.quick else f"downstream-{name}-{images}images-{seeds}seeds", mine, quick=a.quick, gpu=device.name())
     if usual:
-        figures = of_other_packs(packs) + figures
-    save("downstream", figures, quick=a.quick, gpu=device.name())
-    if usual:
-        write_between(PAGE, "downstream", "\n".join(table(figures)))
+        write_between(PAGE, "downstream", "\n".join(table(kept())))
 
 
-def of_other_packs(packs: Sequence[str]) -> list[Figure]:
-    """What was found of the others before: packs are measured one by one."""
-    kept = RESULTS / "downstream.json"
-    found = json.loads(kept.read_text())["figures"] if kept.exists() else []
-    return [Figure(**body) for body in found if body["name"].split("/")[0] not in packs]
+def kept() -> list[Figure]:
+    """What was found of each pack, today or before: they are measured one by one."""
+    files = [RESULTS / f"downstream-{name}.json" for name in PACKS]
+    return [Figure(**body) for file in files if file.exists() for body in json.loads(file.read_text())["figures"]]
 
 
 if __name__ == "__main__":

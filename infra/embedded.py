@@ -23,7 +23,7 @@ import psutil
 from infra import parts
 from infra.objects import Objects
 from infra.parts import Part
-from infra.ports import claimed, free_ports, is_free, release
+from infra.ports import claim, free_ports, is_free, release
 from infra.settings import Settings
 from longtail.errors import Conflict, NotReady
 
@@ -188,7 +188,7 @@ class Stack:
         if made.keys() - secret.keys():  # an older stack's file lacks what came since
             secret = made | secret
             write_whole(file, json.dumps(secret))
-        if self.api_port and not (is_free(self.api_port) and claimed(self.api_port)):
+        if self.api_port and not (is_free(self.api_port) and claim(self.api_port)):
             raise Conflict(f"port {self.api_port} is taken; choose another with --port")
         self.ports = free_ports(("s3", "master", "volume", "filer", "mlflow", "ray", "ray_client", "ray_agent"))
         self.ports["api"] = api_port = self.api_port or free_ports(("api",), start=8080)["api"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 TWIN = 10_000
 """SeaweedFS puts its gRPC so far above a port."""
-_claimed: dict[int, socket.socket] = {}
+_held: dict[int, list[socket.socket]] = {}
 
 
 def free_ports(names: Iterable[str], *, start: int = 21_000) -> dict[str, int]:
@@ -16,7 +16,7 @@ def free_ports(names: Iterable[str], *, start: int = 21_000) -> dict[str, int]:
     found: dict[str, int] = {}
     port = start
     for name in names:
-        while not (is_free(port) and is_free(port + TWIN) and claimed(port)):
+        while not (is_free(port) and is_free(port + TWIN) and claim(port)):
             port += 1
         found[name] = port
     return found
@@ -32,22 +32,29 @@ def is_free(port: int) -> bool:
     return True
 
 
-def claimed(port: int) -> bool:
-    """Whether the port is this process's now: by a name without a file, which only Linux has, and which ends with the process, however that ends."""
-    if port in _claimed:
-        return False
-    name = socket.socket(socket.AF_UNIX)
+def claim(port: int) -> bool:
+    """Takes port and twin for this process; False where either is taken already, by this process or another.
+
+    By names without files, which Linux alone has, and which end with the process, however that ends.
+    """
+    names: list[socket.socket] = []
     try:
-        if sys.platform == "linux":
-            name.bind(f"\0longtail-port-{port}")
+        for name in (port, port + TWIN):
+            names.append(socket.socket(socket.AF_UNIX))
+            if sys.platform == "linux":
+                names[-1].bind(f"\0longtail-port-{name}")
     except OSError:
-        name.close()
+        close(names)
         return False
-    _claimed[port] = name
+    _held[port] = names
     return True
 
 
 def release(ports: Iterable[int]) -> None:
     for port in ports:
-        if port in _claimed:
-            _claimed.pop(port).close()
+        close(_held.pop(port, []))
+
+
+def close(names: Iterable[socket.socket]) -> None:
+    for name in names:
+        name.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from infra.images import decode
 from infra.tables import batched
 from longtail.gates import DERIVED_BELOW
 from longtail.samples import Provenance
-from trainers.bank import MOST_COMPARED, PER_CLASS, crop
+from trainers.bank import PER_CLASS, crop
 from trainers.dataset import DatasetView
 from trainers.filters import Verdict
 from trainers.judging import Finished, judge_made
@@ -22,17 +23,19 @@ from trainers.quality.parts import Repeated, Repeats, likeness, squeezed
 Crop = NDArray[np.uint8]
 CHUNK = 32
 """Samples whose objects are compared at once."""
-ALWAYS = 300
-"""So many of a class's training objects every sample is compared with; with others, if it began from one."""
+MOST = 300
+"""So many of a class's training objects every sample is compared with, and beside them with those that it began from."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A class's training objects with their keys, and how near to one of them a sample repeats it: not at all where that cannot be told."""
+    """Training objects of a class by their keys, and how near to one of them a sample repeats it: not at all where that cannot be told."""
 
-    crops: list[Crop]
-    keys: tuple[str, ...]
+    crops: dict[str, Crop]
     near: float
+
+
+_known: WeakKeyDictionary[DatasetView, dict[int, Known]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def without_repeats(view: DatasetView, samples: Sequence[Finished], verdicts: Se
             known = known_of(view, view.classes.index_of(view.classes.id_of(class_name)))
             if known.near == 0:
                 continue
-            like, keys = likeness_but_excused(painted, known)
+            like, keys = likeness_but_excused(view, painted, known)
             repeats = Repeats.of(like)
             for one, apart, index in zip(painted, repeats.apart.tolist(), repeats.index.tolist(), strict=True):
                 found[one.sample] = measured(found[one.sample], one, apart, known.near, keys[index])
@@ -77,41 +80,47 @@ def objects_made(view: DatasetView, sample: Finished, *, index: int = 0) -> list
     return [Painted(index, position, layer, crop(pixels, seen.box_xyxy).copy()) for position, (layer, seen) in enumerate(each)]
 
 
-def likeness_but_excused(painted: Sequence[Painted], known: Known) -> tuple[NDArray[np.floating[Any]], list[str]]:
-    """(likeness [F,N] as `parts.likeness` says, -1 where an object is what a sample derives from by design; the N objects' keys)."""
-    row_of = {key: row for row, key in enumerate(known.keys)}
-    began = [[row_of[key] for key in one.record.instances if key in row_of] for one in painted]
-    rows = sorted({*range(min(ALWAYS, len(known.keys))), *(row for some in began for row in some)})
-    found = likeness([p.pixels for p in painted], [known.crops[row] for row in rows])
+def likeness_but_excused(view: DatasetView, painted: Sequence[Painted], known: Known) -> tuple[NDArray[np.floating[Any]], list[str]]:
+    """(likeness [F,N] as `parts.likeness` says, the N objects' keys); -1 for what others alone began from, and for what a sample derives from by design."""
+    began = [begun_from(view, one.record) for one in painted]
+    objects = {**{key: pixels for some in began for key, pixels in some.items()}, **known.crops}
+    keys = list(objects)
+    found = likeness([p.pixels for p in painted], list(objects.values()))
     for one, some, like in zip(painted, began, found, strict=True):
-        if one.record.novelty < DERIVED_BELOW:
-            like[[rows.index(row) for row in some]] = -1
-    return found, [known.keys[row] for row in rows]
+        derives = one.record.novelty < DERIVED_BELOW
+        like[[(derives if key in some else key not in known.crops) for key in keys]] = -1
+    return found, keys
+
+
+def begun_from(view: DatasetView, record: Provenance) -> dict[str, Crop]:
+    """The real objects that the record names, by key."""
+    parts = [part for part in (record.exemplar, record.mixed) if part]
+    return {key: squeezed(crop(view.pixels(view.by_id[part["sample"]])[0], part["box_xyxy"])) for key, part in zip(record.instances, parts, strict=True)}
 
 
 def measured(verdict: Verdict, one: Painted, apart: float, near: float, nearest: str) -> Verdict:
-    """The verdict with what is known of one of its objects; of its last object, whose nearest a verdict names, what it repeats."""
-    figures = {**verdict.figures, "apart": min(apart, verdict.figures.get("apart", apart))}
+    """The verdict with what is known of one of its objects; where several repeat something, it names what is repeated most closely."""
+    least = verdict.figures.get("apart", np.inf)
+    figures = {**verdict.figures, "apart": min(apart, least)}
     if apart >= near:
         return replace(verdict, figures=figures)
     stay = tuple(stays and k != one.position for k, stays in enumerate(verdict.objects))
     reasons = tuple(dict.fromkeys((*verdict.reasons, "copy")))
     refused = replace(verdict, accepted=False, reasons=reasons, objects=stay, figures=figures)
-    if one.position < len(verdict.objects) - 1:
+    if apart > least or nearest == verdict.nearest:
         return refused
-    figures.pop("nearest_distance", None)  # of another object, by its features
+    figures.pop("nearest_distance", None)  # another object's, by its features
     return replace(refused, nearest=nearest)
 
 
 def known_of(view: DatasetView, label: int) -> Known:
-    """The training objects of a class, judged by held-out ones, or among themselves where fewer than two are; kept by the view."""
-    at = (label, "repeated", True, 0)
-    if at not in view.looked:
-        found = {key: squeezed(pixels) for key, pixels in some_objects(view, label, "train", MOST_COMPARED)}
-        crops, held = list(found.values()), [pixels.copy() for _, pixels in some_objects(view, label, "val", PER_CLASS)]
-        view.looked[at] = Known(crops, tuple(found), near_of(held, crops[:ALWAYS]))
-    kept: Known = view.looked[at]
-    return kept
+    """The training objects of a class, judged by held-out ones, or among themselves where fewer than two are; kept as long as the view."""
+    mine = _known.setdefault(view, {})
+    if label not in mine:
+        crops = {key: squeezed(pixels) for key, pixels in some_objects(view, label, "train", MOST)}
+        held = [pixels.copy() for _, pixels in some_objects(view, label, "val", PER_CLASS)]
+        mine[label] = Known(crops, near_of(held, list(crops.values())))
+    return mine[label]
 
 
 def near_of(held: list[Crop], crops: list[Crop]) -> float:
@@ -126,7 +135,7 @@ def near_of(held: list[Crop], crops: list[Crop]) -> float:
 
 
 def some_objects(view: DatasetView, label: int, split: str, most: int) -> Iterator[tuple[str, Crop]]:
-    """Up to so many objects of the class, in no order: key and pixels of each."""
+    """Up to so many objects of the class, image by image: key and pixels of each."""
     mine = [o for o in view.objects(split) if o.label == label]
-    for i in np.random.default_rng((0, label)).permutation(len(mine))[:most]:
+    for i in sorted(np.random.default_rng((0, label)).permutation(len(mine))[:most]):
         yield mine[i].key, crop(view.pixels(mine[i].sample)[0], mine[i].box_xyxy)

@@ -33,7 +33,7 @@ def create(
     objects: Annotated[int, typer.Option(help="with --generator: new objects in each image of a detection dataset")] = OBJECTS,
     model: Annotated[str | None, typer.Option(help="detector, classifier or probe")] = None,
     weights: Annotated[str, typer.Option(help="pretrained or random: where the reference model starts")] = "pretrained",
-    side_px: Annotated[int, typer.Option("--side-px", help="the longer side that the reference model sees, in pixels")] = 256,
+    side_px: Annotated[int | None, typer.Option("--side-px", help="the longer side that the reference model sees, in pixels; 256 by default")] = None,
     augment: Annotated[str | None, typer.Option(help="the classical arm's policy; upright for detection, else standard")] = None,
     trainer: Annotated[str | None, typer.Option(help="the team's own, by its name on the server")] = None,
     figure: Annotated[str | None, typer.Option(help="the figure that decides; AP or macro-F1 of the grown classes, a trainer's first")] = None,
@@ -46,9 +46,10 @@ def create(
     body: dict[str, Any] = {
         "dataset": dataset, "base": base, "candidate": candidate, "generator": generator, "arms": arm or None, "seeds": list(range(seeds)),
         "steps": steps, "count": count, "objects": objects, "model": model, "trainer": trainer, "publish_choice": publish_choice,
-        "classes": class_name or None, "novelty": novelty, "weights": weights, "side_px": side_px, "augment": augment, "figure": figure,
+        "classes": class_name or None, "novelty": novelty, "weights": weights, "augment": augment, "figure": figure,
     }  # fmt: skip
     body |= {"shares": [s for s in share if s]} if share else {}
+    body |= {} if side_px is None else {"side_px": side_px}
     with refusals():
         served = client(state)
         job = served.post("/v1/evaluations", body)

@@ -10,6 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from longtail.policies import resolve
 from services.cli.main import app, option
 from tests.integration.test_evaluations import tasted, with_four
 from tests.integration.test_splits import scene
@@ -74,10 +75,13 @@ def test_what_an_addition_is_worth_is_asked_and_read(stack, run, tmp_path):
     name = tasted(stack, images=24, val=0.25, test=0.25)
     grown = with_four(stack, name, seed=0)
     asked = ["evaluations", "create", name, "--candidate", grown, "--trainer", "fond", "--arm", "real", "--arm", "longtail", "--share", 0, "--seeds", 2]
+    asked += ["--figure", "liking", "--side-px", 64, "--augment", "standard"]
     said = run(*asked)
     assert "inconclusive" in said and "2 paired runs" in said and "longtail - real" in said and "20 of each are needed" in said
     key = next(word.rstrip(":") for word in said.split() if word.startswith("job-"))
-    assert run("evaluations", "show", key, "--json")["request"]["candidate"] == grown
+    request = run("evaluations", "show", key, "--json")["request"]
+    assert (request["candidate"], request["figure"], request["side_px"]) == (grown, "liking", 64)
+    assert request["augment"] == json.loads(json.dumps(resolve("standard")))
     assert "inconclusive" in run("evaluations", "show", key)
     run("evaluations", "report", key, tmp_path / "worth.html")
     assert "What did not go well" in (tmp_path / "worth.html").read_text()
@@ -86,8 +90,9 @@ def test_what_an_addition_is_worth_is_asked_and_read(stack, run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [(["--candidate", 99], "has no version 99"), (["--generator", 1, "--novelty", 2], "novelty"), (["--generator", 1, "--class", "nobody"], "unknown class"),
-     (["--candidate", 1, "--weights", "some"], "weights"), ([], "candidate")],
-    ids=["no_version", "novelty", "class", "weights", "nothing"],
+     (["--candidate", 1, "--weights", "some"], "weights"), (["--candidate", 1, "--side-px", 8], "side_px"),
+     (["--candidate", 1, "--augment", "some"], "augment"), ([], "candidate")],
+    ids=["no_version", "novelty", "class", "weights", "side", "policy", "nothing"],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_refused_in_a_line(run, cells, options, says):
     assert says in " ".join(run("evaluations", "create", cells, *options, code=1).split())

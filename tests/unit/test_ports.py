@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from infra import ports
-from infra.ports import claimed, free_ports, is_free, release
+from infra.ports import claim, free_ports, is_free, release
 
 START = 24_000
 CHOOSE = f"import sys; from infra.ports import free_ports; print(*free_ports('ab', start={START}).values(), flush=True); sys.stdin.read()"
@@ -18,7 +18,7 @@ CHOOSE = f"import sys; from infra.ports import free_ports; print(*free_ports('ab
 @pytest.fixture(autouse=True)
 def released():
     yield
-    release(list(ports._claimed))
+    release(list(ports._held))
 
 
 def test_ports_found_are_free_with_their_twins():
@@ -34,7 +34,7 @@ def test_what_somebody_listens_on_is_not_taken(above):
     with socket.socket() as server:
         server.bind(("127.0.0.1", port + above))
         assert free_ports(("a",), start=port)["a"] > port
-    release(list(ports._claimed))
+    release(list(ports._held))
     assert free_ports(("a",), start=port)["a"] == port
 
 
@@ -52,11 +52,12 @@ def test_ports_that_another_process_has_chosen_are_left_to_it_until_it_ends():
     assert set(free_ports(("a", "b"), start=theirs[0]).values()) >= {theirs[0]}
 
 
-def test_a_port_is_claimed_once():
-    (port,) = free_ports(("a",), start=START).values()
-    assert not claimed(port)
+@pytest.mark.parametrize("apart", [0, 10_000, -10_000])
+def test_a_port_and_its_twin_are_claimed_once(apart):
+    port = free_ports(("a",), start=START)["a"]
+    assert not claim(port + apart)
     release([port])
-    assert claimed(port)
+    assert claim(port + apart)
 
 
 def test_a_released_port_is_chosen_again_and_one_that_is_held_is_not():

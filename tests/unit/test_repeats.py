@@ -11,6 +11,7 @@ from PIL import Image
 from benchmarks.evidence.folder import FolderView
 from infra.images import to_png
 from longtail.samples import Annotation, Provenance, Sample
+from trainers import evaluating
 from trainers.filters import Verdict
 from trainers.judging import Finished, Seen
 from trainers.making import made
@@ -66,7 +67,7 @@ def finished(crops, *, novelty=0.5, exemplar=0) -> Finished:
     for place, _ in zip(PLACES, crops, strict=False):
         record = Provenance(
             mode="inpaint", class_name="cell", seed=0, novelty=novelty, model="m", model_version=1, model_uri="u", background={"sample": "train"},
-            exemplar={"sample": "train", "position": exemplar}, box_xyxy=place, beneath=record,
+            exemplar={"sample": "train", "position": exemplar, "box_xyxy": PLACES[exemplar]}, box_xyxy=place, beneath=record,
         )  # fmt: skip
     return Finished(record, to_png(scene(crops)), [Seen(place, 50.0, 1.0, 0.0) for place, _ in zip(PLACES, crops, strict=False)])
 
@@ -110,8 +111,14 @@ def test_of_several_objects_those_that_repeat_are_refused_alone(view):
     found = judged(view, [NEW[0], part(KNOWN[1]), NEW[1]])
     assert found.objects == (True, False, True) and found.partly
     assert not found.accepted and found.reasons == ("copy",)
-    assert found.nearest == "train#5"  # of the last, which repeats nothing
+    assert found.nearest == "train#1"
     assert found.figures["apart"] < known_of(view, 0).near
+
+
+def test_of_several_that_repeat_the_one_that_is_repeated_most_closely_is_named(view):
+    found = judged(view, [KNOWN[2], part(KNOWN[1])])
+    assert found.objects == (False, False) and found.nearest == "train#2"
+    assert judged(view, [part(KNOWN[1]), KNOWN[2]]).nearest == "train#2"
 
 
 def test_without_held_out_objects_those_that_were_learned_from_tell_among_themselves():
@@ -127,7 +134,8 @@ def test_where_real_objects_tell_nothing_no_sample_is_refused_by_pixels(view):
 
 
 def test_an_evaluation_makes_its_images_by_the_same_filters(monkeypatch):
-    """Of six objects two are the same one: pasted anew, and turned a little, they are copies of each other and the rest of none."""
+    assert evaluating.made is made
+    # Of six objects two are the same one: pasted anew, and turned a little, they are copies of each other and the rest of none.
     monkeypatch.setattr("trainers.repeats.judge_made", lambda view, samples: [passed(len(s.objects)) for s in samples])
     monkeypatch.setattr("trainers.quality.parts.NEARER", 0.7)
     twins = view_of(train=[*KNOWN[:5], KNOWN[0]], val=UNSEEN)
@@ -137,13 +145,16 @@ def test_an_evaluation_makes_its_images_by_the_same_filters(monkeypatch):
 
 
 def test_a_class_of_many_objects_is_compared_with_some_and_with_what_a_sample_began_from(monkeypatch):
-    monkeypatch.setattr("trainers.repeats.ALWAYS", 2)
+    monkeypatch.setattr("trainers.repeats.MOST", 2)
     view = view_of(train=KNOWN, val=UNSEEN)
-    always = known_of(view, 0).keys[:2]
-    last = next(k for k in range(6) if f"train#{k}" not in always)
-    assert not judged(view, [part(KNOWN[last])], exemplar=last).accepted
-    assert judged(view, [part(KNOWN[last])], exemplar=int(always[0][-1])).accepted
-    assert not judged(view, [part(KNOWN[int(always[1][-1])])], exemplar=last).accepted
+    first, second = (int(key[-1]) for key in known_of(view, 0).crops)
+    last = next(k for k in range(6) if k not in (first, second))
+    own, another, always = (finished([part(KNOWN[k])], exemplar=e) for k, e in ((last, last), (last, first), (second, last)))
+    found = without_repeats(view, [own, another, always], [passed()] * 3)  # compared at once: what others began from is not held against one
+    assert [v.accepted for v in found] == [False, True, False]
+    assert [v.nearest for v in found] == [f"train#{last}", "train#5", f"train#{second}"]
+    derived = without_repeats(view, [finished([part(KNOWN[last])], exemplar=last, novelty=0.25)], [passed()])
+    assert derived[0].accepted
 
 
 def test_many_samples_are_compared_some_at_a_time(view, monkeypatch):

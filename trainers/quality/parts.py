@@ -8,7 +8,6 @@ Shape legend: F samples, N objects, S pixels a side of an object, H of a sample 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,8 +28,7 @@ SIDE_PX = 24
 SIDES_PX = range(SIDE_PX // 2, SIDE_PX + 1)
 """How much of that a sample may be: the same share of its height and width, from half to all."""
 FLIPS = ((), (3,), (2,), (2, 3))
-BATCH, OBJECTS = 64, 256
-"""As many samples and objects are compared at once."""
+BATCH = 64
 FLAT = 1 / 255
 """A deviation of less than a level, in the mean over pixels, is noise that nothing is told by."""
 QUANTILE = 0.02
@@ -76,12 +74,10 @@ def likeness(samples: Crops, objects: Crops) -> Floats:
     if not len(objects):
         return found
     whole_N3SS = squares(objects, SIDE_PX)
-    for side, j in itertools.product(SIDES_PX, range(0, len(objects), OBJECTS)):
-        some, of = whole_N3SS[j : j + OBJECTS], slice(j, j + OBJECTS)
-        contrast_N1PP = contrast(some, side)
+    for side in SIDES_PX:
+        contrast_N1PP = contrast(whole_N3SS, side)
         for i in range(0, len(samples), BATCH):
-            alike = laid_over(samples[i : i + BATCH], some, contrast_N1PP, side).cpu().numpy()
-            found[i : i + BATCH, of] = np.maximum(found[i : i + BATCH, of], alike)
+            found[i : i + BATCH] = np.maximum(found[i : i + BATCH], laid_over(samples[i : i + BATCH], whole_N3SS, contrast_N1PP, side).cpu().numpy())
     return found.clip(-1, 1)
 
 
