@@ -25,7 +25,7 @@ from benchmarks.evidence.additions import generator_of, grown_classes, novelty_o
 from benchmarks.evidence.folder import FolderView
 from benchmarks.evidence.rows import RANDOM, ROWS, Row
 from benchmarks.gates import cut_out
-from benchmarks.report import Figure, save, write_between
+from benchmarks.report import Figure, markdown, save, write_between
 from longtail.samples import Mode
 from trainers.bank import crop
 from trainers.judging import Finished, judge_made
@@ -114,17 +114,10 @@ def picture(view: FolderView, samples: Sequence[Finished], taken: Sequence[int],
     return np.concatenate([np.concatenate([np.asarray(Image.fromarray(c).resize((PX, PX))) for c in pair]) for pair in over], 1)
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    titles = list(next(iter(found.values())))
-    lines = ["| class | " + " | ".join(titles) + " |", "| --- |" + " --- |" * len(titles)]
-    for name, row in found.items():
-        cells = [f"{row[t]:.0f}" if t == "training objects" else f"{row[t]:.2f}" if t in PLAIN else share_of(row[t]) for t in titles]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def share_of(value: float) -> str:
-    return "" if np.isnan(value) else f"{100 * value:.0f} %"
+def said(title: str, value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.0f}" if title == "training objects" else f"{value:.2f}" if title in PLAIN else f"{100 * value:.0f} %"
 
 
 def main() -> None:
@@ -144,7 +137,7 @@ def main() -> None:
             print(name, told.figures, flush=True)
     save("repeats", [Figure(f"{n}/{t}", v, "") for n, row in found.items() for t, v in row.items()], quick=args.quick)
     if not args.quick:
-        write_between(PAGE, "repeats", table(found))
+        write_between(PAGE, "repeats", markdown(found, "class", said))
         Image.fromarray(np.concatenate(pictures, 1)).save(PICTURE)
 
 

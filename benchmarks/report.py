@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +61,13 @@ def commit() -> str:
     if shutil.which("git") is None:
         return ""
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
+def markdown(rows: Mapping[str, Mapping[str, float]], first: str, said: Callable[[str, float], str]) -> str:
+    """A table with a line for each row and a column for each figure, as `said` of its name and value; `first` is over the rows' names."""
+    titles = list(next(iter(rows.values())))
+    lines = [[first, *titles], ["---"] * (len(titles) + 1), *([name, *(said(t, row[t]) for t in titles)] for name, row in rows.items())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def write_between(page: Path, name: str, body: str) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.evidence.rows import ROWS
 from benchmarks.packs import read_pack
-from benchmarks.report import Figure, save, write_between
+from benchmarks.report import Figure, markdown, save, write_between
 from trainers.quality.features import features
 from trainers.quality.kid import kid
 from trainers.render import SERVED_MARGIN
@@ -69,13 +69,8 @@ def measured(train: list[Instance], held: list[Instance], side_px: int) -> dict[
     }  # fmt: skip
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    titles = list(next(iter(found.values())))
-    lines = ["| class | " + " | ".join(titles) + " |", "| --- |" + " --- |" * len(titles)]
-    for name, row in found.items():
-        cells = [f"{row[t]:.0f}" if t == "objects" else f"{100 * row[t]:.0f} %" if t.startswith("larger") else f"{row[t]:.2f}" for t in titles]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def said(title: str, value: float) -> str:
+    return f"{value:.0f}" if title == "objects" else f"{100 * value:.0f} %" if title.startswith("larger") else f"{value:.2f}"
 
 
 def main() -> None:
@@ -90,7 +85,7 @@ def main() -> None:
             if min(len(train), len(held)) >= LEAST:
                 found[f"{name}: {title}"] = measured(train, held, ROWS[row].setting.side_px)
     save("resolution", [Figure(f"{n}/{t}", v, "") for n, row in found.items() for t, v in row.items()], quick=False)
-    write_between(PAGE, "resolution", table(found))
+    write_between(PAGE, "resolution", markdown(found, "class", said))
 
 
 def of_class(train: list[Instance], held: list[Instance], label: int) -> tuple[list[Instance], list[Instance]]:
