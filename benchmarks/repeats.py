@@ -131,7 +131,8 @@ def main() -> None:
         view = row.draw(args.data, 0)
         painter, _ = generator_of(row, view, 0, functools.partial(print, f"{row.name}:", flush=True))
         for name in grown_classes(row, view)[:CLASSES]:
-            told = measured(row, view.with_painter(painter), name)
+            among = view.of_class(name) if row.own_grounds else view
+            told = measured(row, among.with_painter(painter), name)
             found[f"{row.title}: {name}"] = told.figures
             pictures += [] if told.picture is None else [told.picture]
             print(name, told.figures, flush=True)
