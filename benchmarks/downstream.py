@@ -186,7 +186,8 @@ def main() -> None:
     usual = all(getattr(a, k) == parser.get_default(k) for k in ("images", "seeds", "budget")) and not a.quick
     for name in packs:
         mine = [f for f in figures if f.name.startswith(f"{name}/")]
-        save(f"downstream-{name}" if usual or a.quick else f"downstream-{name}-{images}images-{seeds}seeds", mine, quick=a.quick, gpu=device.name())
+        settings = "" if usual or a.quick else f"-{images}images-{budget_s:.0f}s-{seeds}seeds"
+        save(f"downstream-{name}{settings}", mine, quick=a.quick, gpu=device.name())
     if usual:
         write_between(PAGE, "downstream", "\n".join(table(kept())))
 

@@ -31,7 +31,7 @@ from trainers.bank import crop
 from trainers.judging import Finished, judge_made
 from trainers.planning import Model, plan
 from trainers.quality.parts import QUANTILE, likeness
-from trainers.repeats import Known, known_of, likeness_but_excused, objects_made, without_repeats
+from trainers.repeats import Known, begun_from, known_of, likeness_but_excused, objects_made, without_repeats
 from trainers.studio import make
 
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
@@ -110,7 +110,8 @@ def picture(view: FolderView, samples: Sequence[Finished], taken: Sequence[int],
         return None
     made = [objects_made(view, samples[i])[0] for i in taken[:SHOWN]]
     like, keys = likeness_but_excused(view, made, known)
-    over = [(one.pixels, known.crops[keys[int(i)]]) for one, i in zip(made, like.argmax(1), strict=True)]
+    nearest = [keys[int(i)] for i in like.argmax(1)]
+    over = [(one.pixels, (known.crops | begun_from(view, one.record, known=()))[key]) for one, key in zip(made, nearest, strict=True)]
     return np.concatenate([np.concatenate([np.asarray(Image.fromarray(c).resize((PX, PX))) for c in pair]) for pair in over], 1)
 
 
@@ -139,7 +140,8 @@ def main() -> None:
     save("repeats", [Figure(f"{n}/{t}", v, "") for n, row in found.items() for t, v in row.items()], quick=args.quick)
     if not args.quick:
         write_between(PAGE, "repeats", markdown(found, "class", said))
-        Image.fromarray(np.concatenate(pictures, 1)).save(PICTURE)
+        if pictures:
+            Image.fromarray(np.concatenate(pictures, 1)).save(PICTURE)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 TWIN = 10_000
 """SeaweedFS puts its gRPC so far above a port."""
-_held: dict[int, list[socket.socket]] = {}
+_held: dict[int, socket.socket] = {}
 
 
 def free_ports(names: Iterable[str], *, start: int = 21_000) -> dict[str, int]:
@@ -16,7 +16,7 @@ def free_ports(names: Iterable[str], *, start: int = 21_000) -> dict[str, int]:
     found: dict[str, int] = {}
     port = start
     for name in names:
-        while not (is_free(port) and is_free(port + TWIN) and claim(port)):
+        while not (is_free(port) and is_free(port + TWIN) and claim(port, port + TWIN)):
             port += 1
         found[name] = port
     return found
@@ -32,27 +32,28 @@ def is_free(port: int) -> bool:
     return True
 
 
-def claim(port: int) -> bool:
-    """Takes port and twin for this process; False where either is taken already, by this process or another.
+def claim(*ports: int) -> bool:
+    """Takes the ports for this process; False, with none of them, where one is taken already, by this process or another.
 
     By names without files, which Linux alone has, and which end with the process, however that ends.
     """
-    names: list[socket.socket] = []
-    try:
-        for name in (port, port + TWIN):
-            names.append(socket.socket(socket.AF_UNIX))
-            if sys.platform == "linux":
-                names[-1].bind(f"\0longtail-port-{name}")
-    except OSError:
-        close(names)
+    if any(port in _held for port in ports):
         return False
-    _held[port] = names
+    names = {port: socket.socket(socket.AF_UNIX) for port in ports}
+    try:
+        for port, name in names.items():
+            if sys.platform == "linux":
+                name.bind(f"\0longtail-port-{port}")
+    except OSError:
+        close(names.values())
+        return False
+    _held.update(names)
     return True
 
 
 def release(ports: Iterable[int]) -> None:
-    for port in ports:
-        close(_held.pop(port, []))
+    """Gives ports back, and their twins."""
+    close([_held.pop(held) for port in ports for held in (port, port + TWIN) if held in _held])
 
 
 def close(names: Iterable[socket.socket]) -> None:

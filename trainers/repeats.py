@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -82,20 +82,20 @@ def objects_made(view: DatasetView, sample: Finished, *, index: int = 0) -> list
 
 def likeness_but_excused(view: DatasetView, painted: Sequence[Painted], known: Known) -> tuple[NDArray[np.floating[Any]], list[str]]:
     """(likeness [F,N] as `parts.likeness` says, the N objects' keys); -1 for what others alone began from, and for what a sample derives from by design."""
-    began = [begun_from(view, one.record) for one in painted]
-    objects = {**{key: pixels for some in began for key, pixels in some.items()}, **known.crops}
-    keys = list(objects)
+    objects = dict(known.crops)
+    for one in painted:
+        objects |= begun_from(view, one.record, known=objects)
     found = likeness([p.pixels for p in painted], list(objects.values()))
-    for one, some, like in zip(painted, began, found, strict=True):
+    for one, like in zip(painted, found, strict=True):
         derives = one.record.novelty < DERIVED_BELOW
-        like[[(derives if key in some else key not in known.crops) for key in keys]] = -1
-    return found, keys
+        like[[(derives if key in one.record.instances else key not in known.crops) for key in objects]] = -1
+    return found, list(objects)
 
 
-def begun_from(view: DatasetView, record: Provenance) -> dict[str, Crop]:
-    """The real objects that the record names, by key."""
-    parts = [part for part in (record.exemplar, record.mixed) if part]
-    return {key: squeezed(crop(view.pixels(view.by_id[part["sample"]])[0], part["box_xyxy"])) for key, part in zip(record.instances, parts, strict=True)}
+def begun_from(view: DatasetView, record: Provenance, *, known: Container[str]) -> dict[str, Crop]:
+    """The real objects that the record names, by key, but for those that are known."""
+    named = zip(record.instances, [part for part in (record.exemplar, record.mixed) if part], strict=True)
+    return {key: squeezed(crop(view.pixels(view.by_id[part["sample"]])[0], part["box_xyxy"])) for key, part in named if key not in known}
 
 
 def measured(verdict: Verdict, one: Painted, apart: float, near: float, nearest: str) -> Verdict:
@@ -129,8 +129,8 @@ def near_of(held: list[Crop], crops: list[Crop]) -> float:
     if len(held) >= 2:
         alike = Repeats.of(likeness(held, crops))
     else:
-        some = crops[:PER_CLASS]
-        alike = Repeats.of(likeness(some, crops), ignore=range(len(some)))
+        rows = np.random.default_rng(0).permutation(len(crops))[:PER_CLASS].tolist()
+        alike = Repeats.of(likeness([crops[row] for row in rows], crops), ignore=rows)
     return Repeated(alike, alike).near
 
 

@@ -52,12 +52,18 @@ def test_ports_that_another_process_has_chosen_are_left_to_it_until_it_ends():
     assert set(free_ports(("a", "b"), start=theirs[0]).values()) >= {theirs[0]}
 
 
-@pytest.mark.parametrize("apart", [0, 10_000, -10_000])
-def test_a_port_and_its_twin_are_claimed_once(apart):
+@pytest.mark.parametrize("platform", ["linux", "another"])
+@pytest.mark.parametrize("apart", [0, 10_000])
+def test_a_port_and_its_twin_are_claimed_once(monkeypatch, apart, platform):
+    monkeypatch.setattr(sys, "platform", platform)
     port = free_ports(("a",), start=START)["a"]
-    assert not claim(port + apart)
+    assert not claim(port + apart) and not claim(1, port + apart)
     release([port])
-    assert claim(port + apart)
+    assert claim(port + apart) and claim(1)
+
+
+def test_a_port_that_has_no_twin_leaves_the_one_above_it_free():
+    assert claim(START) and claim(START + 10_000)
 
 
 def test_a_released_port_is_chosen_again_and_one_that_is_held_is_not():

@@ -157,6 +157,20 @@ def test_a_class_of_many_objects_is_compared_with_some_and_with_what_a_sample_be
     assert derived[0].accepted
 
 
+def test_what_is_known_already_is_not_read_again(monkeypatch):
+    view, samples = view_of(train=KNOWN, val=UNSEEN), [finished([NEW[0]], exemplar=2)]
+    first = without_repeats(view, samples, [passed()])
+    monkeypatch.setattr(view, "read", lambda sample: pytest.fail(f"{sample.id} is read again"))
+    view._cache.clear()
+    assert without_repeats(view, samples, [passed()]) == first
+
+
+def test_without_val_not_the_first_of_many_objects_alone_tell(monkeypatch):
+    """Images lie in order of scene or date: here the first two show the same."""
+    monkeypatch.setattr("trainers.repeats.PER_CLASS", 3)
+    assert known_of(view_of(train=[KNOWN[0], *KNOWN[:5]]), 0).near > 0.1
+
+
 def test_many_samples_are_compared_some_at_a_time(view, monkeypatch):
     monkeypatch.setattr("trainers.repeats.CHUNK", 2)
     said = without_repeats(view, [finished([part(KNOWN[k % 6]) if k % 2 else NEW[k % 4]]) for k in range(7)], [passed()] * 7)
