@@ -16,9 +16,10 @@ import argparse
 import hashlib
 import io
 import json
+import math
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ from benchmarks.report import Figure, save
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import captured, device
 from trainers.compose import box_map, fill_color, whole_mask
-from trainers.grids import tile
+from trainers.grids import tile, to_uint8
 from trainers.loop import Progress, train
+from trainers.networks import Generator
 from trainers.quality.inception import frechet, inception_batches
+from trainers.quality.likeness import untaught_distance_to
 from trainers.sampling import Scene, complete
 from trainers.state import TrainState
 from trainers.windows import Windows
@@ -45,6 +48,8 @@ PACKED = OUT / "cifar10pct.npz"
 HELD_PER_CLASS = 25
 SAMPLES = 10_000
 BATCH = 100
+JUDGED = 500
+"""Samples by which a checkpoint is chosen, held against the images that are held back."""
 KEPT_EVERY = 1000
 SAVED_EVERY_S, RESERVE_S = 60.0, 60.0
 """Between states that are kept while a leg runs; and of a leg's time, what is left for its last state and its samples, a tenth of it at the most."""
@@ -93,15 +98,15 @@ def windows() -> tuple[Windows, Windows]:
     return whole.subset(~held.to(here)), whole.subset(held.to(here))
 
 
-def invent(state: TrainState, labels: Tensor, random: torch.Generator) -> Tensor:
-    """Samples [B,3,32,32] of these classes by the averaged generator."""
+def invent(generator: Generator, labels: Tensor, random: torch.Generator) -> Tensor:
+    """Samples [B,3,32,32] of these classes."""
     count = len(labels)
     box = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(count, 1)
     empty, none = torch.zeros(count, 3, 32, 32), torch.zeros(count, 1, 32, 32)
     mask, soft = whole_mask(count, 32, 32)
     scene = Scene(empty, mask, soft, box_map(box, 32, 32), empty, none, labels, fill_color(empty, box, torch.ones(1, 1, 1, 1)))
     with torch.no_grad(), device.precision():
-        return complete(state.ema.module, scene, torch.randn(count, NETWORK.latent, generator=random)).float()
+        return complete(generator, scene, torch.randn(count, NETWORK.latent, generator=random)).float()
 
 
 def run_leg(minutes: float, out: Path) -> None:
@@ -121,9 +126,10 @@ def run_leg(minutes: float, out: Path) -> None:
                 saved = time.monotonic()
                 keep(state, out)
         keep(state, out)
+        if state.best:
+            state.ema.module.load_state_dict(state.best)
         random = device.random_stream(1)
-        labels = torch.arange(BATCH) % 10 if told_classes(state) else torch.zeros(BATCH, dtype=torch.long)
-        made = [invent(state, labels, random) for _ in range(SAMPLES // BATCH)]
+        made = [invent(state.ema.module, classes_of(state), random) for _ in range(SAMPLES // BATCH)]
         pixels = ((torch.cat(made).clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         for part, some in enumerate(np.array_split(pixels, 3)):
             np.savez_compressed(out / f"samples{part}.npz", images=some)
@@ -144,10 +150,11 @@ def learned(state: TrainState, learn: Windows, held: Windows) -> Iterator[Progre
 
     Source: Shahbazi et al. 2022 (arXiv:2201.06578), who let the generator's condition fade in as well.
     """
+    nearness = scorer(state, held)
     if not told_classes(state):
         weight = state.recipe.projection_weight
         state.recipe = replace(state.recipe, projection_weight=0.0)
-        for at in train(state, as_one(learn), as_one(held), clock=time.monotonic, report_every_s=20):
+        for at in train(state, as_one(learn), as_one(held), clock=time.monotonic, score=nearness, report_every_s=20):
             yield at
             if at.images >= WITHOUT_CLASSES:
                 break
@@ -155,7 +162,23 @@ def learned(state: TrainState, learn: Windows, held: Windows) -> Iterator[Progre
             return
         state.recipe = replace(state.recipe, projection_weight=weight)  # what a remedy has changed meanwhile stays changed
         tell_classes(state)
-    yield from train(state, learn, held, clock=time.monotonic, report_every_s=20)
+    yield from train(state, learn, held, clock=time.monotonic, score=nearness, report_every_s=20)
+
+
+def scorer(state: TrainState, held: Windows) -> Callable[[Generator, int], float]:
+    """How far samples are from the images that are held back, through a network that was never taught: no pretrained one is asked for here."""
+    distance = untaught_distance_to([to_uint8(image) for image in held.floats(torch.arange(len(held)))])
+
+    def score(generator: Generator, _: int) -> float:
+        random = device.random_stream(7)
+        return distance([to_uint8(image) for _ in range(JUDGED // BATCH) for image in invent(generator, classes_of(state), random)])
+
+    return score
+
+
+def classes_of(state: TrainState) -> Tensor:
+    """Labels [BATCH] to ask for: all ten by turns, once they have been told."""
+    return torch.arange(BATCH) % 10 if told_classes(state) else torch.zeros(BATCH, dtype=torch.long)
 
 
 def as_one(windows: Windows) -> Windows:
@@ -169,11 +192,11 @@ def told_classes(state: TrainState) -> bool:
 
 @torch.no_grad()
 def tell_classes(state: TrainState) -> None:
-    """Every class begins as what all images were; the critic's projection fades in anew."""
+    """Every class begins as what all images were; the critic's projection fades in anew, and so does the choice of a checkpoint."""
     for generator in (state.generator, state.ema.module):
         rows = generator.get_parameter("embed.weight")
         rows.copy_(rows[:1].expand_as(rows))
-    state.adversarial_steps = 0
+    state.adversarial_steps, state.best, state.best_score = 0, {}, math.inf
 
 
 def opened(out: Path, seconds: float) -> TrainState:

@@ -27,6 +27,7 @@ from benchmarks.packs import PACKS, Pack, Shown, read_pack, shown
 from benchmarks.report import RESULTS, Figure, once, save, write_between
 from benchmarks.tuning import asked_for, parser_of, todays, tuned
 from longtail.boxes import BoxXyxy
+from longtail.contrast import LEAST_KEPT, kept_contrast
 from longtail.placement import place
 from longtail.samples import Mode
 from trainers import device
@@ -90,7 +91,7 @@ def in_turn(found: list[Shown]) -> list[Shown]:
 
 
 def objects_to_add(pack: Pack, real: Sequence[Shown]) -> Iterator[Added]:
-    """(image, exemplar, free place of its size, seed): every class as often as the others. Ends the program where one finds no place."""
+    """(image, exemplar, free place of its size where it is seen, seed): every class as often as the others. Ends the program where one finds none."""
     rng = np.random.default_rng(1)
     for seed in itertools.count():
         label = seed % len(pack.classes)
@@ -98,11 +99,12 @@ def objects_to_add(pack: Pack, real: Sequence[Shown]) -> Iterator[Added]:
         for _ in range(TRIES):
             chosen, ground = mine[int(rng.integers(len(mine)))], real[int(rng.integers(len(real)))]
             x0, y0, x1, y1 = chosen.box_xyxy
-            if box := place((x1 - x0, y1 - y0), ground.boxes, ground.pixels, rng):
+            box = place((x1 - x0, y1 - y0), ground.boxes, ground.pixels, rng)
+            if box and kept_contrast(chosen.image, chosen.box_xyxy, ground.pixels, box) >= LEAST_KEPT:
                 yield ground, chosen, box, seed
                 break
         else:
-            raise SystemExit(f"{pack.name}: no free place for an object of {pack.classes[label]!r} in {TRIES} tries")
+            raise SystemExit(f"{pack.name}: no place where an object of {pack.classes[label]!r} would be seen in {TRIES} tries")
 
 
 def grown(

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +37,7 @@ from trainers.gating import INVENTED, object_crops
 from trainers.grids import grid
 from trainers.loop import train
 from trainers.networks import Generator
-from trainers.quality.features import features
-from trainers.quality.kid import kid
+from trainers.quality.likeness import Distance, distance_to, pretrained
 from trainers.sampling import Scene, complete
 from trainers.scenes import served_scene
 from trainers.shapes import draw_instance
@@ -166,11 +164,10 @@ def run() -> None:
     working = arguments.out.with_suffix(".training.safetensors")
     state = open_state(working, recipe, num_classes, arguments.start)
     held = images % 20 == 0  # of an image all of its windows
-    best = scorer(windows.subset(held)) if find_spec("efficientnet_lite_pytorch") else None
-    if best is None:
-        print("EfficientNet-lite0 is not installed: no checkpoint is chosen, the last weights are kept", file=sys.stderr)
+    if not pretrained():
+        print("EfficientNet-lite0 is not installed: checkpoints are chosen by a network that was never taught", file=sys.stderr)
     saved = 0.0
-    for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, score=best, report_every_s=20):
+    for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, score=scorer(windows.subset(held)), report_every_s=20):
         figures = at.figures if at.score is None else at.figures | {"KID": at.score}
         line = " ".join(f"{k}={v:.3f}" for k, v in figures.items())
         print(f"{at.phase:11s} {at.fraction:6.1%} {at.images:8d} images {line}", flush=True)
@@ -195,19 +192,19 @@ def scorer(held: Windows) -> Callable[[Generator, int], float]:
     exemplars = another_of_its_class(held, index)
 
     @functools.cache
-    def judged(size_px: int) -> tuple[Windows, NDArray[np.float32]]:
+    def judged(size_px: int) -> tuple[Windows, Distance]:
         seen = held.reduced(size_px)
-        return seen, features(object_crops(seen.floats(index), seen.boxes[index]))
+        return seen, distance_to(object_crops(seen.floats(index), seen.boxes[index]))
 
     def score(generator: Generator, size_px: int) -> float:
         random = random_stream(7)
-        seen, real = judged(size_px)
+        seen, distance = judged(size_px)
         scene = served_scene(seen, exemplars, seen, index, INVENTED, random)
         latent = torch.randn(len(index), generator.config.latent, generator=random)
         with torch.no_grad():
             made = torch.cat([complete(generator, Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()}), latent[i : i + 8])
                               for i in range(0, len(index), 8)])  # fmt: skip
-        return kid(real, features(object_crops(made, seen.boxes[index])))
+        return distance(object_crops(made, seen.boxes[index]))
 
     return score
 

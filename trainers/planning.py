@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longtail.boxes import UNCUT, BoxXyxy, Sides, area, check_inside, dilate, intersection, mirrored, xywh_to_xyxy
+from longtail.contrast import LEAST_KEPT, kept_contrast
 from longtail.errors import InvalidRequest
 from longtail.gates import check_novelty
 from longtail.placement import MOST_HIDDEN, Body, place, usually_hidden
@@ -119,7 +120,7 @@ class Planner:
         found = self.object(seed, boxes[position] if boxes else None, None, [*wanted, *others])
         if found is None:
             raise InvalidRequest(
-                f"no free place for any of {min(EXEMPLARS, len(self.instances)) + 1} instances was found in {TRIES} training images each; "
+                f"no free place where any of {min(EXEMPLARS, len(self.instances)) + 1} instances would be seen was found in {TRIES} training images each; "
                 "give boxes of your own, or add training images with more free ground"
             )
         return found
@@ -190,14 +191,15 @@ class Planner:
 
         It hides at most the share `hidden` of any annotated object's box, together with what was added before, and nothing of that; one of a
         `common` category it may hide as a whole, and that one's label goes. It lies against the borders of `cut`,
-        mirrored half of the time if it may be, and against no others.
+        mirrored half of the time if it may be, and against no others. There it is still seen: where places are found that are too dark or too
+        bright for it, images that show its class are tried as well.
         """
         grounds = [self.view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else self.view.real("train")
         added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
         body = body_of(self.view.instance(chosen).outline) if self.common and not chosen.cut_off else None
         width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
-        for i in rng.permutation(len(grounds))[:TRIES]:
-            background = grounds[i]
+        order, unseen = [grounds[i] for i in rng.permutation(len(grounds))], list[Sample]()
+        for background in chain(order[:TRIES], self.at_home(order[TRIES:], unseen)):
             factor = float(rng.uniform(0.9, 1.1))
             against = mirrored(cut) if any(cut) and rng.random() < 0.5 and self.turned else cut
             occupied = boxed(background.annotations)
@@ -209,8 +211,16 @@ class Planner:
             sides, others = (width * factor, height * factor), [*(b for b, _ in occupied), *added]
             box = place(sides, others, pixels, rng, hidden=may, gone=gone, body=body, against=against)
             if box is not None:
-                return background, box
+                if kept_contrast(self.view.pixels(chosen.sample)[0], chosen.box_xyxy, pixels, box) >= LEAST_KEPT:
+                    return background, box
+                unseen.append(background)
         return None
+
+    def at_home(self, grounds: Sequence[Sample], unseen: Sequence[Sample]) -> Iterator[Sample]:
+        """The first of the images that show the class, if in any of those that were tried before it would be `unseen`."""
+        if unseen:
+            category = self.view.classes.id_of(self.class_name)
+            yield from islice((g for g in grounds if any(a.category_id == category for a in g.annotations)), TRIES)
 
 
 def no_rarer(view: DatasetView, category: int) -> frozenset[int]:

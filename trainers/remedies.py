@@ -78,5 +78,6 @@ REMEDIES: dict[str, Callable[[TrainState], str]] = {
     "seams": weigh_boundary,
     "class_ignored": weigh_class,
     "class_collapse": go_back,
+    "class_repeats": go_back,
 }
 """By what they are for; that of `nan` has been done when it is told (`trainers.loop.mend`)."""

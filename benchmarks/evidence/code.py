@@ -27,8 +27,8 @@ MAKING = (
     "trainers/additions.py", "trainers/cutout.py", "trainers/dataset.py", "trainers/windows.py", "trainers/sampling.py", "trainers/networks.py",
     "trainers/quality/features.py", "trainers/quality/seams.py", "trainers/quality/copying.py", "trainers/quality/coverage.py",
     "trainers/quality/consistency.py", "infra/images.py",
-    "trainers/bank.py", "trainers/upscale.py", "longtail/placement.py", "longtail/boxes.py", "longtail/gates.py", "longtail/samples.py",
-    "benchmarks/evidence/additions.py",
+    "trainers/bank.py", "trainers/upscale.py", "longtail/placement.py", "longtail/contrast.py", "longtail/boxes.py", "longtail/gates.py",
+    "longtail/samples.py", "benchmarks/evidence/additions.py",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import cifar
 from trainers.state import TrainState
@@ -74,13 +75,34 @@ def test_what_a_leg_that_is_cut_off_has_learned_is_kept(small, monkeypatch):
     assert cifar.opened(small, 1.0).images == kept[-1] > 0
 
 
+def test_samples_are_of_the_best_checkpoint_and_the_run_goes_on_from_its_last(small, monkeypatch):
+    """Every look but the second is worse than the one before."""
+    scores = iter([3.0, 1.0, *range(4, 1000)])
+    seen, made, invent = [], [], cifar.invent
+
+    def scorer(state, held):
+        def score(generator, _):
+            seen.append(generator.embed.weight.detach().clone())
+            return float(next(scores))
+
+        return score
+
+    monkeypatch.setattr(cifar, "scorer", scorer)
+    monkeypatch.setattr(cifar, "invent", lambda generator, labels, random: (made.append(generator.embed.weight.clone()), invent(generator, labels, random))[1])
+    cifar.run_leg(0.06, small)
+    assert len(seen) > 3 and torch.equal(made[0], seen[1]) and not torch.equal(seen[1], seen[-1])
+    assert np.array_equal(np.load(small / "state.npz")["best.embed.weight"], seen[1].numpy())
+    assert not np.array_equal(np.load(small / "state.npz")["ema.embed.weight"], seen[1].numpy())
+
+
 def test_classes_are_told_once_and_begin_alike(small, monkeypatch):
-    told, weights = [], []
+    told, weights, chosen = [], [], []
     tell = cifar.tell_classes
 
     def heard(state):
         tell(state)
         weights.append(state.recipe.projection_weight)
+        chosen.append((state.best, state.best_score))
         told.append(state.generator.embed.weight.detach().clone())
 
     monkeypatch.setattr(cifar, "tell_classes", heard)
@@ -91,6 +113,7 @@ def test_classes_are_told_once_and_begin_alike(small, monkeypatch):
     monkeypatch.setattr(cifar, "WITHOUT_CLASSES", json.loads((small / "state.json").read_text())["images"] + 8)
     cifar.run_leg(0.08, small)
     assert len(told) == 1 and (told[0] == told[0][:1]).all() and weights == [1.0]
+    assert chosen == [({}, np.inf)], "what was best without classes says nothing of what is best with them"
     state = json.loads((small / "state.json").read_text())
     assert 0 < state["adversarial_steps"] < state["step"]
     assert (np.ptp(np.load(small / "state.npz")["generator.embed.weight"], 0) > 0).all()

@@ -12,6 +12,7 @@ import torch
 from longtail.recipes import NETWORKS, NetworkConfig
 from trainers import foundation
 from trainers.checkpoints import to_bytes
+from trainers.quality import likeness
 from trainers.shapes import draw_instance
 from trainers.state import TrainState
 from trainers.weights import foundation as foundation_file
@@ -32,7 +33,7 @@ def sides():
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path, sides):
-    """Runs the command on few drawn objects, with small networks and without a score, and gives the file that it leaves."""
+    """Runs the command on few drawn objects, with small networks and no pretrained one to choose by, and gives the file that it leaves."""
 
     def drawn(count, seed, *, size_px):
         sides.append(size_px)
@@ -41,7 +42,7 @@ def asked(monkeypatch, tmp_path, sides):
 
     monkeypatch.setattr(foundation, "SHAPES", DRAWN)
     monkeypatch.setattr(foundation, "drawn", drawn)
-    monkeypatch.setattr(foundation, "find_spec", lambda name: None)
+    monkeypatch.setattr(likeness, "find_spec", lambda name: None)
     monkeypatch.setattr(foundation, "NETWORKS", NETWORKS | SMALL)
 
     def run(*arguments: str) -> Path:
@@ -60,6 +61,16 @@ def test_a_preset_has_its_networks_its_sizes_and_objects_drawn_for_it(asked, sid
     assert recipe.network == SMALL["base"]
     assert (recipe.rate_warm, recipe.size_shares) == (foundation.RATES["base"], (0.5, 0.5))
     assert sides == [48]
+
+
+def test_the_best_checkpoint_is_kept_where_no_pretrained_network_is_installed(asked, monkeypatch, capsys):
+    """A machine with a GPU may have torch, numpy and pillow alone."""
+    saved, save = [], foundation.save_foundation
+    monkeypatch.setattr(foundation, "save_foundation", lambda state, out: (saved.append(state), save(state, out)))
+    asked("--sizes", "1")
+    (state,) = saved
+    assert np.isfinite(state.best_score) and "never taught" in capsys.readouterr().err
+    assert all(torch.equal(v, state.best[k]) for k, v in state.ema.module.state_dict().items())
 
 
 def test_a_run_of_another_preset_is_not_gone_on_with(asked, tmp_path):

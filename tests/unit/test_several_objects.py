@@ -57,7 +57,7 @@ def test_several_new_objects_together_hide_no_more_of_a_real_one_than_one_may(se
     view = SimpleNamespace(by_id={"ground": real}, real=lambda split: [real], pixels=lambda sample: (image, None))
     beneath = replace(record_of(1), box_xyxy=(20.0, 20.0, 180.0, 52.0))
     planner = Planner(view, "inpaint", "c", 0.25, Model(), None, [], {1: 0.25})
-    found = planner.where(SimpleNamespace(box_xyxy=(0.0, 0.0, 40.0, 40.0)), UNCUT, np.random.default_rng(seed), beneath=beneath)
+    found = planner.where(SimpleNamespace(sample=real, box_xyxy=(0.0, 0.0, 40.0, 40.0)), UNCUT, np.random.default_rng(seed), beneath=beneath)
     assert found is not None
     box = found[1]
     assert intersection(box, beneath.box_xyxy) == 0

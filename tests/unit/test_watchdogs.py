@@ -112,7 +112,7 @@ def test_a_class_is_compared_with_those_that_are_learned_beside_it(windows):
     ("name", "change", "says"),
     [("latent_ignored", {"reconstruction_weight": 0.0}, "no price"), ("seams", {"ring_weight": 0.0}, "no boundary ring loss"),
      ("seams", {"ring_weight": 8.0}, "at its most"), ("class_ignored", {"projection_weight": 8.0}, "at its most"), ("d_memorises", {}, "strongest"),
-     ("class_collapse", {}, "no checkpoint"), ("latent_ignored", {"kl_weight": 0.0}, "no price"),
+     ("class_collapse", {}, "no checkpoint"), ("class_repeats", {}, "no checkpoint"), ("latent_ignored", {"kl_weight": 0.0}, "no price"),
      ("class_ignored", {"network": NetworkConfig(architecture="dcgan", resolution_px=64, smallest_px=64)}, "no projection")],
 )  # fmt: skip
 def test_a_remedy_that_would_change_nothing_is_not_told_as_tried(name, change, says):
@@ -148,6 +148,46 @@ def test_a_generator_that_paints_alike_on_grounds_that_differ_is_a_collapse(wind
         torch.nn.init.constant_(tail.last.bias, adds)
     finding = next(f for f in inspect(state, windows, None) if f.name == "class_collapse")
     assert finding.bad and finding.figure < 0.05
+
+
+def pictures(count):
+    """Windows that objects fill: nothing lies about them by which samples could differ."""
+    small = textured(count, seed=0, labels=1)
+    images = small.images[:, :, 8:24, 8:24].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return Windows.plain(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(count, 1), small.labels, small.instances)
+
+
+def repeats_of(windows, *, latents=None):
+    """What is said of a loud generator that was never trained, at several looks; it may take one of so many latents whichever it is given."""
+    state = TrainState.fresh(SMALL, num_classes=1)
+    for tail in state.ema.module.tails:
+        torch.nn.init.normal_(tail.last.weight, std=1.0)
+    if latents:
+        known = torch.randn(latents, NETWORK.latent, generator=torch.Generator().manual_seed(0))
+        state.ema.module.register_forward_pre_hook(lambda _, given: (given[0], known[torch.cdist(given[1], known).argmin(1)], given[2]))
+    state.adversarial_steps, found = 1, []
+    for state.step in range(8):
+        found += [f for f in inspect(state, windows, None) if f.name in ("class_repeats", "class_collapse")]
+    return found
+
+
+@pytest.mark.parametrize("count", [200, 40, 20])
+def test_samples_that_differ_are_no_repeats(count):
+    assert not any(f.bad for f in repeats_of(pictures(count)))
+
+
+@pytest.mark.parametrize(("count", "latents"), [(200, 50), (200, 20), (40, 20), (20, 8)])
+def test_a_few_objects_again_and_again_are_named_though_they_are_spread_widely(count, latents):
+    found = repeats_of(pictures(count), latents=latents)
+    assert np.mean([f.bad for f in found if f.name == "class_repeats"]) > 0.6
+    assert not any(f.bad for f in found if f.name == "class_collapse"), "by their spread alone nothing is told"
+
+
+def test_of_classes_with_few_objects_no_variety_is_asked():
+    assert not [f for f in repeats_of(pictures(15)) if f.name == "class_repeats"]
+    several = pictures(15)
+    crops = Windows.plain(*(torch.cat([v, v]) for v in (several.images, several.boxes, several.labels, several.instances)))
+    assert not [f for f in repeats_of(crops) if f.name == "class_repeats"], "two windows of an object are one object"
 
 
 def test_objects_too_thin_to_have_an_inside_hide_no_collapse():
