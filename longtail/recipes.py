@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from longtail.errors import InvalidRequest
 from longtail.samples import INVENTS_FROM, Task
@@ -16,6 +16,8 @@ Penalty = Literal["r1_r2", "r1"]
 Symmetries = Literal["all", "mirror", "none"]
 Preset = Literal["tiny32", "tiny", "base", "large", "baseline"]
 Start = Literal["foundation", "random"]
+Aim = Literal["restore", "invent"]
+"""What a fine-tune is for: to harmonise what is left of an exemplar, soon, or objects that stand without one, in a quarter of an hour of a core and more."""
 FOUNDATION_PRESET: Preset = "tiny"
 """The preset whose foundation is shipped."""
 
@@ -62,8 +64,8 @@ class Recipe:
     at all) for `full_novelty_share` of the images. `symmetries` of the data are what the critic's images may always be turned by; the
     generator then makes turned ones as gladly. `ground_share` of the transplants goes to bare ground, and of `erased_share` of what is
     restored nothing but bare ground is asked, where the data shows such places. `invented_weight` is what reconstruction weighs, beside
-    an adversary, where nothing of an exemplar is left. `size_shares` are the shares of the run's time at each size, the full one last;
-    none means all of it at the full one.
+    an adversary, where nothing of an exemplar is left, `diversity_weight` what it weighs that latents differ in one and the same place.
+    `size_shares` are the shares of the run's time at each size, the full one last; none means all of it at the full one.
     `upscaler_s` come after it all, for the upsampler of windows that are larger than the network's resolution, if the data has any.
     On a GPU, `captured` steps are recorded and launched whole, and `compiled` ones start minutes later and run faster; `half` is bfloat16
     where the device is fast at it.
@@ -87,6 +89,7 @@ class Recipe:
     reconstruction_weight: float = 10.0
     invented_weight: float = 1.0
     kl_weight: float = 3e-4
+    diversity_weight: float = 0.0
     adversarial_weight: float = 1.0
     ring_weight: float = 1.0
     projection_weight: float = 1.0
@@ -228,25 +231,59 @@ def preset_recipe(preset: Preset, start: Start, *, budget_s: float, seed: int = 
     return replace(tiny_finetune(budget_s=budget_s, seed=seed), network=NETWORKS[preset], freeze_high_resolution=start == "foundation")
 
 
+def inventing(recipe: Recipe) -> Recipe:
+    """The same time, nearly all of it against the critic, which is shown inventions alone: no mean of answers pulls at what is painted.
+
+    The critic is four times as fast as the generator and penalised twice as often, as where whole images are learned (docs/decisions/035).
+    """
+    seconds = recipe.total_s
+    return replace(
+        recipe,
+        warm_s=seconds * 0.04,
+        catch_up_s=seconds * 0.04,
+        adversarial_s=seconds * 0.92,
+        full_novelty_share=1.0,
+        reconstruction_weight=0.0,
+        diversity_weight=1.0,
+        rate_generator=2.5e-4,
+        rate_discriminator=1e-3,
+        penalty_every=2,
+        freeze_high_resolution=False,
+        ema_half_life_images=10_000.0,
+    )
+
+
 NETWORK_OPTIONS = ("spectral_norm", "minibatch_std")
 """Options of a request that are the network's rather than the run's."""
 
 
 def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int, options: Mapping[str, Any]) -> Recipe:
-    """What a request asks for: the preset's recipe with the caller's options in place of its own.
+    """What a request asks for: the preset's recipe, by its `aim` if one is among the options, with the caller's options in place of its own.
 
-    Raises InvalidRequest for a start that the preset does not have, and for options that no recipe has.
+    Raises InvalidRequest for a start or an aim that the preset does not have, and for options that no recipe has.
     """
     recipe = preset_recipe(preset, start, budget_s=budget_s, seed=seed)
-    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"}
-    unknown = sorted(set(options) - known - set(NETWORK_OPTIONS))
+    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"} | {"aim", *NETWORK_OPTIONS}
+    unknown = sorted(set(options) - known)
     if unknown:
-        raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known | set(NETWORK_OPTIONS))}")
+        raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known)}")
+    if "aim" in options:
+        recipe = aimed(recipe, options["aim"])
+        options = {k: v for k, v in options.items() if k != "aim"}
     if start == "foundation" and len(options.get("size_shares") or ()) > 1:
         raise InvalidRequest("size_shares: growing begins with ways in and out that are empty, which would forget the foundation's; ask for start 'random'")
     network = replace(recipe.network, **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
     recipe = replace(recipe, network=network, freeze_high_resolution=recipe.freeze_high_resolution and not network.spectral_norm)
     return replace(recipe, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
+
+
+def aimed(recipe: Recipe, aim: Aim) -> Recipe:
+    """The recipe for that aim. Raises InvalidRequest for an aim that there is not, or that the plain DCGAN cannot have."""
+    if aim not in get_args(Aim):
+        raise InvalidRequest(f"unknown aim {aim!r}; there are {', '.join(get_args(Aim))}")
+    if recipe.network.architecture == "dcgan":
+        raise InvalidRequest("aim: the plain DCGAN sees no exemplar and invents alone; leave the aim out, or ask for another preset")
+    return inventing(recipe) if aim == "invent" else recipe
 
 
 def options_for(task: Task, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from longtail.recipes import Loss
 
+LIVELY = 0.12
+"""Mean difference in [-1, 1] that a new latent is asked to make, 15 of 255 levels: what it makes in the shipped foundation."""
 
 def relativistic_loss(real_logits_B: Tensor, fake_logits_B: Tensor) -> Tensor:
     """Mean softplus of how far a fake outscores the real image it is paired with, a scalar.
@@ -82,6 +84,17 @@ def kl_to_prior(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
     Source: Kingma & Welling 2013 (arXiv:1312.6114), appendix B.
     """
     return 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1 - log_variance_BZ).sum(1).mean()
+
+
+def alike(image_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+    """How much two answers to one scene lack of `LIVELY`, of 1, a scalar; the second half of the batch shows the scenes of the first.
+
+    Bounded, so that they are asked to differ and not to differ without end. Source: Yang et al. 2019 (arXiv:1901.09024), eq. 2, here with
+    the mean absolute difference inside the mask, whatever the distance of the latents.
+    """
+    (first, second), mask = image_B3HW.chunk(2), mask_B1HW.chunk(2)[0]
+    moved = ((first - second).abs() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))).clamp_min(1.0)
+    return F.relu(1 - moved / LIVELY).mean()
 
 
 def ring_loss(image_B3HW: Tensor, context_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:

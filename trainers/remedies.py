@@ -38,6 +38,9 @@ def slow_critic(state: TrainState) -> str:
 
 
 def free_latent(state: TrainState) -> str:
+    if 0 < state.recipe.diversity_weight < MOST_WEIGHT:
+        state.recipe = replace(state.recipe, diversity_weight=min(MOST_WEIGHT, state.recipe.diversity_weight * 2))
+        return ""
     if not state.recipe.reconstruction_weight or not state.recipe.kl_weight:
         return "this recipe puts no price on the latent"
     state.recipe = replace(state.recipe, kl_weight=state.recipe.kl_weight / 2)

@@ -16,7 +16,7 @@ from torch import Tensor
 from longtail.recipes import Recipe
 from trainers.augment import Plan, augment
 from trainers.device import precision
-from trainers.losses import discriminator_loss, generator_loss, kl_to_prior, masked_l1, penalised, ring_loss
+from trainers.losses import alike, discriminator_loss, generator_loss, kl_to_prior, masked_l1, penalised, ring_loss
 from trainers.networks import Discriminator, Encoder, Generator
 from trainers.sampling import Scene, complete
 from trainers.scenes import Mixture, Seen, draw_indices, reconstruction_scene, transplant_scene
@@ -55,7 +55,8 @@ def adversarial_update(state: TrainState, windows: Windows, *, train_generator: 
     figures: Figures = {}
     for remaining in reversed(range(recipe.discriminator_steps)):
         wanted = train_generator and not remaining
-        scene, real, fake = transplant(state, windows, recipe.batch // 2 if recipe.reconstruction_weight else recipe.batch, with_gradient=wanted)
+        count = recipe.batch // 2 if recipe.reconstruction_weight else recipe.batch
+        scene, real, fake = transplant(state, windows, count, with_gradient=wanted)
         figures |= discriminator_update(state, scene, real, fake.detach())
         if wanted:
             figures |= generator_update(state, windows, scene, real, fake)
@@ -83,10 +84,16 @@ def count(state: TrainState, phase: Phase) -> None:
 
 
 def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient: bool) -> tuple[Scene, Seen, Tensor]:
-    """(scene, real, fake) of `count` windows with another instance of their class, or none, in their box or on bare ground."""
-    draw = draw_indices(windows, count, state.random)
+    """(scene, real, fake) of `count` windows with another instance of their class, or none, in their box or on bare ground.
+
+    Where latents are to differ the second half shows the scenes of the first, painted from others.
+    """
+    paired = state.recipe.diversity_weight > 0
+    draw = draw_indices(windows, count // 2 if paired else count, state.random)
     scene, real = transplant_scene(windows, draw, Mixture.of(state.recipe), state.random)
-    latent = torch.randn(count, state.recipe.network.latent, generator=state.random)
+    if paired:
+        scene, real = (type(found)(**{k: torch.cat([v, v]) for k, v in found.__dict__.items()}) for found in (scene, real))  # type: ignore[assignment]
+    latent = torch.randn(len(scene.label_B), state.recipe.network.latent, generator=state.random)
     with torch.set_grad_enabled(with_gradient), precision(half=state.recipe.half):
         return scene, real, fast(complete, state.recipe)(state.generator, scene, latent)
 
@@ -146,6 +153,9 @@ def generator_update(state: TrainState, windows: Windows, scene: Scene, real: Se
         p.requires_grad_(True)
     loss = recipe.adversarial_weight * (adversarial + recipe.ring_weight * ring_loss(fake, scene.image_B3RR, scene.mask_B1RR))
     figures = {"g_loss": adversarial.detach()}
+    if recipe.diversity_weight:
+        same = alike(fake, scene.mask_B1RR)
+        loss, figures = loss + recipe.diversity_weight * same, figures | {"alike": same.detach()}
     if recipe.reconstruction_weight:
         more, restoring = reconstruct(state, windows, recipe.batch // 2, invented_weight=recipe.invented_weight)
         loss, figures = loss + more, figures | restoring

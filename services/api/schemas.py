@@ -10,7 +10,7 @@ from longtail.errors import InvalidRequest
 from longtail.expansion import OBJECTS
 from longtail.jobs import MAX_BATCH, MAX_PREVIEW
 from longtail.policies import resolve
-from longtail.recipes import FOUNDATION_PRESET, Loss, Penalty, Preset, Start, Symmetries, finetune_recipe
+from longtail.recipes import FOUNDATION_PRESET, Aim, Loss, Penalty, Preset, Start, Symmetries, finetune_recipe
 from longtail.samples import INVENTS_FROM
 from longtail.uplift import Arm
 
@@ -88,6 +88,7 @@ Rate = Annotated[float, Field(gt=0, le=0.1)]
 class RecipeOptions(Body):
     """What a training run does otherwise than the preset's recipe; see docs/guide.md for what each is good for."""
 
+    aim: Aim | None = Field(default=None, description="`invent`: objects that stand without an exemplar, from a budget of 900 s on; `restore` by default")
     batch: int | None = Field(default=None, ge=4, le=512, multiple_of=2)
     loss: Loss | None = None
     penalty: Penalty | None = Field(default=None, description="`r1` penalises the critic on real images alone, `r1_r2` on fakes as well")
@@ -97,6 +98,7 @@ class RecipeOptions(Body):
     reconstruction_weight: Weight | None = None
     invented_weight: Weight | None = None
     kl_weight: Weight | None = None
+    diversity_weight: Weight | None = Field(default=None, description="what it weighs that latents differ in one and the same place")
     adversarial_weight: Weight | None = None
     ring_weight: Weight | None = None
     rate_warm: Rate | None = None

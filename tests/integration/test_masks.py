@@ -105,6 +105,10 @@ def test_training_takes_presets_starts_and_options(stack, diamonds):
     found = next(g for g in stack.client.get(f"/v1/generators/{diamonds}")["items"] if g["version"] == result["generator"])["recipe"]
     assert {k: found[k] for k in options if k != "minibatch_std"} == {k: v for k, v in options.items() if k != "minibatch_std"}
     assert found["network"]["minibatch_std"] is True
+    asked = stack.client.post("/v1/generators", {"dataset": diamonds, "budget_s": 3, "recipe": {"aim": "invent", "rate_generator": 1e-4}})
+    result = stack.client.wait(asked["job"], timeout_s=300)["result"]
+    found = next(g for g in stack.client.get(f"/v1/generators/{diamonds}")["items"] if g["version"] == result["generator"])["recipe"]
+    assert (found["reconstruction_weight"], found["full_novelty_share"], found["rate_generator"]) == (0, 1, 1e-4)
     asked = stack.client.post("/v1/generators", {"dataset": diamonds, "budget_s": 3, "preset": "baseline"})
     result = stack.client.wait(asked["job"], timeout_s=300)["result"]
     items = stack.client.get(f"/v1/generators/{diamonds}")["items"]
@@ -151,6 +155,8 @@ def test_real_images_are_enlarged_with_their_labels(stack, boulders):
         ({"recipe": {"novelty_range": [0.8, 0.2]}}, "novelty_range"),
         ({"preset": "base", "start": "foundation"}, "has no foundation"),
         ({"preset": "huge"}, "preset"),
+        ({"recipe": {"aim": "dream"}}, "aim"),
+        ({"preset": "baseline", "recipe": {"aim": "invent"}}, "plain DCGAN"),
     ],
 )
 def test_recipes_that_are_none_are_refused(stack, diamonds, body, said):

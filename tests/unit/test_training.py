@@ -16,8 +16,9 @@ from trainers import checkpoints, steps
 from trainers.augment import Plan, augment
 from trainers.compose import Warp
 from trainers.loop import train
-from trainers.sampling import draw_latent, interpolate
-from trainers.scenes import Mixture, draw_indices
+from trainers.losses import LIVELY, alike
+from trainers.sampling import complete, draw_latent, interpolate
+from trainers.scenes import Mixture, draw_indices, transplant_scene
 from trainers.state import TrainState
 from trainers.steps import step, transplant
 from trainers.windows import Instance, Windows, cut_windows
@@ -64,6 +65,7 @@ OPTIONS = {
     "spectral_norm": replace(SMALL, network=replace(NETWORK, spectral_norm=True)),
     "minibatch_std": replace(SMALL, network=replace(NETWORK, minibatch_std=True)),
     "two_critic_steps": replace(SMALL, discriminator_steps=2),
+    "latents_differ": replace(SMALL, diversity_weight=2.0),
     "baseline": replace(
         SMALL, network=replace(NETWORK, architecture="dcgan", smallest_px=32), loss="non_saturating",
         penalty_weight=0.0, reconstruction_weight=0.0, ring_weight=0.0,
@@ -111,6 +113,57 @@ def test_every_preset_trains_from_random_weights(preset):
 def test_the_plain_baseline_refuses_what_it_would_ignore(option):
     with pytest.raises(InvalidRequest, match=option):
         finetune_recipe(preset="baseline", start="random", budget_s=60, seed=0, options={option: True})
+
+
+def test_to_invent_is_an_aim_that_options_may_vary(windows):
+    asked = {"preset": "tiny", "start": "foundation", "budget_s": 1000, "seed": 0}
+    plain, restoring, inventing, own = (
+        finetune_recipe(**asked, options=o) for o in ({}, {"aim": "restore"}, {"aim": "invent"}, {"aim": "invent", "rate_discriminator": 3e-4})
+    )
+    assert restoring == plain
+    assert inventing.total_s == pytest.approx(plain.total_s) and inventing.adversarial_s > 0.9 * plain.total_s
+    assert not inventing.reconstruction_weight and inventing.full_novelty_share == 1.0
+    assert own == replace(inventing, rate_discriminator=3e-4)
+    state = TrainState.fresh(replace(inventing, network=NETWORK, batch=8, half=False), num_classes=2)
+    scene, _, _ = transplant(state, windows, 8, with_gradient=False)
+    assert not scene.validity_B1RR.any(), "nothing of an exemplar is left"
+    assert "l1" not in step(state, windows, "adversarial")
+
+
+def test_latents_that_have_to_differ_do_and_within_bounds(windows):
+    """Nothing else is asked of the generator: without it a new latent changes next to nothing."""
+    recipe = replace(SMALL, reconstruction_weight=0.0, adversarial_weight=0.0, full_novelty_share=1.0, rate_generator=1e-3)
+    seen = {}
+    for weight in (0.0, 1.0):
+        state = TrainState.fresh(replace(recipe, diversity_weight=weight, adversarial_weight=1.0, ring_weight=0.0), num_classes=2)
+        for _ in range(100):
+            figures = step(state, windows, "adversarial")
+        random = torch.Generator().manual_seed(0)
+        scene, _ = transplant_scene(windows, draw_indices(windows, 8, random), Mixture.of(recipe), random)
+        with torch.no_grad():
+            first, second = (complete(state.generator, scene, torch.randn(8, NETWORK.latent, generator=random)) for _ in range(2))
+        seen[weight] = float(((first - second).abs() * scene.mask_B1RR).sum() / (3 * scene.mask_B1RR.sum()))
+        assert ("alike" in figures) == bool(weight)
+    assert seen[0.0] < 0.5 * LIVELY < 0.8 * LIVELY < seen[1.0] < 3 * LIVELY, seen
+
+
+def test_pairs_show_one_scene_from_two_latents(windows):
+    state = TrainState.fresh(replace(SMALL, diversity_weight=1.0), num_classes=2)
+    scene, real, fake = transplant(state, windows, 8, with_gradient=False)
+    for value in (*scene.__dict__.values(), *real.__dict__.values()):
+        assert len(value) == 8 and torch.equal(*value.chunk(2))
+    assert not torch.equal(*fake.chunk(2))
+    whole = torch.ones(2, 1, 4, 4)
+    assert float(alike(torch.zeros(4, 3, 4, 4), whole.repeat(2, 1, 1, 1))) == 1.0
+    half = torch.cat([torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), LIVELY / 2)])
+    assert float(alike(half, whole.repeat(2, 1, 1, 1))) == pytest.approx(0.5)
+    assert float(alike(half * 9, whole.repeat(2, 1, 1, 1))) == 0.0
+
+
+@pytest.mark.parametrize(("preset", "aim", "says"), [("baseline", "invent", "plain DCGAN"), ("tiny", "dream", "there are restore, invent")])
+def test_an_aim_that_cannot_be_had_is_refused(preset, aim, says):
+    with pytest.raises(InvalidRequest, match=says):
+        finetune_recipe(preset=preset, start="random", budget_s=60, seed=0, options={"aim": aim})
 
 
 def test_r1_alone_is_the_penalty_of_the_real_side(windows):

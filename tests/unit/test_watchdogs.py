@@ -122,6 +122,14 @@ def test_a_remedy_that_would_change_nothing_is_not_told_as_tried(name, change, s
     assert said.startswith("none: ") and says in said and state.recipe == before
 
 
+def test_a_latent_that_nobody_hears_is_asked_for_more_strongly_where_it_has_to_be_told():
+    state = TrainState.fresh(replace(SMALL, diversity_weight=3.0, reconstruction_weight=0.0), num_classes=2)
+    for weight in (6.0, 8.0):
+        assert apply_remedy(state, Finding("latent_ignored", 0.0, "", True, "louder")) == "louder"
+        assert state.recipe.diversity_weight == weight
+    assert apply_remedy(state, Finding("latent_ignored", 0.0, "", True, "louder")).startswith("none")
+
+
 @pytest.mark.parametrize("labels", [2, 40], ids=["two_classes", "forty_classes"])
 def test_samples_that_are_all_alike_are_named_a_collapse_and_the_best_weights_come_back(labels):
     windows = textured(max(24, 4 * labels), seed=0, labels=labels)
