@@ -5,7 +5,7 @@
     python -m benchmarks.cifar score --data DIR                 FID of the samples, on a CPU; after make fid
 
 DIR holds cifar10_train.zip, cifar10_test.zip and splits/train_10pct.txt. `train` wants torch, numpy and pillow alone. It learns
-from nothing but the 5,000 images; 250 of them, 25 a class, are held back to drive the augmentation. No image, sample or weight
+from nothing but the 5,000 images; 250 of them, 25 a class, are held back to drive the augmentation and to choose the checkpoint. No image, sample or weight
 of it is committed. FID: Heusel et al. 2017 (arXiv:1706.08500). Published with class-conditional BigGAN at 10 %: 39.8; with DiffAugment
 22.4; CR-BigGAN with DiffAugment 18.7 (Zhao et al. 2020, arXiv:2006.10738).
 """

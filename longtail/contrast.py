@@ -17,8 +17,10 @@ ACROSS = 48
 OWN_RING, PLACE_RING = (1.0, 1.3), (1.2, 1.5)
 """Where the ground about a box is looked for, as shares of the box: an object lies in its box, what is painted reaches a little beyond."""
 LEAST_KEPT = 0.4
-"""Of a blood cell's contrast 0.66 and more is left in any other image of the pack; of a nucleus's 0.46 and more where the modality is its own,
-0.1 to 0.35 in the median where it is not; of a blowhole's in another tile less than this in one of twenty."""
+"""Of a blood cell's contrast 0.97 and more is left in the median in any image of the pack; of that of nuclei, dark in bright field, bright in fluorescence,
+1 where grounds are alike and 0.1 to 0.35 where they are not (docs/decisions/034)."""
+MOST_GAIN = 4.0
+"""Contrast is raised by no more than this where light differs, as painting does."""
 WHITE = 255.0
 Pixels = NDArray[np.uint8]
 Color = NDArray[np.float64]
@@ -34,7 +36,8 @@ def kept_contrast(image: Pixels, box_xyxy: BoxXyxy, place: Pixels, place_xyxy: B
         return 1.0
     away = image[np.ix_(*grid(image, box_xyxy))].reshape(-1, 3) - own
     darker, brighter = (there + 1) / (own + 1), (WHITE - there + 1) / (WHITE - own + 1)
-    before, left = np.abs(away).sum(), np.abs(away * np.where(away < 0, darker, brighter)).sum()
+    relit = (there + away * np.where(away < 0, darker, brighter).clip(max=MOST_GAIN)).clip(0, WHITE)
+    before, left = np.abs(away).sum(), np.abs(relit - there).sum()
     return float(left / before) if before >= max(1, away.size) else 1.0  # less than one level of 255 in the mean is none
 
 
@@ -52,5 +55,8 @@ def ground_about(image: Pixels, box_xyxy: BoxXyxy, ring: tuple[float, float]) ->
 def grid(image: Pixels, box_xyxy: BoxXyxy) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(rows, columns) of an image that lie in a box, some fifty each way."""
     (x0, y0, x1, y1), (height, width) = box_xyxy, image.shape[:2]
-    step = max(1, round(max(x1 - x0, y1 - y0) / ACROSS))
-    return np.arange(max(0, int(y0)), min(height, int(np.ceil(y1))), step), np.arange(max(0, int(x0)), min(width, int(np.ceil(x1))), step)
+    return looked_at(y0, y1, height), looked_at(x0, x1, width)
+
+
+def looked_at(start: float, end: float, size: int) -> NDArray[np.int64]:
+    return np.arange(max(0, int(start)), min(size, int(np.ceil(end))), max(1, round((end - start) / ACROSS)))

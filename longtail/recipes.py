@@ -232,16 +232,16 @@ def preset_recipe(preset: Preset, start: Start, *, budget_s: float, seed: int = 
 
 
 def inventing(recipe: Recipe) -> Recipe:
-    """The same time, nearly all of it against the critic, which is shown inventions alone: no mean of answers pulls at what is painted.
+    """The same time, all of it against the critic, which is shown inventions alone: no mean of answers pulls at what is painted.
 
     The critic is four times as fast as the generator and penalised twice as often, as where whole images are learned (docs/decisions/035).
     """
     seconds = recipe.total_s
     return replace(
         recipe,
-        warm_s=seconds * 0.04,
+        warm_s=0.0,
         catch_up_s=seconds * 0.04,
-        adversarial_s=seconds * 0.92,
+        adversarial_s=seconds * 0.96,
         full_novelty_share=1.0,
         reconstruction_weight=0.0,
         diversity_weight=1.0,
@@ -249,7 +249,7 @@ def inventing(recipe: Recipe) -> Recipe:
         rate_discriminator=1e-3,
         penalty_every=2,
         freeze_high_resolution=False,
-        ema_half_life_images=10_000.0,
+        ema_half_life_images=min(10_000.0, 7.0 * seconds),
     )
 
 

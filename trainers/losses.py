@@ -86,15 +86,16 @@ def kl_to_prior(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
     return 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1 - log_variance_BZ).sum(1).mean()
 
 
-def alike(image_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:
+def alike(image_B3HW: Tensor, free_B1HW: Tensor) -> Tensor:
     """How much two answers to one scene lack of `LIVELY`, of 1, a scalar; the second half of the batch shows the scenes of the first.
 
-    Bounded, so that they are asked to differ and not to differ without end. Source: Yang et al. 2019 (arXiv:1901.09024), eq. 2, here with
-    the mean absolute difference inside the mask, whatever the distance of the latents.
+    Only what is `free` to be painted counts. Bounded, so that they are asked to differ and not to differ without end. Source: Yang et al. 2019
+    (arXiv:1901.09024), eq. 2, here with the mean absolute difference, whatever the distance of the latents.
     """
-    (first, second), mask = image_B3HW.chunk(2), mask_B1HW.chunk(2)[0]
-    moved = ((first - second).abs() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3))).clamp_min(1.0)
-    return F.relu(1 - moved / LIVELY).mean()
+    (first, second), free = image_B3HW.chunk(2), free_B1HW.chunk(2)[0]
+    area = free.sum((1, 2, 3))
+    moved = ((first - second).abs() * free).sum((1, 2, 3)) / (3 * area).clamp_min(1.0)
+    return (F.relu(1 - moved / LIVELY) * (area > 0)).mean()
 
 
 def ring_loss(image_B3HW: Tensor, context_B3HW: Tensor, mask_B1HW: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice
 from typing import Any
@@ -120,8 +120,8 @@ class Planner:
         found = self.object(seed, boxes[position] if boxes else None, None, [*wanted, *others])
         if found is None:
             raise InvalidRequest(
-                f"no free place where any of {min(EXEMPLARS, len(self.instances)) + 1} instances would be seen was found in {TRIES} training images each; "
-                "give boxes of your own, or add training images with more free ground"
+                f"no free place where any of {min(EXEMPLARS, len(self.instances)) + 1} instances would be seen was found in {TRIES} training images and in "
+                "those that show the class; give boxes of your own, or add training images with more free ground in its light"
             )
         return found
 
@@ -142,6 +142,8 @@ class Planner:
         exemplar = None if self.novelty >= 1 else chosen
         mixes = MIXED_FROM <= self.novelty < 1 and self.mode != "copy_paste" and not chosen.cut_off
         second = another(chosen, to_lay_elsewhere(self.instances), rng) if mixes else None
+        if second is not None and asked is None and background is not None and not self.seen(second, background, box):
+            second = None  # parts of it would be lost in that light
         if second is not None and self.common and body_of(self.view.instance(second).outline) is None:
             second = None  # of a body no part is taken from what is none: it would not cover what it is laid over
         record = Provenance(
@@ -192,14 +194,15 @@ class Planner:
         It hides at most the share `hidden` of any annotated object's box, together with what was added before, and nothing of that; one of a
         `common` category it may hide as a whole, and that one's label goes. It lies against the borders of `cut`,
         mirrored half of the time if it may be, and against no others. There it is still seen: where places are found that are too dark or too
-        bright for it, images that show its class are tried as well.
+        bright for it, its own image and others that show its class are tried as well.
         """
         grounds = [self.view.by_id[beneath.background["sample"]]] if beneath is not None and beneath.background else self.view.real("train")
         added = [r.box_xyxy for r in beneath.layers] if beneath is not None else []
         body = body_of(self.view.instance(chosen).outline) if self.common and not chosen.cut_off else None
         width, height = (chosen.box_xyxy[2] - chosen.box_xyxy[0], chosen.box_xyxy[3] - chosen.box_xyxy[1])
-        order, unseen = [grounds[i] for i in rng.permutation(len(grounds))], list[Sample]()
-        for background in chain(order[:TRIES], self.at_home(order[TRIES:], unseen)):
+        order, unseen = rng.permutation(len(grounds)), list[Sample]()
+        further = self.at_home(chosen, (grounds[i] for i in order[TRIES:]), unseen) if beneath is None else ()
+        for background in chain((grounds[i] for i in order[:TRIES]), further):
             factor = float(rng.uniform(0.9, 1.1))
             against = mirrored(cut) if any(cut) and rng.random() < 0.5 and self.turned else cut
             occupied = boxed(background.annotations)
@@ -211,16 +214,21 @@ class Planner:
             sides, others = (width * factor, height * factor), [*(b for b, _ in occupied), *added]
             box = place(sides, others, pixels, rng, hidden=may, gone=gone, body=body, against=against)
             if box is not None:
-                if kept_contrast(self.view.pixels(chosen.sample)[0], chosen.box_xyxy, pixels, box) >= LEAST_KEPT:
+                if self.seen(chosen, background, box):
                     return background, box
                 unseen.append(background)
         return None
 
-    def at_home(self, grounds: Sequence[Sample], unseen: Sequence[Sample]) -> Iterator[Sample]:
-        """The first of the images that show the class, if in any of those that were tried before it would be `unseen`."""
+    def at_home(self, chosen: ObjectRef, grounds: Iterable[Sample], unseen: Sequence[Sample]) -> Iterator[Sample]:
+        """The instance's own image, then the first that show the class, if in any of those that were tried before it would be `unseen`."""
         if unseen:
+            yield chosen.sample
             category = self.view.classes.id_of(self.class_name)
             yield from islice((g for g in grounds if any(a.category_id == category for a in g.annotations)), TRIES)
+
+    def seen(self, chosen: ObjectRef, background: Sample, box: BoxXyxy) -> bool:
+        """Whether enough of an instance's contrast would be left in the light of that place."""
+        return kept_contrast(self.view.pixels(chosen.sample)[0], chosen.box_xyxy, self.view.pixels(background)[0], box) >= LEAST_KEPT
 
 
 def no_rarer(view: DatasetView, category: int) -> frozenset[int]:

@@ -38,12 +38,17 @@ def slow_critic(state: TrainState) -> str:
 
 
 def free_latent(state: TrainState) -> str:
-    if 0 < state.recipe.diversity_weight < MOST_WEIGHT:
-        state.recipe = replace(state.recipe, diversity_weight=min(MOST_WEIGHT, state.recipe.diversity_weight * 2))
-        return ""
+    """Lowers the price that reconstruction puts on the latent; where there is none, latents are asked to differ."""
     if not state.recipe.reconstruction_weight or not state.recipe.kl_weight:
-        return "this recipe puts no price on the latent"
+        return ask_variety(state)
     state.recipe = replace(state.recipe, kl_weight=state.recipe.kl_weight / 2)
+    return ""
+
+
+def ask_variety(state: TrainState) -> str:
+    if state.recipe.diversity_weight >= MOST_WEIGHT:
+        return "latents are asked to differ as much as can be"
+    state.recipe = replace(state.recipe, diversity_weight=min(MOST_WEIGHT, max(1.0, 2 * state.recipe.diversity_weight)))
     return ""
 
 
@@ -81,6 +86,6 @@ REMEDIES: dict[str, Callable[[TrainState], str]] = {
     "seams": weigh_boundary,
     "class_ignored": weigh_class,
     "class_collapse": go_back,
-    "class_repeats": go_back,
+    "class_repeats": ask_variety,
 }
 """By what they are for; that of `nan` has been done when it is told (`trainers.loop.mend`)."""

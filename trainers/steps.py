@@ -55,8 +55,7 @@ def adversarial_update(state: TrainState, windows: Windows, *, train_generator: 
     figures: Figures = {}
     for remaining in reversed(range(recipe.discriminator_steps)):
         wanted = train_generator and not remaining
-        count = recipe.batch // 2 if recipe.reconstruction_weight else recipe.batch
-        scene, real, fake = transplant(state, windows, count, with_gradient=wanted)
+        scene, real, fake = transplant(state, windows, recipe.batch // 2 if recipe.reconstruction_weight else recipe.batch, with_gradient=wanted)
         figures |= discriminator_update(state, scene, real, fake.detach())
         if wanted:
             figures |= generator_update(state, windows, scene, real, fake)
@@ -86,7 +85,7 @@ def count(state: TrainState, phase: Phase) -> None:
 def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient: bool) -> tuple[Scene, Seen, Tensor]:
     """(scene, real, fake) of `count` windows with another instance of their class, or none, in their box or on bare ground.
 
-    Where latents are to differ the second half shows the scenes of the first, painted from others.
+    Where latents are to differ there are half as many scenes, each twice: the second half shows those of the first, painted from other latents.
     """
     paired = state.recipe.diversity_weight > 0
     draw = draw_indices(windows, count // 2 if paired else count, state.random)
@@ -154,7 +153,7 @@ def generator_update(state: TrainState, windows: Windows, scene: Scene, real: Se
     loss = recipe.adversarial_weight * (adversarial + recipe.ring_weight * ring_loss(fake, scene.image_B3RR, scene.mask_B1RR))
     figures = {"g_loss": adversarial.detach()}
     if recipe.diversity_weight:
-        same = alike(fake, scene.mask_B1RR)
+        same = alike(fake, scene.mask_B1RR * (1 - scene.validity_B1RR))
         loss, figures = loss + recipe.diversity_weight * same, figures | {"alike": same.detach()}
     if recipe.reconstruction_weight:
         more, restoring = reconstruct(state, windows, recipe.batch // 2, invented_weight=recipe.invented_weight)

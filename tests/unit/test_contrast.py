@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from longtail.contrast import ground_about, kept_contrast
+from longtail.contrast import LEAST_KEPT, MOST_GAIN, ground_about, kept_contrast
 from longtail.datasets import ClassMap
 from longtail.errors import InvalidRequest
 from longtail.samples import Annotation, Sample
+from trainers import compose
 from trainers.compose import Warp, fill_color, match_context, warp_exemplar
 from trainers.dataset import ObjectRef
 from trainers.planning import Model, plan
@@ -52,6 +54,23 @@ def test_it_says_what_the_painting_then_does(ground, thing, there):
     assert kept_contrast(image, BOX, place, ELSEWHERE) == pytest.approx(step / abs(ground - thing), abs=0.03)
 
 
+def test_contrast_is_raised_no_further_than_painting_raises_it():
+    """A bright nucleus with some noise about it, on black: on white nothing of it is left, and its noise is no contrast."""
+    image = shown(10, 110, box=(45.0, 45.0, 54.0, 54.0))
+    image[40:60:2, 40:44], image[41:60:2, 40:44] = 7, 13
+    assert kept_contrast(image, BOX, shown(250), ELSEWHERE) < LEAST_KEPT
+    assert MOST_GAIN == compose.MOST_GAIN
+
+
+@pytest.mark.parametrize("height", [4, 8, 48])
+def test_a_long_crack_has_a_ground_beside_it(height):
+    image = np.full((300, 600, 3), 200, dtype=np.uint8)
+    image[100 : 100 + height, 60:540] = 90
+    box = (60.0, 100.0, 540.0, 100.0 + height)
+    assert ground_about(image, box, (1.0, 1.3)).tolist() == [200, 200, 200]
+    assert kept_contrast(image, box, np.full_like(image, 10), box) < LEAST_KEPT < kept_contrast(image, box, np.full_like(image, 190), box)
+
+
 def test_what_has_no_contrast_or_no_ground_loses_none():
     assert kept_contrast(shown(200, 200), BOX, shown(0), ELSEWHERE) == 1.0
     assert kept_contrast(shown(200), (0.0, 0.0, 100.0, 100.0), shown(0), ELSEWHERE) == 1.0
@@ -81,6 +100,20 @@ def mixed(*, bright, dark):
     )  # fmt: skip
 
 
+def test_of_a_class_of_two_kinds_each_is_laid_into_its_own_and_none_takes_parts_of_the_other():
+    """One label for both, three bright images among two hundred: an exemplar of the few finds its own image."""
+    view = mixed(bright=3, dark=200)
+    for sample in view.by_id.values():
+        object.__setattr__(sample, "annotations", tuple(replace(a, category_id=1) for a in sample.annotations))
+    objects = [ObjectRef(s, 0, BOX, 1) for s in view.by_id.values()]
+    view.objects = lambda split, classes: objects[:3] * 20 + objects[3:]
+    view.painter = lambda uri: SimpleNamespace(mirrored=True)
+    records = [r for _, r in plan(view, {"class_name": "cell", "mode": "inpaint", "novelty": 0.5, "count": 60}, key="k", model=Model("m", 1, "u"))]
+    kinds = [tuple(part["sample"].split("-")[0] for part in (r.exemplar, r.background, r.mixed) if part) for r in records]
+    assert all(len(set(kind)) == 1 for kind in kinds)
+    assert {kind[0] for kind in kinds} == {"bright", "dark"} and {len(kind) for kind in kinds} == {2, 3}
+
+
 @pytest.mark.parametrize(("bright", "dark"), [(10, 10), (1, 300)])
 def test_a_class_is_laid_into_images_in_which_it_is_seen(bright, dark):
     """However many there are of the others: where one of those that show the class is among hundreds, it is found."""
@@ -91,10 +124,10 @@ def test_a_class_is_laid_into_images_in_which_it_is_seen(bright, dark):
 
 
 def test_where_it_would_be_seen_nowhere_that_is_told():
+    """The light that it lies in is all the light there is."""
     view = mixed(bright=1, dark=3)
-    only = next(iter(view.by_id.values()))
-    filled = tuple(Annotation(category_id=2, bbox_xywh=(float(x), float(y), 25.0, 25.0)) for x in range(0, 100, 25) for y in range(0, 100, 25))
-    object.__setattr__(only, "annotations", (*only.annotations, *filled))
-    view.by_id["spare"] = only
+    view.pixels(next(iter(view.by_id.values())))[0][:] = 4
+    lit = view.pixels(next(iter(view.by_id.values())))[0]
+    lit[34:66, 34:66], lit[40:60, 40:60] = 230, 110
     with pytest.raises(InvalidRequest, match="would be seen"):
         plan(view, {"class_name": "cell", "mode": "copy_paste", "count": 1}, key="k", model=Model())

@@ -122,6 +122,7 @@ def test_to_invent_is_an_aim_that_options_may_vary(windows):
     )
     assert restoring == plain
     assert inventing.total_s == pytest.approx(plain.total_s) and inventing.adversarial_s > 0.9 * plain.total_s
+    assert not inventing.warm_s, "what reconstructs at no weight would learn nothing, and spoil the optimiser's averages"
     assert not inventing.reconstruction_weight and inventing.full_novelty_share == 1.0
     assert own == replace(inventing, rate_discriminator=3e-4)
     state = TrainState.fresh(replace(inventing, network=NETWORK, batch=8, half=False), num_classes=2)
@@ -131,11 +132,11 @@ def test_to_invent_is_an_aim_that_options_may_vary(windows):
 
 
 def test_latents_that_have_to_differ_do_and_within_bounds(windows):
-    """Nothing else is asked of the generator: without it a new latent changes next to nothing."""
-    recipe = replace(SMALL, reconstruction_weight=0.0, adversarial_weight=0.0, full_novelty_share=1.0, rate_generator=1e-3)
+    """Beside an adversary alone: without it a new latent changes next to nothing."""
+    recipe = replace(SMALL, reconstruction_weight=0.0, ring_weight=0.0, full_novelty_share=1.0, rate_generator=1e-3)
     seen = {}
     for weight in (0.0, 1.0):
-        state = TrainState.fresh(replace(recipe, diversity_weight=weight, adversarial_weight=1.0, ring_weight=0.0), num_classes=2)
+        state = TrainState.fresh(replace(recipe, diversity_weight=weight), num_classes=2)
         for _ in range(100):
             figures = step(state, windows, "adversarial")
         random = torch.Generator().manual_seed(0)
@@ -158,6 +159,8 @@ def test_pairs_show_one_scene_from_two_latents(windows):
     half = torch.cat([torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), LIVELY / 2)])
     assert float(alike(half, whole.repeat(2, 1, 1, 1))) == pytest.approx(0.5)
     assert float(alike(half * 9, whole.repeat(2, 1, 1, 1))) == 0.0
+    left = torch.cat([whole[:1], 0 * whole[:1]]).repeat(2, 1, 1, 1)
+    assert float(alike(half, left)) == pytest.approx(0.25), "where nothing is free to be painted nothing is asked"
 
 
 @pytest.mark.parametrize(("preset", "aim", "says"), [("baseline", "invent", "plain DCGAN"), ("tiny", "dream", "there are restore, invent")])

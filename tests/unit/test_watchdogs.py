@@ -110,9 +110,10 @@ def test_a_class_is_compared_with_those_that_are_learned_beside_it(windows):
 
 @pytest.mark.parametrize(
     ("name", "change", "says"),
-    [("latent_ignored", {"reconstruction_weight": 0.0}, "no price"), ("seams", {"ring_weight": 0.0}, "no boundary ring loss"),
+    [("latent_ignored", {"reconstruction_weight": 0.0, "diversity_weight": 8.0}, "as much as can be"), ("seams", {"ring_weight": 0.0}, "no boundary ring loss"),
      ("seams", {"ring_weight": 8.0}, "at its most"), ("class_ignored", {"projection_weight": 8.0}, "at its most"), ("d_memorises", {}, "strongest"),
-     ("class_collapse", {}, "no checkpoint"), ("class_repeats", {}, "no checkpoint"), ("latent_ignored", {"kl_weight": 0.0}, "no price"),
+     ("class_collapse", {}, "no checkpoint"), ("class_repeats", {"diversity_weight": 8.0}, "as much as can be"),
+     ("latent_ignored", {"kl_weight": 0.0, "diversity_weight": 8.0}, "as much as can be"),
      ("class_ignored", {"network": NetworkConfig(architecture="dcgan", resolution_px=64, smallest_px=64)}, "no projection")],
 )  # fmt: skip
 def test_a_remedy_that_would_change_nothing_is_not_told_as_tried(name, change, says):
@@ -122,12 +123,13 @@ def test_a_remedy_that_would_change_nothing_is_not_told_as_tried(name, change, s
     assert said.startswith("none: ") and says in said and state.recipe == before
 
 
-def test_a_latent_that_nobody_hears_is_asked_for_more_strongly_where_it_has_to_be_told():
-    state = TrainState.fresh(replace(SMALL, diversity_weight=3.0, reconstruction_weight=0.0), num_classes=2)
-    for weight in (6.0, 8.0):
-        assert apply_remedy(state, Finding("latent_ignored", 0.0, "", True, "louder")) == "louder"
-        assert state.recipe.diversity_weight == weight
-    assert apply_remedy(state, Finding("latent_ignored", 0.0, "", True, "louder")).startswith("none")
+@pytest.mark.parametrize(("name", "recipe"), [("latent_ignored", replace(SMALL, reconstruction_weight=0.0)), ("class_repeats", SMALL)])
+def test_latents_that_nobody_hears_are_asked_to_differ_where_they_have_no_price_and_objects_that_come_again_always(name, recipe):
+    state = TrainState.fresh(recipe, num_classes=2)
+    for weight in (1.0, 2.0, 4.0, 8.0):
+        assert not apply_remedy(state, Finding(name, 0.0, "", True, "louder")).startswith("none")
+        assert state.recipe == replace(recipe, diversity_weight=weight)
+    assert apply_remedy(state, Finding(name, 0.0, "", True, "louder")).startswith("none")
 
 
 @pytest.mark.parametrize("labels", [2, 40], ids=["two_classes", "forty_classes"])

@@ -1,6 +1,7 @@
 """One figure of how far samples are from real images, to choose a run's checkpoint by: KID, by the features that the machine has.
 
-Where no pretrained network is installed, one that was never taught looks instead. It tells a run's checkpoints apart; nothing is judged by it.
+Where no pretrained network is installed, one that was never taught looks instead. It orders samples much as the other does (docs/lab, 29); nothing is
+judged by it.
 Source: Naeem et al. 2020 (arXiv:2002.09797), who look through randomly initialised networks where pretrained ones do not know the data.
 
 Shape legend: N images, D 640 figures of their maps.
@@ -28,6 +29,8 @@ from trainers.quality.kid import kid
 WIDTHS = (32, 64, 96, 128)
 SIZE_PX = 64
 AT_ONCE = 64
+LEAST_SPREAD = 0.05
+"""Of the median: a figure that is all but the same on real images would outweigh all others."""
 Images = Sequence[NDArray[np.uint8]]
 Distance = Callable[[Images], float]
 """Of images HxWx3 to the real ones: about 0 where they are of one kind, lower is nearer."""
@@ -49,7 +52,8 @@ def distance_to(real: Images) -> Distance:
 def untaught_distance_to(real: Images) -> Distance:
     """KID to these images through a network of random weights, the same on every machine; each figure counts by its spread among the real."""
     raw = figures(real)
-    mean, spread = raw.mean(0), raw.std(0) + 1e-6
+    mean, spread = raw.mean(0), raw.std(0)
+    spread = spread.clip(max(1e-6, LEAST_SPREAD * float(np.median(spread))))
 
     def unit(found_ND: NDArray[np.float64]) -> NDArray[np.float64]:
         away = (found_ND - mean) / spread
@@ -66,7 +70,7 @@ def figures(images: Images) -> NDArray[np.float64]:
     for start in range(0, len(images), AT_ONCE):
         squares = [np.asarray(Image.fromarray(i).resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR)) for i in images[start : start + AT_ONCE]]
         x, levels = as_tensor(np.stack(squares)).permute(0, 3, 1, 2).float() / 127.5 - 1, list[Tensor]()
-        for convolution in untaught():
+        for convolution in untaught(x.device):
             x = F.avg_pool2d(F.relu(convolution(x)), 2)
             levels += [x.mean((2, 3)), x.std((2, 3))]
         found.append(torch.cat(levels, 1).double().cpu().numpy())
@@ -74,12 +78,12 @@ def figures(images: Images) -> NDArray[np.float64]:
 
 
 @functools.cache
-def untaught() -> nn.ModuleList:
+def untaught(here: torch.device) -> nn.ModuleList:
     """Four levels of convolutions, their weights drawn on the CPU from one seed."""
     random, levels = torch.Generator("cpu").manual_seed(0), nn.ModuleList()
     for before, width in pairwise((3, *WIDTHS)):
         level = nn.Conv2d(before, width, 3, padding=1, bias=False)
         drawn = torch.randn(level.weight.shape, generator=random, device="cpu") * math.sqrt(2 / (9 * before))
-        level.weight = nn.Parameter(drawn.to(level.weight.device), requires_grad=False)
-        levels.append(level)
+        level.weight = nn.Parameter(drawn, requires_grad=False)
+        levels.append(level.to(here))
     return levels
