@@ -13,8 +13,7 @@ import argparse
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from unittest.mock import patch
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,11 +21,12 @@ from benchmarks.evidence.additions import ROUNDS, SPARE, grown_classes, novelty_
 from benchmarks.evidence.rows import ROWS, Row
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, markdown, save, write_between
+from longtail.boxes import BoxXyxy
 from longtail.contrast import LEAST_KEPT, kept_contrast
-from longtail.samples import Mode
+from longtail.samples import Mode, Sample
 from longtail.seeds import derive_seed
-from trainers import planning
-from trainers.planning import Model, plan
+from trainers.dataset import ObjectRef
+from trainers.planning import Model, Planner, seed_at
 
 PAGE = Path(__file__).parents[1] / "docs" / "decisions" / "034-objects-are-laid-where-they-are-seen.md"
 SHOWN = "nuclei"
@@ -77,26 +77,30 @@ def in_row(row: Row, data: Path) -> list[Figure]:
 
 def places(row: Row, data: Path, draw: int) -> list[float]:
     """What is left of the contrast at each place of a draw's plans, none of them refused: of as many images as its arms could ask for."""
-    found: list[float] = []
-
-    def told(*asked: Any) -> float:
-        found.append(kept_contrast(*asked))
-        return 1.0
-
     view = row.draw(data, draw)
     classes, most = grown_classes(row, view), round(len(view.real("train")) * row.ratios[1])
-    with patch.object(planning, "kept_contrast", told):
-        for name in classes:
-            among = view.of_class(name) if row.own_grounds else view
-            for mode, attempt in ((m, a) for m in MODES for a in range(ROUNDS)):
-                seed = derive_seed(row.name, draw, attempt)
-                request = {
-                    "class_name": name, "mode": mode, "novelty": novelty_of(view, [name]), "count": math.ceil(math.ceil(most / len(classes)) * SPARE),
-                    "seed": seed, "objects": row.objects,
-                }  # fmt: skip
-                painter: Any = SimpleNamespace(mirrored=True)
-                plan(among.with_painter(painter), request, key=f"evidence-{seed}", model=Model("evidence", 1, "evidence"))
-    return found
+    count = math.ceil(math.ceil(most / len(classes)) * SPARE)
+    painter: Any = SimpleNamespace(mirrored=True)
+    Watched.kept.clear()
+    for name in classes:
+        among = (view.of_class(name) if row.own_grounds else view).with_painter(painter)
+        for mode, attempt in ((m, a) for m in MODES for a in range(ROUNDS)):
+            seed = derive_seed(row.name, draw, attempt)
+            request = {"class_name": name, "mode": mode, "novelty": novelty_of(view, [name]), "count": count, "seed": seed, "objects": row.objects}
+            planner = Watched.of(among, request, Model("evidence", 1, "evidence"))
+            for position in range(count):
+                planner.image(request, seed_at(request, f"evidence-{seed}", position), position)
+    return list(Watched.kept)
+
+
+class Watched(Planner):
+    """Plans as the product does, refuses no place, and keeps what would be left of the contrast in each."""
+
+    kept: ClassVar[list[float]] = []
+
+    def seen(self, chosen: ObjectRef, background: Sample, box: BoxXyxy) -> bool:
+        self.kept.append(kept_contrast(self.view.pixels(chosen.sample)[0], chosen.box_xyxy, self.view.pixels(background)[0], box))
+        return True
 
 
 def main() -> None:

@@ -91,10 +91,15 @@ def transplant(state: TrainState, windows: Windows, count: int, *, with_gradient
     draw = draw_indices(windows, count // 2 if paired else count, state.random)
     scene, real = transplant_scene(windows, draw, Mixture.of(state.recipe), state.random)
     if paired:
-        scene, real = (type(found)(**{k: torch.cat([v, v]) for k, v in found.__dict__.items()}) for found in (scene, real))  # type: ignore[assignment]
+        scene, real = Scene(**twice(scene.__dict__)), Seen(**twice(real.__dict__))
     latent = torch.randn(len(scene.label_B), state.recipe.network.latent, generator=state.random)
     with torch.set_grad_enabled(with_gradient), precision(half=state.recipe.half):
         return scene, real, fast(complete, state.recipe)(state.generator, scene, latent)
+
+
+def twice(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each of the tensors [B, ...] after itself, [2 B, ...]."""
+    return {name: torch.cat([value, value]) for name, value in parts.items()}
 
 
 def reconstruct(state: TrainState, windows: Windows, count: int, *, invented_weight: float = 1.0) -> tuple[Tensor, Figures]:
