@@ -44,7 +44,7 @@ def tuned(
         recipe = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options or {})
         recipe = replace(recipe, network=replace(recipe.network, gray_labels=gray_labels(windows)))
         state = begun(recipe, start, num_classes=len(pack.classes), foundation=foundation_for(pack.name))
-        scorer = Judge(singles, chosen, chosen, pack.classes)
+        scorer = Judge(singles, chosen, chosen, pack.classes, aim=recipe.aim)
         for at in train(state, windows, chosen, clock=time.process_time, score=scorer.score, report_every_s=20):
             print(f"{name} {at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"), flush=True)
         OUT.mkdir(parents=True, exist_ok=True)

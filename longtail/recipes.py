@@ -60,18 +60,19 @@ class NetworkConfig:
 class Recipe:
     """Everything that decides what a training run does, apart from its data.
 
-    Times are seconds; rates are per step. Novelty is drawn uniformly from its range, below which nothing is left to invent, and is 1 (no exemplar
-    at all) for `full_novelty_share` of the images. `symmetries` of the data are what the critic's images may always be turned by; the
-    generator then makes turned ones as gladly. `ground_share` of the transplants goes to bare ground, and of `erased_share` of what is
-    restored nothing but bare ground is asked, where the data shows such places. `invented_weight` is what reconstruction weighs, beside
-    an adversary, where nothing of an exemplar is left, `diversity_weight` what it weighs that latents differ in one and the same place.
-    `size_shares` are the shares of the run's time at each size, the full one last; none means all of it at the full one.
-    `upscaler_s` come after it all, for the upsampler of windows that are larger than the network's resolution, if the data has any.
+    Times are seconds; rates are per step. A run's best checkpoint is chosen by what its `aim` asks. Novelty is drawn uniformly from its range,
+    below which nothing is left to invent, and is 1 (no exemplar at all) for `full_novelty_share` of the images. `symmetries` of the data are
+    what the critic's images may always be turned by; the generator then makes turned ones as gladly. `ground_share` of the transplants goes to
+    bare ground, and of `erased_share` of what is restored nothing but bare ground is asked, where the data shows such places. `invented_weight`
+    is what reconstruction weighs, beside an adversary, where nothing of an exemplar is left, `diversity_weight` what it weighs that latents
+    differ in one and the same place. `size_shares` are the shares of the run's time at each size, the full one last; none means all of it at
+    the full one. `upscaler_s` come after it all, for the upsampler of windows that are larger than the network's resolution, if the data has any.
     On a GPU, `captured` steps are recorded and launched whole, and `compiled` ones start minutes later and run faster; `half` is bfloat16
     where the device is fast at it.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    aim: Aim = "restore"
     batch: int = 16
     warm_s: float = 60.0
     catch_up_s: float = 10.0
@@ -239,6 +240,7 @@ def inventing(recipe: Recipe) -> Recipe:
     seconds = recipe.total_s
     return replace(
         recipe,
+        aim="invent",
         warm_s=0.0,
         catch_up_s=seconds * 0.04,
         adversarial_s=seconds * 0.96,
@@ -263,7 +265,7 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     Raises InvalidRequest for a start or an aim that the preset does not have, and for options that no recipe has.
     """
     recipe = preset_recipe(preset, start, budget_s=budget_s, seed=seed)
-    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"} | {"aim", *NETWORK_OPTIONS}
+    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"} | {*NETWORK_OPTIONS}
     unknown = sorted(set(options) - known)
     if unknown:
         raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known)}")

@@ -59,7 +59,7 @@ def run_finetune(
     if not state.step:
         state.strength = data.strength
     others = others_of(view, classes, resolution=recipe.network.resolution_px, seed=recipe.seed)
-    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts, others=others)
+    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts, others=others, aim=recipe.aim)
     curves = learn(catalogue, registry, run, state, data, judge, checkpoint, report)
     upscaler, gains = sharpened(
         data.crops, data.held_crops, seconds=state.recipe.upscaler_s, seed=state.recipe.seed, clock=time.monotonic,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtail.gates import DERIVED_BELOW, MIN_INSTANCES_TO_INVENT, Gate, class_key, usual_novelty
+from longtail.recipes import Aim
 from trainers.device import random_stream
 from trainers.grids import tile, to_uint8
 from trainers.networks import Generator
@@ -139,12 +140,12 @@ class Judge:
 
     def __init__(
         self, train: Windows, select: Windows, val: Windows, names: dict[int, str], *, mirrored: bool | None = None, counts: Mapping[int, int] | None = None,
-        others: Windows | None = None,
+        others: Windows | None = None, aim: Aim = "restore",
     ) -> None:  # fmt: skip
         """`counts` are the training objects of each class, those that no window shows too: by them it is grown. As many as windows unless told.
         `others` are training objects of classes that are not learned, which samples might be taken for all the same."""
         self.train, self.select, self.val, self.names, self.mirrored, self.others = train, select, val, names, mirrored, others
-        self.smaller: dict[int, Judge] = {}
+        self.aim, self.smaller = aim, dict[int, Judge]()
         self.real = {c: window_features(train, c, most=MOST) for c in names}
         self.counts = {c: len(found) for c, (found, _) in self.real.items()} if counts is None else counts
         self.novelty = {c: usual_novelty(self.counts[c]) for c in names}
@@ -156,20 +157,21 @@ class Judge:
             return self
         if size_px not in self.smaller:
             train, select, val = (w.reduced(size_px) for w in (self.train, self.select, self.val))
-            self.smaller[size_px] = Judge(train, select, val, self.names, mirrored=self.mirrored, counts=self.counts)
+            self.smaller[size_px] = Judge(train, select, val, self.names, mirrored=self.mirrored, counts=self.counts, aim=self.aim)
         return self.smaller[size_px]
 
     def score(self, generator: Generator, size_px: int) -> float:
-        """Mean KID over the classes at their usual novelty and at `INVENTED`, at the size that is trained, lower is better."""
+        """Mean KID over the classes at two novelties, at the size that is trained, lower is better: their usual one and `INVENTED`, or `INVENTED` and 1
+        of a generator that is to invent."""
         return self.at_size(size_px)._score(generator)
 
     def _score(self, generator: Generator) -> float:
         values = []
         for c in self.names:
-            made = samples_of(generator, self.train, self.select, c, count=16, novelty=self.novelty[c], seed=7, mirrored=self.mirrored)
-            invented = samples_of(generator, self.train, self.select, c, count=16, novelty=INVENTED, seed=8, mirrored=self.mirrored)
+            asked = (1.0 if self.aim == "invent" else self.novelty[c], INVENTED)
+            made = [samples_of(generator, self.train, self.select, c, count=16, novelty=n, seed=7 + i, mirrored=self.mirrored) for i, n in enumerate(asked)]
             reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
-            fake = features(object_crops(torch.cat([made.images, invented.images]), torch.cat([made.boxes, invented.boxes])))
+            fake = features(object_crops(torch.cat([m.images for m in made]), torch.cat([m.boxes for m in made])))
             values.append(kid(reference, fake))
         told = [v for v in values if np.isfinite(v)]  # a class of one instance says nothing, and keeps no other from choosing
         return float(np.mean(told)) if told else math.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from benchmarks.gates import CASES, PARTLY, REAL, drawn, gather
 from infra.pages import without_pictures
 from longtail.gates import Gate, class_key
-from longtail.recipes import NetworkConfig, Recipe
+from longtail.recipes import Aim, NetworkConfig, Recipe
 from trainers import checkpoints, gating, planning
 from trainers.architectures import build_generator
 from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge
@@ -194,6 +195,19 @@ def test_a_generator_that_is_trained_small_is_scored_small(generator):
     assert judge.score(generator, 16) == small.score(generator, 16) != judge.score(generator, 32)
     nothing = judge.select.subset(torch.zeros(0, dtype=torch.long))
     assert np.isfinite(Judge(judge.train, nothing, nothing, judge.names).score(generator, 16))
+
+
+def test_what_is_to_invent_is_scored_by_inventions(generator):
+    """At every size: what it makes of an exemplar, which the product would keep most of, chooses no checkpoint."""
+    parts = squares(24, seed=0), squares(24, seed=1), squares(24, seed=2)
+    for size in (16, 32):
+        scores = {}
+        for aim in get_args(Aim):
+            judge = Judge(*parts, {0: "dark", 1: "light"}, aim=aim).at_size(size)
+            for novelty in (0.1, 0.7):
+                judge.novelty = dict.fromkeys(judge.names, novelty)
+                scores[aim, novelty] = judge.score(generator, size)
+        assert scores["invent", 0.1] == scores["invent", 0.7] != scores["restore", 0.7] != scores["restore", 0.1], scores
 
 
 def test_one_class_alone_is_held_against_bare_ground(generator):
