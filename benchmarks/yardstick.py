@@ -24,7 +24,7 @@ from trainers.quality.features import features
 from trainers.quality.kid import kid
 from trainers.render import visibility
 from trainers.sampling import Scene, complete
-from trainers.scenes import hole, served_scene
+from trainers.scenes import complete_in_parts, hole, served_scene
 from trainers.windows import Instance, Windows, cut_windows
 
 SAMPLES = 64
@@ -86,11 +86,8 @@ class Yardstick:
         scene = served_scene(self.learn, chosen, contexts, at, novelty, random, occupied=not bare)
         size = 64 if generator is None else generator.config.latent
         latent = torch.randn(SAMPLES, size, generator=random)
-        if generator is None:
-            images = torch.lerp(scene.image_B3RR, scene.exemplar_B3RR, scene.soft_B1RR)
-        else:
-            parts = (slice(i, i + 8) for i in range(0, SAMPLES, 8))
-            images = torch.cat([complete(generator, Scene(**{k: v[p] for k, v in scene.__dict__.items()}), latent[p]) for p in parts])
+        pasted = torch.lerp(scene.image_B3RR, scene.exemplar_B3RR, scene.soft_B1RR)
+        images = pasted if generator is None else complete_in_parts(generator, scene, latent)
         invented = ((1 - scene.validity_B1RR) * scene.mask_B1RR).sum((1, 2, 3)) / scene.mask_B1RR.sum((1, 2, 3)).clamp_min(1)
         return Samples(images, contexts.boxes[at], self.learn.instances[chosen], at, scene.image_B3RR, scene.mask_B1RR, scene.soft_B1RR, invented)
 
@@ -134,7 +131,7 @@ class Yardstick:
         """
         vectors = np.concatenate([features(object_crops(images, made.boxes)) for images in (made.before, made.images)])
         truth = np.arange(2).repeat(len(made.images))
-        places, owners = (np.tile(ids.numpy(), 2) for ids in (made.places, made.owners))
+        places, owners = (np.tile(ids.cpu().numpy(), 2) for ids in (made.places, made.owners))
         fold = np.unique(places, return_inverse=True)[1] % FOLDS
         right = np.full(len(truth), np.nan)
         for k in range(FOLDS):

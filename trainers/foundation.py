@@ -38,8 +38,7 @@ from trainers.grids import grid
 from trainers.loop import train
 from trainers.networks import Generator
 from trainers.quality.likeness import Distance, distance_to, pretrained
-from trainers.sampling import Scene, complete
-from trainers.scenes import served_scene
+from trainers.scenes import complete_in_parts, served_scene
 from trainers.shapes import draw_instance
 from trainers.silhouettes import KINDS
 from trainers.state import TrainState
@@ -202,8 +201,7 @@ def scorer(held: Windows) -> Callable[[Generator, int], float]:
         scene = served_scene(seen, exemplars, seen, index, INVENTED, random)
         latent = torch.randn(len(index), generator.config.latent, generator=random)
         with torch.no_grad():
-            made = torch.cat([complete(generator, Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()}), latent[i : i + 8])
-                              for i in range(0, len(index), 8)])  # fmt: skip
+            made = complete_in_parts(generator, scene, latent)
         return distance(object_crops(made, seen.boxes[index]))
 
     return score

@@ -24,8 +24,7 @@ from trainers.quality.inception import Fid, fid_of
 from trainers.quality.kid import kid
 from trainers.quality.parts import Repeated, Repeats, likeness
 from trainers.render import visibility
-from trainers.sampling import Scene, complete
-from trainers.scenes import served_scene
+from trainers.scenes import complete_in_parts, served_scene
 from trainers.windows import Windows
 
 Floats = NDArray[np.float32]
@@ -72,12 +71,8 @@ def samples_of(
     chosen, second = mine[first], mine[second_of(first, len(mine), novelty, seed)] if mixed else None
     scene = served_scene(train, chosen, source, at, novelty, random, occupied=not bare, mirrored=mirrored, second=second)
     latent = torch.randn(count, generator.config.latent, generator=random)
-    parts = []
-    for i in range(0, count, 8):
-        piece = Scene(**{k: v[i : i + 8] for k, v in scene.__dict__.items()})
-        parts.append(complete(generator, piece, latent[i : i + 8]))
     beside = train.instances[chosen if second is None else second]
-    return Made(torch.cat(parts), source.boxes[at], train.instances[chosen], scene.image_B3RR, extents(scene.box_B1RR), beside)
+    return Made(complete_in_parts(generator, scene, latent), source.boxes[at], train.instances[chosen], scene.image_B3RR, extents(scene.box_B1RR), beside)
 
 
 def second_of(first: Tensor, known: int, novelty: float, seed: int) -> Tensor:

@@ -36,7 +36,8 @@ from trainers.compose import (
     warp_outline,
     whole_mask,
 )  # fmt: skip
-from trainers.sampling import Scene
+from trainers.networks import Generator
+from trainers.sampling import Scene, complete
 from trainers.windows import Windows
 
 MIXED_SHARE = 0.3
@@ -276,3 +277,9 @@ def laid_to_serve(
 def inner_map(box_B4: Tensor, size: int) -> Tensor:
     """A soft ellipse inside each box: what surely belongs to the object."""
     return ((1.1 - box_grid(box_B4, size, size).norm(dim=-1)) / 0.2).clamp(0, 1)[:, None]
+
+
+def complete_in_parts(generator: Generator, scene: Scene, latent_BZ: Tensor, *, at_once: int = 8) -> Tensor:
+    """The finished windows [B,3,R,R], so many at a time: for more than memory is to hold the insides of the network of."""
+    parts = (slice(i, i + at_once) for i in range(0, len(latent_BZ), at_once))
+    return torch.cat([complete(generator, Scene(**{k: v[part] for k, v in scene.__dict__.items()}), latent_BZ[part]) for part in parts])

@@ -13,8 +13,8 @@ from torch import Tensor
 from trainers.compose import Warp, fill_color, warp_exemplar
 from trainers.device import random_stream
 from trainers.losses import ring_loss
-from trainers.sampling import Scene, complete
-from trainers.scenes import Draw, Mixture, draw_indices, transplant_scene
+from trainers.sampling import complete
+from trainers.scenes import Draw, Mixture, complete_in_parts, draw_indices, transplant_scene
 from trainers.state import TrainState
 from trainers.steps import judge
 from trainers.windows import Windows
@@ -30,8 +30,8 @@ LEAST_TO_COMPARE, CLASSES_AT_ONCE = 4, 4
 """Windows of a class that have a spread, and classes whose spread is looked at each time."""
 REPEATS_RATIO = 0.5
 """Generators that learn have 0.7 to 1; fifty pictures again and again 0.3, twenty 0.2."""
-FEWEST_APART, MOST_APART, APART_PX, AT_ONCE = 16, 64, 16, 16
-"""Objects that are held against one another, at this size; and how many are painted at a time."""
+FEWEST_APART, MOST_APART, APART_PX = 16, 64, 16
+"""Objects that are held against one another, and at which size."""
 GO_BACK = "go back to the best checkpoint, at half the generator's rate"
 SEAM_RATIO = 2.0
 MEMORISES_RATIO = 0.8
@@ -135,8 +135,7 @@ def _repeats(state: TrainState, train: Windows, random: torch.Generator) -> list
         count, drawn = len(real), draw_indices(real, len(real), random)
         scene, _ = transplant_scene(real, Draw(torch.arange(count), drawn.exemplar, drawn.second), in_place(state), random)
         scene, latent = replace(scene, validity_B1RR=torch.zeros_like(scene.validity_B1RR)), torch.randn(count, state.recipe.network.latent, generator=random)
-        parts = [slice(k, k + AT_ONCE) for k in range(0, count, AT_ONCE)]
-        fake = torch.cat([complete(state.ema.module, Scene(**{k: v[part] for k, v in scene.__dict__.items()}), latent[part]) for part in parts])
+        fake = complete_in_parts(state.ema.module, scene, latent)
         images, nowhere = real.floats(torch.arange(count)), torch.zeros(count, 1, 1, 1)
         ratios.append(apart(fake, real.boxes, scene.fill_B311) / apart(images, real.boxes, fill_color(images, real.boxes, nowhere)))
     return [_below("class_repeats", min(ratios), REPEATS_RATIO, "ask that latents differ")] if ratios else []
