@@ -10,6 +10,7 @@ that it will be evaluated on; `--exclude-nuclei` makes the variant for figures o
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import json
 import multiprocessing
@@ -165,8 +166,9 @@ def run() -> None:
     held = images % 20 == 0  # of an image all of its windows
     if not pretrained():
         print("EfficientNet-lite0 is not installed: checkpoints are chosen by a network that was never taught", file=sys.stderr)
-    saved = 0.0
-    for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, score=scorer(windows.subset(held)), report_every_s=20):
+    saved, score = 0.0, scorer(windows.subset(held))
+    score_anew(state, score)
+    for at in train(state, windows.subset(~held), windows.subset(held), clock=time.monotonic, score=score, report_every_s=20):
         figures = at.figures if at.score is None else at.figures | {"KID": at.score}
         line = " ".join(f"{k}={v:.3f}" for k, v in figures.items())
         print(f"{at.phase:11s} {at.fraction:6.1%} {at.images:8d} images {line}", flush=True)
@@ -205,6 +207,14 @@ def scorer(held: Windows) -> Callable[[Generator, int], float]:
         return distance(object_crops(made, seen.boxes[index]))
 
     return score
+
+
+def score_anew(state: TrainState, score: Callable[[Generator, int], float]) -> None:
+    """Gives the best so far this machine's score: where it was chosen other features may have been installed, of another scale."""
+    if state.best:
+        best = copy.deepcopy(state.ema.module)
+        best.load_state_dict(state.best)
+        state.best_score = score(best, state.size_px)
 
 
 def another_of_its_class(windows: Windows, index: Tensor) -> Tensor:

@@ -73,6 +73,18 @@ def test_the_best_checkpoint_is_kept_where_no_pretrained_network_is_installed(as
     assert all(torch.equal(v, state.best[k]) for k, v in state.ema.module.state_dict().items())
 
 
+def test_what_was_chosen_by_other_features_is_scored_anew(asked, monkeypatch, tmp_path):
+    """Another machine's scale would keep its best for good, or lose it at once."""
+    recipe = replace(foundation.tiny_foundation(minutes=0.02), network=SMALL["tiny"], batch=4, size_shares=(1.0,))
+    begun = TrainState.fresh(recipe, num_classes=3 + len(foundation.KINDS))
+    begun.best, begun.best_score = dict(begun.ema.module.state_dict()), -1e6
+    (tmp_path / "foundation.training.safetensors").write_bytes(to_bytes(begun))
+    saved, save = [], foundation.save_foundation
+    monkeypatch.setattr(foundation, "save_foundation", lambda state, out: (saved.append(state), save(state, out)))
+    asked("--sizes", "1")
+    assert -1e6 < saved[0].best_score < 1e6
+
+
 def test_a_run_of_another_preset_is_not_gone_on_with(asked, tmp_path):
     recipe = replace(foundation.tiny_foundation(minutes=0.02), network=SMALL["tiny"], batch=4, size_shares=(1.0,))
     (tmp_path / "foundation.training.safetensors").write_bytes(to_bytes(TrainState.fresh(recipe, num_classes=3 + len(foundation.KINDS))))
