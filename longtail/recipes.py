@@ -60,7 +60,7 @@ class NetworkConfig:
 class Recipe:
     """Everything that decides what a training run does, apart from its data.
 
-    Times are seconds; rates are per step. A run's best checkpoint is chosen by what its `aim` asks. Novelty is drawn uniformly from its range,
+    Times are seconds; rates are per step. A fine-tune's best checkpoint is chosen by what its `aim` asks. Novelty is drawn uniformly from its range,
     below which nothing is left to invent, and is 1 (no exemplar at all) for `full_novelty_share` of the images. `symmetries` of the data are
     what the critic's images may always be turned by; the generator then makes turned ones as gladly. `ground_share` of the transplants goes to
     bare ground, and of `erased_share` of what is restored nothing but bare ground is asked, where the data shows such places. `invented_weight`
@@ -111,6 +111,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.aim not in get_args(Aim):
+            raise InvalidRequest(f"unknown aim {self.aim!r}; there are {', '.join(get_args(Aim))}")
         if self.batch < 4 or self.batch % 2:
             raise InvalidRequest(f"recipe: batch must be even and at least 4, not {self.batch}")
         for name in ("warm_s", "catch_up_s", "adversarial_s", "upscaler_s"):

@@ -59,7 +59,10 @@ def run_finetune(
     if not state.step:
         state.strength = data.strength
     others = others_of(view, classes, resolution=recipe.network.resolution_px, seed=recipe.seed)
-    judge = Judge(data.singles, data.select, data.judging, data.names, mirrored=recipe.symmetries != "none", counts=data.counts, others=others, aim=recipe.aim)
+    mirrored = recipe.symmetries != "none"
+    judge = Judge(
+        data.singles, data.select, data.judging, data.names, mirrored=mirrored, counts=data.counts, others=others, aim=state.recipe.aim
+    )  # fmt: skip
     curves = learn(catalogue, registry, run, state, data, judge, checkpoint, report)
     upscaler, gains = sharpened(
         data.crops, data.held_crops, seconds=state.recipe.upscaler_s, seed=state.recipe.seed, clock=time.monotonic,
@@ -69,7 +72,7 @@ def run_finetune(
     report(0.92, "measuring the gates")
     judged = judge.gates(state.ema.module)
     judged.gates.extend(unmeasured(judged.gates, data.names.values(), boxed=view.task == "detection"))
-    data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler, mirrored=recipe.symmetries != "none")
+    data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler, mirrored=mirrored)
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
@@ -89,6 +92,7 @@ def run_finetune(
         "images": state.images,
         "steps": state.step,
         "best_kid": None if not np.isfinite(state.best_score) else state.best_score,
+        "best_kid_at": {name: judge.asked(label) for label, name in judge.names.items()},
         "recipe": state.recipe.to_json(),
     }
 

@@ -13,6 +13,7 @@ import argparse
 import copy
 import functools
 import json
+import math
 import multiprocessing
 import sys
 import time
@@ -214,7 +215,8 @@ def score_anew(state: TrainState, score: Callable[[Generator, int], float]) -> N
     if state.best:
         best = copy.deepcopy(state.ema.module)
         best.load_state_dict(state.best)
-        state.best_score = score(best, state.size_px)
+        anew = score(best, state.size_px)
+        state.best_score = anew if math.isfinite(anew) else math.inf
 
 
 def another_of_its_class(windows: Windows, index: Tensor) -> Tensor:

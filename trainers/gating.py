@@ -156,15 +156,22 @@ class Judge:
         return self.smaller[size_px]
 
     def score(self, generator: Generator, size_px: int) -> float:
-        """Mean KID over the classes at two novelties, at the size that is trained, lower is better: their usual one and `INVENTED`, or `INVENTED` and 1
-        of a generator that is to invent."""
+        """Mean KID over the classes at the novelties that are asked of them, at the size that is trained, lower is better."""
         return self.at_size(size_px)._score(generator)
+
+    def asked(self, label: int) -> tuple[float, float]:
+        """The novelties that choose a checkpoint: a class's usual one and `INVENTED`; 1 and `INVENTED` of a generator that is to invent, if so much is
+        ever made of the class."""
+        invents = self.aim == "invent" and self.counts[label] >= MIN_INSTANCES_TO_INVENT
+        return (1.0 if invents else self.novelty[label], INVENTED)
 
     def _score(self, generator: Generator) -> float:
         values = []
         for c in self.names:
-            asked = (1.0 if self.aim == "invent" else self.novelty[c], INVENTED)
-            made = [samples_of(generator, self.train, self.select, c, count=16, novelty=n, seed=7 + i, mirrored=self.mirrored) for i, n in enumerate(asked)]
+            made = [
+                samples_of(generator, self.train, self.select, c, count=16, novelty=novelty, seed=7 + i, mirrored=self.mirrored)
+                for i, novelty in enumerate(self.asked(c))
+            ]
             reference = self.chosen_by[c] if len(self.chosen_by[c]) >= 8 else self.real[c][0]
             fake = features(object_crops(torch.cat([m.images for m in made]), torch.cat([m.boxes for m in made])))
             values.append(kid(reference, fake))

@@ -118,7 +118,8 @@ def finetune(stack: Stack, job: str, request: dict[str, Any]) -> dict[str, Any]:
         step("take pictures out", lambda: take_pictures_out(stack, dataset, job, trained["run"]))
         raise
     told = step("log page", lambda: not_logged(lambda: log_page(stack, dataset, version)))  # what its training left there knows nothing of its use
-    return {"dataset": dataset, "generator": version, "gates": gates, **told, **{k: trained.get(k) for k in ("held_out", "images", "best_kid", "upscaler")}}
+    learned = {k: trained.get(k) for k in ("held_out", "images", "best_kid", "best_kid_at", "upscaler")}
+    return {"dataset": dataset, "generator": version, "gates": gates, **told, **learned}
 
 
 def choose(stack: Stack, dataset: str, request: dict[str, Any]) -> dict[str, Any]:

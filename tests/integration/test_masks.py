@@ -107,6 +107,7 @@ def test_training_takes_presets_starts_and_options(stack, diamonds):
     assert found["network"]["minibatch_std"] is True
     asked = stack.client.post("/v1/generators", {"dataset": diamonds, "budget_s": 3, "recipe": {"aim": "invent", "rate_generator": 1e-4}})
     result = stack.client.wait(asked["job"], timeout_s=300)["result"]
+    assert result["best_kid_at"] == {"diamond": [1.0, 0.8]}, "what is to invent has its checkpoint chosen by inventions"
     found = next(g for g in stack.client.get(f"/v1/generators/{diamonds}")["items"] if g["version"] == result["generator"])["recipe"]
     assert (found["aim"], found["reconstruction_weight"], found["full_novelty_share"], found["rate_generator"]) == ("invent", 0, 1, 1e-4)
     asked = stack.client.post("/v1/generators", {"dataset": diamonds, "budget_s": 3, "preset": "baseline"})

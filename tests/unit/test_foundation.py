@@ -85,6 +85,24 @@ def test_what_was_chosen_by_other_features_is_scored_anew(asked, monkeypatch, tm
     assert -1e6 < saved[0].best_score < 1e6
 
 
+@pytest.mark.parametrize(("found", "kept"), [(0.5, 0.5), (np.nan, np.inf)])
+def test_the_best_is_what_is_scored_anew(found, kept):
+    recipe = replace(foundation.tiny_foundation(minutes=0.02), network=SMALL["base"], batch=4, size_shares=(0.5, 0.5))
+    state, asked_of = TrainState.fresh(recipe, num_classes=2), []
+
+    def score(generator, size_px):
+        asked_of.append((generator.state_dict(), size_px))
+        return found
+
+    foundation.score_anew(state, score)
+    assert not asked_of and state.best_score == np.inf, "nothing was chosen yet"
+    state.best, state.best_score = {k: v + 1 for k, v in state.ema.module.state_dict().items()}, 0.1
+    foundation.score_anew(state, score)
+    ((weights, size_px),) = asked_of
+    assert state.best_score == kept and size_px == 16
+    assert all(torch.equal(v, state.best[k]) for k, v in weights.items())
+
+
 def test_a_run_of_another_preset_is_not_gone_on_with(asked, tmp_path):
     recipe = replace(foundation.tiny_foundation(minutes=0.02), network=SMALL["tiny"], batch=4, size_shares=(1.0,))
     (tmp_path / "foundation.training.safetensors").write_bytes(to_bytes(TrainState.fresh(recipe, num_classes=3 + len(foundation.KINDS))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,11 +11,11 @@ import torch
 
 from benchmarks.gates import CASES, PARTLY, REAL, drawn, gather
 from infra.pages import without_pictures
-from longtail.gates import Gate, class_key
-from longtail.recipes import Aim, NetworkConfig, Recipe
+from longtail.gates import MIN_INSTANCES_TO_INVENT, Gate, class_key, usual_novelty
+from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, gating, planning
 from trainers.architectures import build_generator
-from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge
+from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge, samples_of
 from trainers.loop import Progress
 from trainers.neighbours import beside_nearest
 from trainers.quality import consistency
@@ -197,17 +196,22 @@ def test_a_generator_that_is_trained_small_is_scored_small(generator):
     assert np.isfinite(Judge(judge.train, nothing, nothing, judge.names).score(generator, 16))
 
 
-def test_what_is_to_invent_is_scored_by_inventions(generator):
-    """At every size: what it makes of an exemplar, which the product would keep most of, chooses no checkpoint."""
-    parts = squares(24, seed=0), squares(24, seed=1), squares(24, seed=2)
+def test_what_is_to_invent_is_scored_by_inventions(generator, monkeypatch):
+    """At every size, and of classes that the product invents of."""
+    parts, seen = (squares(24, seed=0), squares(24, seed=1), squares(24, seed=2)), []
+
+    def spied(*arguments, novelty, **rest):
+        seen.append(novelty)
+        return samples_of(*arguments, novelty=novelty, **rest)
+
+    monkeypatch.setattr(gating, "samples_of", spied)
+    many, few = MIN_INSTANCES_TO_INVENT, MIN_INSTANCES_TO_INVENT - 1
     for size in (16, 32):
-        scores = {}
-        for aim in get_args(Aim):
-            judge = Judge(*parts, {0: "dark", 1: "light"}, aim=aim).at_size(size)
-            for novelty in (0.1, 0.7):
-                judge.novelty = dict.fromkeys(judge.names, novelty)
-                scores[aim, novelty] = judge.score(generator, size)
-        assert scores["invent", 0.1] == scores["invent", 0.7] != scores["restore", 0.7] != scores["restore", 0.1], scores
+        for aim, first in {"restore": usual_novelty(many), "invent": 1.0}.items():
+            judge = Judge(*parts, {0: "dark", 1: "light"}, counts={0: many, 1: few}, aim=aim)
+            assert np.isfinite(judge.score(generator, size))
+            assert seen == [first, INVENTED, usual_novelty(few), INVENTED]
+            seen.clear()
 
 
 def test_one_class_alone_is_held_against_bare_ground(generator):
