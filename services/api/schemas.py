@@ -88,7 +88,7 @@ Rate = Annotated[float, Field(gt=0, le=0.1)]
 class RecipeOptions(Body):
     """What a training run does otherwise than the preset's recipe; see docs/guide.md for what each is good for."""
 
-    aim: Aim | None = Field(default=None, description="`invent`: objects that stand without an exemplar, from a budget of 900 s on; `restore` by default")
+    aim: Aim | None = Field(default=None, description="`invent`: what stands without an exemplar, from a budget of 900 s, better 2400; `restore` by default")
     batch: int | None = Field(default=None, ge=4, le=512, multiple_of=2)
     loss: Loss | None = None
     penalty: Penalty | None = Field(default=None, description="`r1` penalises the critic on real images alone, `r1_r2` on fakes as well")
