@@ -1,6 +1,6 @@
 """What a detector gains from objects painted at each novelty: AP on real test images, on three packs of few images.
 
-    python -m benchmarks.downstream --data DATA [--packs bccd,magnetic_tile,nuclei] [--images 50] [--budget 300] [--seeds 3]
+    python -m benchmarks.downstream --data DATA [--packs bccd,magnetic_tile,nuclei] [--images 50] [--budget 300] [--seeds 3] [--aim invent]
 
 Generator and detector learn from the same `images` of a pack, its classes in turn. Every arm but the first adds `images` more: a copy
 of one of them with one object more, class after class, each in an emptier place; arms differ in how the object is made and in nothing
@@ -8,7 +8,7 @@ else. The detector is the harness's, trained for the same steps with each seed. 
 from real data alone the table has the mean over seeds and its 95 % interval; the objects are the same for every seed, so that the
 interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added, and each run's figures, which
 are not measured again for generators by the same code. Asked as the command has it, it writes the table of docs/benchmarks.md; what was found of packs
-that are not asked for stays there.
+that are not asked for stays there. With `--aim invent` generators learn to paint without an exemplar (docs/decisions/035), and novelty 1 alone is asked.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -29,6 +30,7 @@ from benchmarks.tuning import asked_for, parser_of, todays, tuned
 from longtail.boxes import BoxXyxy
 from longtail.contrast import LEAST_KEPT, kept_contrast
 from longtail.placement import place
+from longtail.recipes import Aim
 from longtail.samples import Mode
 from trainers import device
 from trainers.networks import Generator
@@ -44,7 +46,7 @@ from trainers.windows import Instance
 
 OUT = Path("out") / "downstream"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-NOVELTIES = (0.0, 0.25, 0.35, 0.5, 0.75, 1.0)
+NOVELTIES: dict[Aim, tuple[float, ...]] = {"restore": (0.0, 0.25, 0.35, 0.5, 0.75, 1.0), "invent": (1.0,)}
 STEPS = 900
 TRIES = 60
 COLUMNS = 12
@@ -52,28 +54,33 @@ REAL, PASTED = "real", "copy_paste"
 Added = tuple[Shown, Instance, BoxXyxy, int]
 
 
-def measured(name: str, data: Path, *, images: int, budget_s: float, seeds: int) -> list[Figure]:
+def measured(name: str, data: Path, *, images: int, budget_s: float, seeds: int, aim: Aim) -> list[Figure]:
     """The figures of a pack, read back where they were measured before."""
-    rests, code = f"{name}-{images}images-{budget_s:.0f}s", todays(name)
+    rests, code = f"{name}-{images}images-{budget_s:.0f}s{suffix(aim)}", todays(name)
     runs = OUT / "runs" / f"{rests}-{code}"
-    of = functools.partial(measure, name, data, images=images, budget_s=budget_s, seeds=seeds, runs=runs)
+    of = functools.partial(measure, name, data, images=images, budget_s=budget_s, seeds=seeds, aim=aim, runs=runs)
     found = once(OUT / f"{rests}-{seeds}seeds-{code}.json", lambda: [asdict(f) for f in of()])
     return [Figure(**body) for body in found]
 
 
-def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int, runs: Path) -> list[Figure]:
+def suffix(aim: Aim) -> str:
+    return "" if aim == "restore" else f"-{aim}"
+
+
+def measure(name: str, data: Path, *, images: int, budget_s: float, seeds: int, aim: Aim, runs: Path) -> list[Figure]:
     """A pack's figures; what each run of the detector reached is kept in `runs`, and not asked of it again."""
     parts = PACKS[name](data)
     whole = read_pack(name, data).classes.values()
     real = in_turn([s for s in shown(parts["train"]) if set(s.names) <= set(whole)])[:images]
     pack = read_pack(name, data, images={s.image for s in real})
-    generator = tuned(pack, budget_s=budget_s, name=f"{name}-{len(real)}images-{budget_s:.0f}s")
+    generator = tuned(pack, budget_s=budget_s, name=f"{name}-{len(real)}images-{budget_s:.0f}s{suffix(aim)}", options={"aim": aim})
     orders = list(itertools.islice(objects_to_add(pack, real), len(real)))
     test = [s for s in shown(parts["judge"]) if set(s.names) <= set(pack.classes.values())]
     base = labelled(real, pack)
-    arms = {REAL: base, PASTED: base + labelled(grown(pack, real, orders, None, 0.0), pack)}
-    for novelty in NOVELTIES:
-        arms[f"{novelty:g}"] = base + labelled(grown(pack, real, orders, generator, novelty), pack)
+    arms = {REAL: base, PASTED: base + labelled(grown(pack, real, orders, None, 0.0, called=f"{name}-{PASTED}"), pack)}
+    for novelty in NOVELTIES[aim]:
+        painted = grown(pack, real, orders, generator, novelty, called=f"{name}-{novelty:g}{suffix(aim)}")
+        arms[f"{novelty:g}"] = base + labelled(painted, pack)
     return figures_of(name, arms, labelled(test, pack), pack, seeds=seeds, runs=runs)
 
 
@@ -109,9 +116,9 @@ def objects_to_add(pack: Pack, real: Sequence[Shown]) -> Iterator[Added]:
 
 def grown(
     pack: Pack, real: Sequence[Shown], orders: Sequence[Added],
-    generator: Generator | None, novelty: float,
+    generator: Generator | None, novelty: float, *, called: str,
 ) -> list[Shown]:  # fmt: skip
-    """The ordered images, each with its new object; the first of those go to out/downstream."""
+    """The ordered images, each with its new object; the first of those go to out/downstream/`called`.png."""
     painter, found = None if generator is None else Painter(generator), []
     for ground, exemplar, box, seed in orders:
         mode: Mode = "copy_paste" if painter is None else "inpaint"
@@ -120,7 +127,7 @@ def grown(
         found.append(Shown(ground.image, pixels, [*ground.boxes, box], [*ground.names, pack.classes[exemplar.label]]))
     OUT.mkdir(parents=True, exist_ok=True)
     row = [np.asarray(Image.fromarray(s.pixels).crop(around(s.boxes[-1])).resize((128, 128))) for s in found[:COLUMNS]]
-    Image.fromarray(np.concatenate(row, 1)).save(OUT / f"{pack.name}-{PASTED if painter is None else f'{novelty:g}'}.png")
+    Image.fromarray(np.concatenate(row, 1)).save(OUT / f"{called}.png")
     return found
 
 
@@ -180,15 +187,16 @@ def main() -> None:
     parser = parser_of(__doc__, packs=",".join(PACKS), budget_s=300.0, quick="ten images, ten seconds, two seeds")
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--aim", choices=get_args(Aim), default="restore")
     a = parser.parse_args()
     images, budget_s, seeds = (10, 10.0, 2) if a.quick else (a.images, a.budget, a.seeds)
     packs = asked_for(a.packs)
     with device.best_device():
-        figures = [f for name in packs for f in measured(name, a.data, images=images, budget_s=budget_s, seeds=seeds)]
-    usual = all(getattr(a, k) == parser.get_default(k) for k in ("images", "seeds", "budget")) and not a.quick
+        figures = [f for name in packs for f in measured(name, a.data, images=images, budget_s=budget_s, seeds=seeds, aim=a.aim)]
+    usual = all(getattr(a, k) == parser.get_default(k) for k in ("images", "seeds", "budget", "aim")) and not a.quick
     for name in packs:
         mine = [f for f in figures if f.name.startswith(f"{name}/")]
-        settings = "" if usual or a.quick else f"-{images}images-{budget_s:.0f}s-{seeds}seeds"
+        settings = "" if usual or a.quick else f"-{images}images-{budget_s:.0f}s-{seeds}seeds{suffix(a.aim)}"
         save(f"downstream-{name}{settings}", mine, quick=a.quick, gpu=device.name())
     if usual:
         write_between(PAGE, "downstream", "\n".join(table(kept())))

@@ -49,7 +49,7 @@ def told(catalogue: Catalogue, dataset: str, version: Row, batch: Row) -> dict[s
         "rates": summary.get("rates", {}), "objects": summary.get("objects"),
         "derived": sum(map(bool, derived)), "instances": len(by_instance), "by_instance": by_instance, "most_from_one": max(by_instance.values(), default=0),
         "generators": sorted({r["provenance"]["model_version"] for r in rows if r["provenance"]["model_version"] is not None}),
-        "advice": summary.get("advice"),
+        "unasked": summary.get("unasked"), "advice": summary.get("advice"),
     }  # fmt: skip
 
 
@@ -87,16 +87,14 @@ def failures(report: dict[str, Any]) -> list[str]:
             f"gate {g['name']} of {g['class_name']} {says} (generator {g['generator']})" + (f": {g['note']}" if g["note"] else "")
             for g in report["gates"] if g["verdict"] == verdict
         ]  # fmt: skip
-    lines += [
-        f"generator {m} is the shipped foundation, of which no gate was asked: fine-tune one"
-        for m, generator in report["generators"].items()
-        if generator["source"] == "foundation"
-    ]
+    foundations = {int(m) for m, generator in report["generators"].items() if generator["source"] == "foundation"}
+    lines += [f"generator {m} is the shipped foundation, of which no gate was asked: fine-tune one" for m in sorted(foundations)]
     lines += [
         f"batch {b['batch']}: {b['by_hand']} samples that the filters refused ({b['by_hand_against']}) were taken in on a person's word"
         for b in report["batches"]
         if b["by_hand"]
     ]
+    lines += [f"batch {b['batch']}: {b['unasked']}" for b in report["batches"] if b["unasked"] and not foundations.intersection(b["generators"])]
     lines += [f"batch {b['batch']}: {b['advice']}" for b in report["batches"] if b["advice"]]
     return lines
 

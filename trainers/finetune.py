@@ -72,6 +72,7 @@ def run_finetune(
     report(0.92, "measuring the gates")
     judged = judge.gates(state.ema.module)
     judged.gates.extend(unmeasured(judged.gates, data.names.values(), boxed=view.task == "detection"))
+    at = {name: judge.novelty[label] for label, name in judge.names.items()}
     data_bytes = weights.to_bytes(state.ema.module, classes=view.names, upscaler=upscaler, mirrored=mirrored)
     prefix = catalogue.settings.place(view.dataset, "generators")
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
@@ -84,7 +85,7 @@ def run_finetune(
     return {
         "uri": uri,
         "run": run,
-        "gates": [g.to_json() for g in judged.gates],
+        "gates": [g.to_json() | {"novelty": at[g.class_name]} for g in judged.gates],
         "held_out": held_out,
         "watchdogs": state.events,
         "augmentation": {"strength": state.strength, "steered": data.val is not None},
@@ -127,8 +128,9 @@ def file_evidence(
         registry.log_file(run, f"nearest/{label}-{class_key(name)}.png", to_png(nearest[name]))
     latent = interpolations(state.ema.module, data.singles, data.names)
     page, twin = training_report(
-        title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, nearest=nearest, held_out=held_out
-    )
+        title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, nearest=nearest, held_out=held_out,
+        novelties={name: judge.novelty[label] for label, name in judge.names.items()},
+    )  # fmt: skip
     registry.log_file(run, "report.html", page.encode())
     registry.log_file(run, "report.json", twin.encode())
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}

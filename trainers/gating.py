@@ -138,12 +138,13 @@ class Judge:
         others: Windows | None = None, aim: Aim = "restore",
     ) -> None:  # fmt: skip
         """`counts` are the training objects of each class, those that no window shows too: by them it is grown. As many as windows unless told.
+        Gates look at each class's usual novelty, or at 1 where the `aim` is to invent (`novelty`).
         `others` are training objects of classes that are not learned, which samples might be taken for all the same."""
         self.train, self.select, self.val, self.names, self.mirrored, self.others = train, select, val, names, mirrored, others
         self.aim, self.smaller = aim, dict[int, Judge]()
         self.real = {c: window_features(train, c, most=MOST) for c in names}
         self.counts = {c: len(found) for c, (found, _) in self.real.items()} if counts is None else counts
-        self.novelty = {c: usual_novelty(self.counts[c]) for c in names}
+        self.novelty = {c: 1.0 if self.invents(c) else usual_novelty(self.counts[c]) for c in names}
         self.chosen_by = {c: window_features(select, c, most=MOST)[0] for c in names}
 
     def at_size(self, size_px: int) -> Judge:
@@ -159,11 +160,13 @@ class Judge:
         """Mean KID over the classes at the novelties that are asked of them, at the size that is trained, lower is better."""
         return self.at_size(size_px)._score(generator)
 
+    def invents(self, label: int) -> bool:
+        """Whether it is judged without an exemplar: a generator that is to invent, of a class of which so much is ever made."""
+        return self.aim == "invent" and self.counts[label] >= MIN_INSTANCES_TO_INVENT
+
     def asked(self, label: int) -> tuple[float, float]:
-        """The novelties that choose a checkpoint: a class's usual one and `INVENTED`; 1 and `INVENTED` of a generator that is to invent, if so much is
-        ever made of the class."""
-        invents = self.aim == "invent" and self.counts[label] >= MIN_INSTANCES_TO_INVENT
-        return (1.0 if invents else self.novelty[label], INVENTED)
+        """The novelties that choose a checkpoint: the one at which the class's gates look, and `INVENTED`."""
+        return (self.novelty[label], INVENTED)
 
     def _score(self, generator: Generator) -> float:
         values = []

@@ -16,7 +16,7 @@ SEED = 17
 
 
 def beside_nearest(generator: Generator, judge: Judge) -> dict[str, NDArray[np.uint8]]:
-    """{class: picture}: samples at the class's usual novelty, in held-out places where there are any; below each the nearest of its `MOST` training objects."""
+    """{class: picture}: samples at the novelty of the class's gates, in held-out places if any; below each the nearest of its `MOST` training ones."""
     pictures = {}
     for label, name in judge.names.items():
         made = judge.served(generator, judge.val, label, count=COLUMNS, novelty=judge.novelty[label], seed=SEED)

@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from typing import Any
 
-from infra.database import BATCHES, DATASETS, SAMPLES, Row
+from infra.database import BATCHES, DATASETS, GENERATORS, SAMPLES, Row
 from infra.durable import step
 from longtail.errors import Cancelled, Conflict, InvalidRequest
 from longtail.filtering import advice
 from longtail.jobs import TENANT
 from longtail.samples import Annotation, Provenance, Sample
+from longtail.unasked import unasked
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
@@ -131,6 +132,11 @@ def keep(
         if told:
             result["advice"] = told
             break
+    first_made = made[0]["record"]
+    if first_made["model_version"] is not None:
+        generator = database.get(GENERATORS, f"{first_made['model']}:{first_made['model_version']}")
+        said = {k: first_made[k] for k in ("class_name", "mode", "novelty")}
+        result["unasked"] = unasked(generator["gates"], generator=generator["version"], **said)
     database.update(BATCHES, key, state="ready", summary=result)
     return result
 

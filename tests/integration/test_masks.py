@@ -108,12 +108,42 @@ def test_training_takes_presets_starts_and_options(stack, diamonds):
     asked = stack.client.post("/v1/generators", {"dataset": diamonds, "budget_s": 3, "recipe": {"aim": "invent", "rate_generator": 1e-4}})
     result = stack.client.wait(asked["job"], timeout_s=300)["result"]
     assert result["best_kid_at"] == {"diamond": [1.0, 0.8]}, "what is to invent has its checkpoint chosen by inventions"
+    assert {g.get("novelty") for g in result["gates"] if g["name"] != "utility"} == {1.0}, "and its gates look at them"
     found = next(g for g in stack.client.get(f"/v1/generators/{diamonds}")["items"] if g["version"] == result["generator"])["recipe"]
     assert (found["aim"], found["reconstruction_weight"], found["full_novelty_share"], found["rate_generator"]) == ("invent", 0, 1, 1e-4)
     asked = stack.client.post("/v1/generators", {"dataset": diamonds, "budget_s": 3, "preset": "baseline"})
     result = stack.client.wait(asked["job"], timeout_s=300)["result"]
     items = stack.client.get(f"/v1/generators/{diamonds}")["items"]
     assert next(g for g in items if g["version"] == result["generator"])["recipe"]["network"]["architecture"] == "dcgan"
+
+
+def test_a_batch_tells_what_the_gates_of_its_generator_were_not_asked(stack, diamonds):
+    """The foundation's have no class, a fine-tune's look at the usual novelty, those of one that is to invent at 1."""
+
+    def made(novelty, mode="inpaint"):
+        asked = {"dataset": diamonds, "class_name": "diamond", "count": 1, "mode": mode, "novelty": novelty, "seed": 6}
+        return stack.client.wait(stack.client.post("/v1/batches", asked)["job"], timeout_s=180)["result"]
+
+    def serve(aim):
+        asked = stack.client.post("/v1/generators", {"dataset": diamonds, "budget_s": 2, "recipe": {"aim": aim}})
+        number = stack.client.wait(asked["job"], timeout_s=300)["result"]["generator"]
+        stack.client.wait(stack.client.post(f"/v1/generators/{diamonds}/champion", {"version": number})["job"], timeout_s=60)
+        return number
+
+    assert "no gate of 'diamond' was asked of generator 1" in made(0.5)["unasked"]
+    assert made(None, "copy_paste").get("unasked") is None
+    number = serve("restore")
+    assert made(0.5)["unasked"] == ""
+    beyond = made(0.9)
+    assert f"made at novelty 0.9, where nothing was asked of generator {number}" in beyond["unasked"]
+    (sample,) = stack.client.get(f"/v1/batches/{beyond['batch']}/samples")["items"]
+    stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+    published = stack.client.wait(stack.client.post(f"/v1/batches/{beyond['batch']}/publish", {"accept_unproven": False})["job"], timeout_s=120)["result"]
+    told = stack.client.get(f"/v1/datasets/{diamonds}/versions/{published['version']}/report")
+    assert f"batch {beyond['batch']}: {beyond['unasked']}" in told["failures"]
+    assert {g["novelty"] for g in told["gates"] if g["name"] != "utility"} == {0.5}
+    serve("invent")
+    assert made(1.0)["unasked"] == ""
 
 
 @pytest.mark.long

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from infra.database import BATCHES, SAMPLES
+from infra.database import BATCHES, GENERATORS, SAMPLES
 from workflows.batches import keep
 
 
 @pytest.fixture
 def stack(records):
-    records.catalogue.database.insert(BATCHES, {"id": "b", "dataset": "d", "state": "filtering", "request": {}, "job": "j"})
+    database = records.catalogue.database
+    database.insert(BATCHES, {"id": "b", "dataset": "d", "state": "filtering", "request": {}, "job": "j"})
+    gates = [{"name": "kid", "class_name": "cell", "novelty": 0.25}]
+    database.insert(GENERATORS, {"id": "d:2", "dataset": "d", "version": 2, "uri": "s3://b/g", "run": "r", "classes": ["cell"], "gates": gates, "recipe": {},
+                                 "source": "finetune", "job": "j", "dataset_version": 1})  # fmt: skip
     return records
 
 
 def sample(k):
     fields = {"id": f"s{k}", "uri": "s3://b/x", "etag": "e", "size_bytes": 1, "width": 8, "height": 8, "annotations": []}
-    return {**fields, "record": {"novelty": 0.3, "model_version": 2}, "objects": []}
+    record = {"mode": "inpaint", "class_name": "cell", "novelty": 0.3, "model": "d", "model_version": 2}
+    return {**fields, "record": record, "objects": []}
 
 
 def verdict(objects, *reasons):
@@ -31,6 +36,7 @@ def test_a_batch_that_loses_objects_says_so_though_every_image_is_left(stack):
     assert told["rejected"] == {} and told["accepted"] == 4
     assert told["objects"] == {"made": 12, "accepted": 4, "taken_out": 8, "taken_out_for": {"label": 4}}
     assert told["advice"].startswith("8 of 12 objects were filtered out, most by 'label'") and "fine-tune longer" in told["advice"]
+    assert told["unasked"].startswith("made at novelty 0.3, where nothing was asked of generator 2")
     assert stack.catalogue.database.get(BATCHES, "b")["summary"] == told
 
 
@@ -44,7 +50,8 @@ def test_a_batch_that_loses_images_says_so(stack):
 def test_what_no_generator_made_is_not_sent_to_be_trained(stack):
     verdicts = [verdict([False], "copy")] * 3
     pasted = [{**sample(k), "record": {"model_version": None}} for k in range(3)]
-    assert keep(stack, "b", pasted, verdicts, verdicts)["advice"] == "3 of 3 images were filtered out, most by 'copy'"
+    told = keep(stack, "b", pasted, verdicts, verdicts)
+    assert told["advice"] == "3 of 3 images were filtered out, most by 'copy'" and "unasked" not in told
 
 
 def test_a_batch_that_keeps_half_gives_no_advice(stack):

@@ -212,6 +212,8 @@ def test_what_is_to_invent_is_scored_by_inventions(generator, monkeypatch):
             assert np.isfinite(judge.score(generator, size))
             assert seen == [first, INVENTED, usual_novelty(few), INVENTED]
             seen.clear()
+    judge.gates(generator)
+    assert set(seen) == {1.0, INVENTED, usual_novelty(few)}, "and the gates of one that is to invent look where its checkpoint is chosen"
 
 
 def test_one_class_alone_is_held_against_bare_ground(generator):
@@ -353,8 +355,10 @@ def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generato
     nearest = beside_nearest(generator, Judge(train, val, val, names))
     assert {name: picture.shape for name, picture in nearest.items()} == dict.fromkeys(names.values(), (2 * 32, 12 * 32, 3))
     page, twin = training_report(
-        "cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent, nearest=nearest, held_out={"<dark>": 20}
-    )
+        "cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent, nearest=nearest, held_out={"<dark>": 20},
+        novelties={"dark": 0.25, "<b>light</b>": 1.0},
+    )  # fmt: skip
+    assert "Samples of dark were made at novelty 0.25;" in page and {g["class_name"]: g["novelty"] for g in json.loads(twin)["gates"]}["<b>light</b>"] == 1.0
     assert "20 training objects of &lt;dark&gt; were held out" in page and json.loads(twin)["held_out"] == {"<dark>": 20}
     body = json.loads(twin)
     assert "<b>light" not in page and "&lt;b&gt;light" in page and "<title>cells &amp; more</title>" in page
