@@ -1,6 +1,6 @@
 """What a detector gains from objects painted at each novelty: AP on real test images, on three packs of few images.
 
-    python -m benchmarks.downstream --data DATA [--packs bccd,magnetic_tile,nuclei] [--images 50] [--budget 300] [--seeds 3] [--aim invent]
+    python -m benchmarks.downstream --data DATA [--packs bccd,magnetic_tile,nuclei] [--images 50] [--budget 300] [--seeds 3]
 
 Generator and detector learn from the same `images` of a pack, its classes in turn. Every arm but the first adds `images` more: a copy
 of one of them with one object more, class after class, each in an emptier place; arms differ in how the object is made and in nothing
@@ -8,7 +8,8 @@ else. The detector is the harness's, trained for the same steps with each seed. 
 from real data alone the table has the mean over seeds and its 95 % interval; the objects are the same for every seed, so that the
 interval is narrower than that of another draw of objects would be. out/downstream has pictures of what was added, and each run's figures, which
 are not measured again for generators by the same code. Asked as the command has it, it writes the table of docs/benchmarks.md; what was found of packs
-that are not asked for stays there. With `--aim invent` generators learn to paint without an exemplar (docs/decisions/035), and novelty 1 alone is asked.
+that are not asked for stays there. With `--aim invent --budget 2400` generators learn to paint without an exemplar (docs/decisions/035), and
+novelty 1 alone is asked.
 """
 
 from __future__ import annotations
@@ -196,8 +197,8 @@ def main() -> None:
     usual = all(getattr(a, k) == parser.get_default(k) for k in ("images", "seeds", "budget", "aim")) and not a.quick
     for name in packs:
         mine = [f for f in figures if f.name.startswith(f"{name}/")]
-        settings = "" if usual or a.quick else f"-{images}images-{budget_s:.0f}s-{seeds}seeds{suffix(a.aim)}"
-        save(f"downstream-{name}{settings}", mine, quick=a.quick, gpu=device.name())
+        settings = "" if usual or a.quick else f"-{images}images-{budget_s:.0f}s-{seeds}seeds"
+        save(f"downstream-{name}{settings}{suffix(a.aim)}", mine, quick=a.quick, gpu=device.name())
     if usual:
         write_between(PAGE, "downstream", "\n".join(table(kept())))
 

@@ -1,9 +1,11 @@
 """Quality against the number of real objects of a class: fine-tuned, from scratch, the plain DCGAN, and copy-paste, on three packs.
 
     python -m benchmarks.few --data DATA [--packs bccd,magnetic_tile,nuclei] [--counts 5,10,20,50,100] [--budget 240]
+    python -m benchmarks.few --data DATA --counts 5 --novelties 0.25 --arms finetuned,scratch
 
 Every generator has the same seconds of a core. Figures are means over the classes that have eight held-out objects. Each setting lands in
-out/few as it is measured, and is not measured again by the same code: interrupted, the command goes on. The table is made of what is there.
+out/few as it is measured, and is not measured again by the same code: interrupted, the command goes on. Asked as either command has it, it writes
+its table of docs/benchmarks.md: the second is what the product makes of fewer than ten objects. Asked otherwise, figures have a file of their own.
 One training run a setting: its spread is not in the table.
 """
 
@@ -23,14 +25,18 @@ from trainers.windows import cut_windows
 
 OUT = Path("out") / "few"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-LOW, HIGH = 0.5, 0.8
+NOVELTIES = "0.5,0.8"
 """The default, and where little of an exemplar is left; under 0.25 nothing is the generator's to paint."""
-ARMS: dict[str, tuple[Preset, Start, tuple[float, ...]] | None] = {
+ARMS: dict[str, tuple[Preset, Start] | None] = {
     "copy_paste": None,
-    "finetuned": ("tiny", "foundation", (LOW, HIGH)),
-    "scratch": ("tiny", "random", (LOW, HIGH)),
-    "baseline": ("baseline", "random", (1.0,)),
+    "finetuned": ("tiny", "foundation"),
+    "scratch": ("tiny", "random"),
+    "baseline": ("baseline", "random"),
 }
+AT = {"copy_paste": (0.0,), "baseline": (1.0,)}
+"""Those that know one novelty."""
+SECTIONS = ("few", "few-5-at-0.25")
+"""The tables of the page."""
 SPOKEN = {"copy_paste": "copy-paste", "finetuned": "fine-tuned", "scratch": "from scratch", "baseline": "plain DCGAN"}
 MORE_OF = {"nuclei": ("fluorescence", 500)}
 """A class that has many, and how many are asked of it beyond the common counts."""
@@ -40,19 +46,21 @@ Found = dict[tuple[str, int, str, str], dict[str, float]]
 """{(pack, count, arm, novelty): {figure: value}}"""
 
 
-def measure(pack: Pack, count: int, arm: str, *, budget_s: float) -> dict[str, dict[str, float]]:
+def measure(pack: Pack, count: int, arm: str, *, budget_s: float, novelties: tuple[float, ...]) -> dict[str, dict[str, float]]:
     """{novelty: {figure: value}} of one arm at one count, read back where it was measured before."""
+
+    asked = AT.get(arm, novelties)
 
     def found() -> dict[str, dict[str, float]]:
         reduced = few(pack, count)
         yard = Yardstick(pack, cut_windows(reduced.train, resolution=64, per_instance=1, seed=0, fixed=True))
         settings = ARMS[arm]
-        preset, start, novelties = settings or ("tiny", "random", (0.0,))
+        preset, start = settings or ("tiny", "random")
         name = f"few-{pack.name}-{count}-{arm}-{budget_s:.0f}s"
-        return yard.means(tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=name) if settings else None, novelties)
+        return yard.means(tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=name) if settings else None, asked)
 
     measured_by = hashlib.sha256(Path(yardstick.__file__).read_bytes()).hexdigest()[:8]
-    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-{todays(pack.name)}-{measured_by}.json"
+    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-at-{'-'.join(f'{n:g}' for n in asked)}-{todays(pack.name)}-{measured_by}.json"
     measured: dict[str, dict[str, float]] = once(kept, found)
     return measured
 
@@ -82,23 +90,28 @@ def tables(found: Found) -> list[str]:
 def main() -> None:
     parser = parser_of(__doc__, packs=",".join(PACKS), budget_s=240.0, quick="one count, ten seconds a setting")
     parser.add_argument("--counts", default="5,10,20,50,100")
+    parser.add_argument("--novelties", default=NOVELTIES)
     parser.add_argument("--arms", default=",".join(ARMS))
     arguments = parser.parse_args()
     budget_s = 10.0 if arguments.quick else arguments.budget
     asked = [10] if arguments.quick else [int(n) for n in arguments.counts.split(",")]
+    novelties = tuple(float(n) for n in arguments.novelties.split(","))
     packs, found = asked_for(arguments.packs), Found()
     with device.best_device():
         for name in packs:
             pack = read_pack(name, arguments.data)
             for count in counts_of(pack, asked):
                 for arm in arguments.arms.split(","):
-                    for novelty, values in measure(pack, count, arm, budget_s=budget_s).items():
+                    for novelty, values in measure(pack, count, arm, budget_s=budget_s, novelties=novelties).items():
                         print(f"{name} {count} {arm} {novelty}: " + ", ".join(f"{k} {v:.2f}" for k, v in values.items()), flush=True)
                         found[name, count, arm, novelty] = values
     figures = [Figure("/".join(map(str, (*setting, k))), v, "KID" if k.startswith("kid") else "share") for setting, vs in found.items() for k, v in vs.items()]
-    save("few", figures, quick=arguments.quick, gpu=device.name())
-    if set(packs) == set(PACKS) and all(getattr(arguments, a) == parser.get_default(a) for a in ("counts", "arms", "budget")) and not arguments.quick:
-        write_between(PAGE, "few", "\n".join(tables(found)))
+    usual = arguments.quick or all(getattr(arguments, a) == parser.get_default(a) for a in ("packs", "counts", "novelties", "arms", "budget"))
+    file = "few" if usual else f"few-{arguments.counts}-at-{arguments.novelties}".replace(",", "_")
+    whole = set(packs) == set(PACKS) and budget_s == parser.get_default("budget")
+    save(file if whole or arguments.quick else f"{file}-{'_'.join(packs)}-{budget_s:.0f}s", figures, quick=arguments.quick, gpu=device.name())
+    if whole and file in SECTIONS and not arguments.quick:
+        write_between(PAGE, file, "\n".join(tables(found)))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def told(catalogue: Catalogue, dataset: str, version: Row, batch: Row) -> dict[s
         "rates": summary.get("rates", {}), "objects": summary.get("objects"),
         "derived": sum(map(bool, derived)), "instances": len(by_instance), "by_instance": by_instance, "most_from_one": max(by_instance.values(), default=0),
         "generators": sorted({r["provenance"]["model_version"] for r in rows if r["provenance"]["model_version"] is not None}),
-        "unasked": summary.get("unasked"), "advice": summary.get("advice"),
+        "unasked": summary.get("unasked") if rows else None, "advice": summary.get("advice") if rows else None,
     }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ INVENTED = 0.8
 MOST = 150
 COLUMNS = 12
 SERVED_MIXED_FROM, SERVED_MIXED_SHARE = 0.3, 0.5
-"""From which novelty on how many of the product's samples take parts of a second instance: as trainers/planning.py has it, which sees datasets."""
+"""From which novelty on, below 1, how many of the product's samples take parts of a second instance: as trainers/planning.py has it, which sees datasets."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def samples_of(
 def second_of(first: Tensor, known: int, novelty: float, seed: int) -> Tensor:
     """Of so many instances of a class one for each of the first to take parts from: another for some, the same for those that none are taken for."""
     random = random_stream(seed + 1)
-    mixes = (torch.rand(len(first), generator=random) < SERVED_MIXED_SHARE) & (novelty >= SERVED_MIXED_FROM) & (known > 1)
+    mixes = (torch.rand(len(first), generator=random) < SERVED_MIXED_SHARE) & (SERVED_MIXED_FROM <= novelty < 1) & (known > 1)
     return torch.where(mixes, (first + torch.randint(1, max(2, known), first.shape, generator=random)) % known, first)
 
 

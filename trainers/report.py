@@ -35,7 +35,7 @@ SHOWN = {
     "label_consistency": "samples least taken for their class, over the nearest held-out object",
     "overlap": "samples whose change fits their box least, over what was there before",
 }
-GATED_AT = "Samples of {0} were made at novelty {1:g}; of what is made above it these gates say nothing."
+GATED_AT = "The gates of {0} looked at samples of novelty {1:g}; of other novelties copying alone was asked, at 0.8, of classes large enough to be invented."
 HELD_OUT = "{1} training objects of {0} were held out, to choose and to judge by, since val shows nothing of a class."
 NEAREST = f"{{}}: made, nothing chosen; below the nearest of its training objects ({MOST} at most are looked at)"
 MOST_POINTS = 2000

@@ -10,9 +10,9 @@ from infra.database import BATCHES, DATASETS, GENERATORS, SAMPLES, Row
 from infra.durable import step
 from longtail.errors import Cancelled, Conflict, InvalidRequest
 from longtail.filtering import advice
+from longtail.gated import Gates, unasked, with_default
 from longtail.jobs import TENANT
 from longtail.samples import Annotation, Provenance, Sample
-from longtail.unasked import unasked
 from workflows.stack import Stack
 from workflows.versions import publish_version
 
@@ -33,6 +33,7 @@ def run_batch(stack: Stack, job: str, key: str, request: dict[str, Any], *, low:
     database = stack.catalogue.database
     try:
         model = step("choose model", lambda: serving_model(stack, request))
+        request = with_default(request, gates_of(stack, model["name"], model["version"]))
         step("generating", lambda: database.update(BATCHES, key, state="generating"))
         count = len(request.get("boxes") or []) or int(request["count"])
         whole = {"job": job, "dataset": request["dataset"], "version": request["version"], "request": request, "key": key, "model": model}
@@ -60,6 +61,12 @@ def serving_model(stack: Stack, request: dict[str, Any]) -> dict[str, Any]:
         return {"name": None, "version": None, "uri": None}
     row = stack.catalogue.database.serving(request["dataset"])
     return {"name": request["dataset"], "version": row["version"], "uri": row["uri"]}
+
+
+def gates_of(stack: Stack, model: str | None, version: int | None) -> Gates:
+    """The generator's gates; none where no generator makes anything."""
+    gates: Gates = [] if version is None else stack.catalogue.database.get(GENERATORS, f"{model}:{version}")["gates"]
+    return gates
 
 
 def generate_wave(stack: Stack, whole: dict[str, Any], start: int, count: int, span: list[float]) -> list[dict[str, Any]]:
@@ -132,11 +139,11 @@ def keep(
         if told:
             result["advice"] = told
             break
-    first_made = made[0]["record"]
-    if first_made["model_version"] is not None:
-        generator = database.get(GENERATORS, f"{first_made['model']}:{first_made['model_version']}")
-        said = {k: first_made[k] for k in ("class_name", "mode", "novelty")}
-        result["unasked"] = unasked(generator["gates"], generator=generator["version"], **said)
+    record = made[0]["record"]
+    if by_generator:
+        asked = {k: record[k] for k in ("class_name", "mode", "novelty")}
+        beyond = unasked(gates_of(stack, record["model"], record["model_version"]), generator=record["model_version"], **asked)
+        result |= {"unasked": beyond} if beyond else {}
     database.update(BATCHES, key, state="ready", summary=result)
     return result
 

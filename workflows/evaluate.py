@@ -14,7 +14,8 @@ from infra.evaluation_page import page
 from longtail.errors import Conflict, InvalidRequest, NotReady, StorageUnavailable
 from longtail.expansion import OBJECTS
 from longtail.filtering import shortfall
-from longtail.gates import check_novelty, class_key, usual_novelty
+from longtail.gated import Gates, with_default
+from longtail.gates import MIN_INSTANCES_TO_INVENT, check_novelty, class_key, usual_novelty
 from longtail.policies import BY_TASK, resolve
 from longtail.seeds import derive_id
 from longtail.uplift import ARMS, LONGTAIL, REAL, Proof, arms_asked, check_sources, kind_of, proof_after, proof_of, too_few, unproven_base, worst_class
@@ -138,14 +139,16 @@ def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict
         if name not in counts:
             raise InvalidRequest(f"unknown class {name!r}; {request['dataset']!r} has {sorted(counts)}")
     mode = "inpaint" if task == "detection" else "synthesis"
-    novelties = {c: novelty_for(c, counts[c], request["novelty"], mode) for c in classes}
+    novelties = {c: novelty_for(c, counts[c], request["novelty"], mode, row["gates"]) for c in classes}
     how = {"mode": mode, "seed": None, "objects": request["objects"] if task == "detection" else 1}
     model = {"name": request["dataset"], "version": row["version"], "uri": row["uri"]}
     return {**model, "classes": novelties, "count": request["count"], "request": how, "key": job}
 
 
-def novelty_for(name: str, instances: int, asked: float | None, mode: str) -> float:
-    """The novelty asked for, else the usual one, checked."""
+def novelty_for(name: str, instances: int, asked: float | None, mode: str, gates: Gates) -> float:
+    """The novelty asked for, else the one that its gates looked at where that is 1, else the usual one, checked."""
+    if asked is None and instances >= MIN_INSTANCES_TO_INVENT:
+        asked = with_default({"class_name": name, "mode": mode}, gates).get("novelty")
     return check_novelty(class_name=name, instances=instances, novelty=usual_novelty(instances) if asked is None else asked, mode=mode)
 
 
@@ -190,7 +193,7 @@ def record(
         published = {**published, "proof": part["proof"], "latest_moved": make_latest(stack, request, job, part)}
         why = why_latest(stack, part, published["latest_moved"], chosen, on_unproven(stack, request, part["number"]))
     if request["generator"] is not None:
-        measured["utility"] = add_utility(stack, job, request, measured, whole, found, plan.get("tested", {}))
+        measured["utility"] = add_utility(stack, job, request, measured, whole, found, plan.get("tested", {}), plan["generator"]["classes"])
     harness = (
         f"the team's own trainer {request['trainer']!r}" if request["trainer"]
         else f"{plan['model']} on EfficientNet-lite0, early blocks frozen" if request["weights"] == "pretrained" else f"{plan['model']} from random weights"

@@ -70,7 +70,8 @@ def met(counted: dict[str, Any]) -> str:
 
 def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
     keys: list[str] = []
-    plan, accepted, share, advice = counted["missing"], 0, 0.3 if wanted.get("evaluate") else 0.9, dict[str, str]()
+    plan, accepted, share = counted["missing"], 0, 0.3 if wanted.get("evaluate") else 0.9
+    told: dict[str, dict[str, str]] = {"advice": {}, "unasked": {}}
     objects = wanted.get("objects") or 1
     for position, (name, number) in enumerate(plan.items()):
         key = derive_id("batch", TENANT, job, name)
@@ -83,14 +84,15 @@ def grow(stack: Stack, job: str, dataset: str, wanted: dict[str, Any], counted: 
         step(f"batch {name}", stack.catalogue.database.insert, BATCHES, row)
         made = run_batch(stack, job, key, request, low=share * position / len(plan), high=share * (position + 1) / len(plan))
         accepted += made["accepted"]
-        advice |= {name: made["advice"]} if "advice" in made else {}
+        for what, of in told.items():
+            of |= {name: made[what]} if what in made else {}
         keys.append(key)
     if not accepted:
-        return {"did": "nothing", "why": "no sample passed the filters", "asked": plan, "batches": keys, "advice": advice}
+        return {"did": "nothing", "why": "no sample passed the filters", "asked": plan, "batches": keys, **told}
     published = publish_batches(
         stack, job, dataset, keys, accept_unproven=wanted["accept_unproven"], onto=counted["onto"], instead_of=counted["version"]
     )
-    outcome = {"did": "expanded", "asked": plan, "batches": keys, "advice": advice, **published}
+    outcome = {"did": "expanded", "asked": plan, "batches": keys, **told, **published}
     if not wanted.get("evaluate"):
         return outcome
     settings = {k: v for k, v in wanted["evaluate"].items() if k not in ("count", "classes", "novelty", "objects")}

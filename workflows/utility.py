@@ -21,14 +21,17 @@ Line = Mapping[str, Any]
 
 
 def add_utility(
-    stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], line: Line, table: Sequence[Line], tested: Mapping[str, int]
+    stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], line: Line, table: Sequence[Line], tested: Mapping[str, int],
+    novelties: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Replaces the generator's gates of use, and returns them: of the row that decides, then a class each. `tested` are the test objects of each class."""
+    """Replaces the generator's gates of use, and returns them: of the row that decides, then a class each. `tested` are the test objects of each class,
+    `novelties` what its images were made with."""
     dataset, generator = request["dataset"], request["generator"]
     row = stack.catalogue.database.get(GENERATORS, f"{dataset}:{generator}")
     pictures = path_of(job) if measured["changed"] else ""
     whole = gate_of(line, ", ".join(measured["rare"]) or "all classes", measured["added"], pictures)
     found = [whole, *each_class(table, {} if request["trainer"] else measured["grown"], tested, pictures)]
+    found = [g | {"note": f"{g['note']}; images of novelty {spoken(novelties, g['class_name'])}"} for g in found]
     before = [g for g in row["gates"] if g["name"] == "utility"]
     gates = [g for g in row["gates"] if g not in before] + found
     stack.catalogue.database.update(GENERATORS, row["id"], gates=gates)
@@ -39,6 +42,11 @@ def add_utility(
     if failed and stack.registry.alias(dataset, CHALLENGER) == generator:
         stack.registry.drop_alias(dataset, CHALLENGER)
     return found
+
+
+def spoken(novelties: Mapping[str, float], class_name: str) -> str:
+    """Of the class, or of all that were made, as of '0.25 and 0.5'."""
+    return " and ".join(f"{n:g}" for n in sorted({novelties[class_name]} if class_name in novelties else set(novelties.values())))
 
 
 def tag_of(gate: Line) -> str:

@@ -24,6 +24,7 @@ Placing = Literal["synthesis", "inpaint", "copy_paste"]
 Mode = Placing | Literal["enlarge"]
 PAINTED: tuple[Placing, ...] = ("inpaint", "copy_paste")
 MAX_OBJECTS = 8
+USUAL_NOVELTY = "0.5 where none is named, or 1 of a generator that was made to invent"
 
 
 class Splits(Body):
@@ -195,7 +196,7 @@ class Generate(Body):
     dataset: Name
     class_name: str = Field(min_length=1)
     mode: Mode = "inpaint"
-    novelty: float | None = Field(default=None, ge=0, le=1)
+    novelty: float | None = Field(default=None, ge=0, le=1, description=USUAL_NOVELTY)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     truncation: float | None = Field(default=None, gt=0, le=10, description="no latent entry is farther than this from 0: likelier, less varied")
     factor: Literal[2, 4] | None = Field(default=None, description="for mode 'enlarge', 2 by default: so many times the real image's size")
@@ -264,7 +265,7 @@ class Evidence(Body):
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[], max_length=4)
     count: int = Field(default=100, ge=1, le=MAX_BATCH, description="of a generator: how many images it makes")
     classes: list[str] | None = Field(default=None, min_length=1, description="of a generator: the classes to make")
-    novelty: float | None = Field(default=None, ge=0, le=1, description="of a generator")
+    novelty: float | None = Field(default=None, ge=0, le=1, description="of a generator; each class's own, at which its gates look, where none is named")
     objects: int = Field(default=OBJECTS, ge=1, le=MAX_OBJECTS, description="of a generator, for a detection dataset: new objects in each image")
     trainer: str | None = None
 
@@ -288,7 +289,7 @@ class Expansion(Body):
     targets: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(min_length=1)
     cron: str | None = None
     mode: Placing = "inpaint"
-    novelty: float | None = Field(default=None, ge=0, le=1)
+    novelty: float | None = Field(default=None, ge=0, le=1, description=USUAL_NOVELTY)
     max_images: int = Field(default=200, ge=1, le=MAX_BATCH, description="at most this many a run")
     objects: int | None = Field(
         default=None, ge=1, le=MAX_OBJECTS, description=f"new objects in each image, if it has room; {OBJECTS} by default, 1 of a mode that paints none in"
@@ -323,7 +324,7 @@ class Evaluate(Body):
     generator: int | None = Field(default=None, ge=1, description="or a generator, whose images are made, filtered and measured, not published")
     classes: list[str] | None = Field(default=None, min_length=1, description="with `generator`: the classes to make; those it was trained on, by default")
     count: int = Field(default=100, ge=1, le=MAX_BATCH, description="with `generator`: how many images")
-    novelty: float | None = Field(default=None, ge=0, le=1)
+    novelty: float | None = Field(default=None, ge=0, le=1, description="with `generator`; each class's own, at which its gates look, where none is named")
     objects: int = Field(default=OBJECTS, ge=1, le=MAX_OBJECTS, description="with `generator`: new objects in each image of a detection dataset")
     arms: list[Arm] | None = Field(default=None, min_length=1, description="all that fit the dataset, by default")
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.5], max_length=4, description="parts of the addition that may be kept instead")

@@ -130,20 +130,39 @@ def test_a_batch_tells_what_the_gates_of_its_generator_were_not_asked(stack, dia
         stack.client.wait(stack.client.post(f"/v1/generators/{diamonds}/champion", {"version": number})["job"], timeout_s=60)
         return number
 
-    assert "no gate of 'diamond' was asked of generator 1" in made(0.5)["unasked"]
-    assert made(None, "copy_paste").get("unasked") is None
+    def published(batch):
+        (sample,) = stack.client.get(f"/v1/batches/{batch}/samples")["items"]
+        stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
+        job = stack.client.post(f"/v1/batches/{batch}/publish", {"accept_unproven": False})["job"]
+        return stack.client.get(f"/v1/datasets/{diamonds}/versions/{stack.client.wait(job, timeout_s=120)['result']['version']}/report")
+
+    def novelty_of(batch):
+        return stack.client.get(f"/v1/batches/{batch}/samples")["items"][0]["provenance"]["novelty"]
+
+    plain = made(0.5)
+    assert "no gate of 'diamond' was asked of generator 1" in plain["unasked"]
+    failures = published(plain["batch"])["failures"]
+    assert any("generator 1 is the shipped foundation" in line for line in failures) and not any(plain["unasked"] in line for line in failures), "told once"
+    assert "unasked" not in made(None, "copy_paste")
     number = serve("restore")
-    assert made(0.5)["unasked"] == ""
+    usual = made(None)
+    assert "unasked" not in usual and novelty_of(usual["batch"]) == 0.5
     beyond = made(0.9)
-    assert f"made at novelty 0.9, where nothing was asked of generator {number}" in beyond["unasked"]
-    (sample,) = stack.client.get(f"/v1/batches/{beyond['batch']}/samples")["items"]
-    stack.client.post(f"/v1/samples/{sample['id']}/decision", {"accept": True})
-    published = stack.client.wait(stack.client.post(f"/v1/batches/{beyond['batch']}/publish", {"accept_unproven": False})["job"], timeout_s=120)["result"]
-    told = stack.client.get(f"/v1/datasets/{diamonds}/versions/{published['version']}/report")
-    assert f"batch {beyond['batch']}: {beyond['unasked']}" in told["failures"]
-    assert {g["novelty"] for g in told["gates"] if g["name"] != "utility"} == {0.5}
+    assert beyond["unasked"].startswith(f"made at novelty 0.9, where the gates of generator {number} looked at 'diamond' at 0.5")
+    report = published(beyond["batch"])
+    assert f"batch {beyond['batch']}: {beyond['unasked']}" in report["failures"]
+    assert {g["novelty"] for g in report["gates"] if g["name"] != "utility"} == {0.5}
     serve("invent")
-    assert made(1.0)["unasked"] == ""
+    usual = made(None)
+    assert "unasked" not in usual and novelty_of(usual["batch"]) == 1.0, "what was made to invent is asked to, where nobody says otherwise"
+    preview = {"dataset": diamonds, "class_name": "diamond", "count": 1, "seed": 6}
+    shown = [stack.client.post("/v1/previews", {**preview, **asked})["items"][0] for asked in ({}, {"novelty": 0.5})]
+    assert [item["provenance"]["novelty"] for item in shown] == [1.0, 0.5]
+    assert "ask for 1" in made(0.5)["unasked"]
+    now = next(c["own"] for c in stack.client.get(f"/v1/datasets/{diamonds}/health")["classes"] if c["name"] == "diamond")
+    key = stack.client.post("/v1/expansions", {"dataset": diamonds, "targets": {"diamond": now + 1}, "novelty": 0.5, "objects": 1})["id"]
+    outcome = stack.client.wait(stack.client.post(f"/v1/expansions/{key}/run", {})["job"], timeout_s=180)["result"]
+    assert "ask for 1" in outcome["unasked"]["diamond"]
 
 
 @pytest.mark.long

@@ -36,7 +36,7 @@ def test_a_batch_that_loses_objects_says_so_though_every_image_is_left(stack):
     assert told["rejected"] == {} and told["accepted"] == 4
     assert told["objects"] == {"made": 12, "accepted": 4, "taken_out": 8, "taken_out_for": {"label": 4}}
     assert told["advice"].startswith("8 of 12 objects were filtered out, most by 'label'") and "fine-tune longer" in told["advice"]
-    assert told["unasked"].startswith("made at novelty 0.3, where nothing was asked of generator 2")
+    assert told["unasked"].startswith("made at novelty 0.3, where the gates of generator 2 looked at 'cell' at 0.25")
     assert stack.catalogue.database.get(BATCHES, "b")["summary"] == told
 
 
@@ -56,4 +56,5 @@ def test_what_no_generator_made_is_not_sent_to_be_trained(stack):
 
 def test_a_batch_that_keeps_half_gives_no_advice(stack):
     verdicts = [verdict([True]), verdict([False], "copy")]
-    assert "advice" not in keep(stack, "b", [sample(k) for k in range(2)], verdicts, verdicts)
+    told = keep(stack, "b", [{**sample(k), "record": {**sample(k)["record"], "novelty": 0.25}} for k in range(2)], verdicts, verdicts)
+    assert "advice" not in told and "unasked" not in told

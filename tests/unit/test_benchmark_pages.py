@@ -12,7 +12,7 @@ from benchmarks.report import README, write_between
 @pytest.mark.parametrize(
     ("page", "name"),
     [(README, "evidence"), (README, "figures"), (DOCS, "evidence"), (DOCS, "gates"), (resolution.PAGE, "resolution"), (repeats.PAGE, "repeats"),
-     (few.PAGE, "few"), (downstream.PAGE, "downstream"), (contrast.PAGE, "contrast")],
+     *((few.PAGE, name) for name in few.SECTIONS), (downstream.PAGE, "downstream"), (contrast.PAGE, "contrast")],
 )
 def test_a_table_has_its_place(tmp_path, page, name):
     copy = tmp_path / page.name

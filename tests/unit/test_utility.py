@@ -69,7 +69,7 @@ def measuring(gates, *, trainer=None):
     def measure(grown, table=TABLE):
         measured = {"changed": [], "rare": list(grown), "added": 12, "grown": grown}
         line = {**table[1], "judged_by": 40}
-        return add_utility(stack, "e", {"dataset": "d", "generator": 2, "trainer": trainer}, measured, line, table, TESTED)
+        return add_utility(stack, "e", {"dataset": "d", "generator": 2, "trainer": trainer}, measured, line, table, TESTED, {"a": 0.25, "b": 0.5})
 
     return measure, tags, row
 
@@ -78,6 +78,8 @@ def test_measured_again_its_tags_say_what_was_measured_last():
     measure, tags, row = measuring([])
     measure(GROWN)
     assert tags["gate.utility"].endswith("passed") and tags["gate.utility.b"].endswith("failed") and tags["longtail.gates"] == "failed"
+    told = {g["class_name"]: g["note"] for g in row["gates"]}
+    assert {name: note.partition("images of novelty ")[2] for name, note in told.items()} == {"a, b": "0.25 and 0.5", "a": "0.25", "b": "0.5"}
     measure({"a": 12})
     assert tags["gate.utility"].endswith("passed") and tags["gate.utility.b"] == "not measured by the last evaluation"
     assert [g["class_name"] for g in row["gates"]] == ["a"]

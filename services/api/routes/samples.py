@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from infra.database import BATCHES, DATASETS, JOBS, SAMPLES
 from infra.version_report import pictures_of
 from longtail.errors import Conflict, InvalidRequest
+from longtail.gated import with_default
 from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.samples import Provenance
@@ -40,11 +41,12 @@ def checked(body: Generate, served: Service) -> tuple[int, dict[str, Any]]:
 def preview(body: Preview, served: Served) -> dict[str, Any]:
     """A handful of samples at once, stored nowhere."""
     version, _ = checked(body, served)
+    request = body.model_dump(mode="json")
     model: dict[str, Any] = {"name": None, "version": None, "uri": None}
     if body.mode != "copy_paste":
         row = served.catalogue.database.serving(body.dataset)
         model = {"name": body.dataset, "version": row["version"], "uri": row["uri"]}
-    request = body.model_dump(mode="json")
+        request = with_default(request, row["gates"])
     payload = {"dataset": body.dataset, "version": version, "request": request, "key": derive_id("preview", uuid.uuid4()), "model": model}
     return {"generator": model["version"], "items": served.cluster.ask_server("preview", payload)}
 
