@@ -25,7 +25,7 @@ from trainers.windows import cut_windows
 
 OUT = Path("out") / "few"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-NOVELTIES = "0.5,0.8"
+COUNTS, NOVELTIES = "5,10,20,50,100", "0.5,0.8"
 """The default, and where little of an exemplar is left; under 0.25 nothing is the generator's to paint."""
 ARMS: dict[str, tuple[Preset, Start] | None] = {
     "copy_paste": None,
@@ -35,11 +35,11 @@ ARMS: dict[str, tuple[Preset, Start] | None] = {
 }
 AT = {"copy_paste": (0.0,), "baseline": (1.0,)}
 """Those that know one novelty."""
-SECTIONS = ("few", "few-5-at-0.25")
-"""The tables of the page."""
+SECTIONS = {"few": (COUNTS, NOVELTIES, ",".join(ARMS)), "few-5-at-0.25": ("5", "0.25", "finetuned,scratch")}
+"""The tables of the page, and which counts, novelties and arms each is asked with."""
 SPOKEN = {"copy_paste": "copy-paste", "finetuned": "fine-tuned", "scratch": "from scratch", "baseline": "plain DCGAN"}
 MORE_OF = {"nuclei": ("fluorescence", 500)}
-"""A class that has many, and how many are asked of it beyond the common counts."""
+"""A class that has many, and how many are asked of it beyond the usual counts."""
 
 
 Found = dict[tuple[str, int, str, str], dict[str, float]]
@@ -68,7 +68,7 @@ def measure(pack: Pack, count: int, arm: str, *, budget_s: float, novelties: tup
 def counts_of(pack: Pack, asked: list[int]) -> list[int]:
     """The counts that some class of the pack has."""
     most = max(sum(i.label == c for i in pack.train) for c in pack.classes)
-    more = [MORE_OF[pack.name][1]] if pack.name in MORE_OF else []
+    more = [MORE_OF[pack.name][1]] if pack.name in MORE_OF and ",".join(map(str, asked)) == COUNTS else []
     return [n for n in (*asked, *more) if n <= most]
 
 
@@ -89,7 +89,7 @@ def tables(found: Found) -> list[str]:
 
 def main() -> None:
     parser = parser_of(__doc__, packs=",".join(PACKS), budget_s=240.0, quick="one count, ten seconds a setting")
-    parser.add_argument("--counts", default="5,10,20,50,100")
+    parser.add_argument("--counts", default=COUNTS)
     parser.add_argument("--novelties", default=NOVELTIES)
     parser.add_argument("--arms", default=",".join(ARMS))
     arguments = parser.parse_args()
@@ -106,12 +106,13 @@ def main() -> None:
                         print(f"{name} {count} {arm} {novelty}: " + ", ".join(f"{k} {v:.2f}" for k, v in values.items()), flush=True)
                         found[name, count, arm, novelty] = values
     figures = [Figure("/".join(map(str, (*setting, k))), v, "KID" if k.startswith("kid") else "share") for setting, vs in found.items() for k, v in vs.items()]
-    usual = arguments.quick or all(getattr(arguments, a) == parser.get_default(a) for a in ("packs", "counts", "novelties", "arms", "budget"))
-    file = "few" if usual else f"few-{arguments.counts}-at-{arguments.novelties}".replace(",", "_")
+    settings = (arguments.counts, arguments.novelties, arguments.arms)
     whole = set(packs) == set(PACKS) and budget_s == parser.get_default("budget")
-    save(file if whole or arguments.quick else f"{file}-{'_'.join(packs)}-{budget_s:.0f}s", figures, quick=arguments.quick, gpu=device.name())
-    if whole and file in SECTIONS and not arguments.quick:
-        write_between(PAGE, file, "\n".join(tables(found)))
+    section = next((name for name, wanted in SECTIONS.items() if settings == wanted and whole), None)
+    other = "-".join(("few", *settings, *packs, f"{budget_s:.0f}s")).replace(",", "_")
+    save("few" if arguments.quick else section or other, figures, quick=arguments.quick, gpu=device.name())
+    if section and not arguments.quick:
+        write_between(PAGE, section, "\n".join(tables(found)))
 
 
 if __name__ == "__main__":

@@ -45,5 +45,5 @@ def unasked(gates: Gates, *, generator: int, class_name: str, mode: str, novelty
         return f"whole images were made, where the gates of generator {generator} looked at objects of {class_name!r} painted into real images"
     if abs(novelty - at) <= TOLERANCE or novelty < at < 1:
         return ""
-    remedy = f"ask for {at:g} or less, or fine-tune again (aim: invent is looked at at 1)" if novelty > at else "ask for 1"
+    remedy = f"ask for {at:g} or less, or fine-tune with aim: invent and ask for 1" if novelty > at else "ask for 1"
     return f"made at novelty {novelty:.3g}, where the gates of generator {generator} looked at {class_name!r} at {at:g}: {remedy}"

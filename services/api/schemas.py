@@ -265,7 +265,7 @@ class Evidence(Body):
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[], max_length=4)
     count: int = Field(default=100, ge=1, le=MAX_BATCH, description="of a generator: how many images it makes")
     classes: list[str] | None = Field(default=None, min_length=1, description="of a generator: the classes to make")
-    novelty: float | None = Field(default=None, ge=0, le=1, description="of a generator; each class's own, at which its gates look, where none is named")
+    novelty: float | None = Field(default=None, ge=0, le=1, description="of a generator; where none is named the usual one, or 1 of what was made to invent")
     objects: int = Field(default=OBJECTS, ge=1, le=MAX_OBJECTS, description="of a generator, for a detection dataset: new objects in each image")
     trainer: str | None = None
 
@@ -324,7 +324,7 @@ class Evaluate(Body):
     generator: int | None = Field(default=None, ge=1, description="or a generator, whose images are made, filtered and measured, not published")
     classes: list[str] | None = Field(default=None, min_length=1, description="with `generator`: the classes to make; those it was trained on, by default")
     count: int = Field(default=100, ge=1, le=MAX_BATCH, description="with `generator`: how many images")
-    novelty: float | None = Field(default=None, ge=0, le=1, description="with `generator`; each class's own, at which its gates look, where none is named")
+    novelty: float | None = Field(default=None, ge=0, le=1, description="with `generator`; where none is named the usual one, or 1 of what was made to invent")
     objects: int = Field(default=OBJECTS, ge=1, le=MAX_OBJECTS, description="with `generator`: new objects in each image of a detection dataset")
     arms: list[Arm] | None = Field(default=None, min_length=1, description="all that fit the dataset, by default")
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.5], max_length=4, description="parts of the addition that may be kept instead")

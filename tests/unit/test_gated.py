@@ -25,7 +25,7 @@ GATES = [
         ("cell", "inpaint", 0.5, ""),
         ("cell", "inpaint", 0.5 + 1e-9, ""),
         ("cell", "inpaint", 0.2, ""),
-        ("cell", "inpaint", 0.6, "made at novelty 0.6, where the gates of generator 3 looked at 'cell' at 0.5: ask for 0.5 or less, or fine-tune again"),
+        ("cell", "inpaint", 0.6, "made at novelty 0.6, where the gates of generator 3 looked at 'cell' at 0.5: ask for 0.5 or less, or fine-tune with"),
         ("cell", "synthesis", 0.5, "whole images were made, where the gates of generator 3 looked at objects of 'cell'"),
         ("few", "inpaint", 0.5, "looked at 'few' at 0.25: ask for 0.25 or less"),
         ("star", "inpaint", 1.0, ""),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks import detail, objectives, tuning
+from benchmarks import detail, few, objectives, tuning
+from benchmarks.packs import Pack
 from longtail.recipes import NETWORK_OPTIONS, finetune_recipe
 from trainers import weights
+from trainers.windows import Instance
 
 
 def test_a_pack_that_nobody_knows_and_a_foundation_that_is_not_there_are_told_at_once(tmp_path, monkeypatch):
@@ -48,3 +51,12 @@ def test_each_arm_of_the_objectives_is_the_products_recipe_but_for_what_it_names
         found = {k: getattr(state.recipe.network if k in NETWORK_OPTIONS else state.recipe, k) for k in options}
         assert json.dumps(found) == json.dumps(options)
         assert len({json.dumps(o) for o in objectives.ARMS.values()}) == len(objectives.ARMS) - len(objectives.SEEDS)
+
+
+def test_five_hundred_are_asked_of_the_class_that_has_them_where_the_usual_counts_are():
+    blank = np.zeros((8, 8, 3), dtype=np.uint8)
+    pack = Pack("nuclei", [Instance(blank, (0.0, 0.0, 8.0, 8.0), 0)] * 600, [], [], {0: "fluorescence"})
+    usual = [int(n) for n in few.COUNTS.split(",")]
+    assert few.counts_of(pack, usual) == [*usual, 500] and few.counts_of(pack, [5]) == [5]
+    assert few.counts_of(replace(pack, train=pack.train[:30]), usual) == [5, 10, 20]
+    assert few.counts_of(replace(pack, name="bccd"), usual) == usual
