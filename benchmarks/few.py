@@ -25,7 +25,8 @@ from trainers.windows import cut_windows
 
 OUT = Path("out") / "few"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-COUNTS, NOVELTIES = "5,10,20,50,100", "0.5,0.8"
+COUNTS = "5,10,20,50,100"
+NOVELTIES = "0.5,0.8"
 """The default, and where little of an exemplar is left; under 0.25 nothing is the generator's to paint."""
 ARMS: dict[str, tuple[Preset, Start] | None] = {
     "copy_paste": None,

@@ -25,10 +25,15 @@ def asked_of(gates: Gates, class_name: str) -> list[Mapping[str, Any]]:
     return [g for g in gates if g["class_name"] == class_name and g["name"] != "utility"]
 
 
+def invents(gates: Gates, class_name: str) -> bool:
+    """Whether the class was gated without an exemplar, since the generator was made to invent."""
+    return gates_at(gates, class_name) == 1
+
+
 def with_default(request: Mapping[str, Any], gates: Gates) -> dict[str, Any]:
-    """The request, at novelty 1 where it names none and the generator was gated without an exemplar: it was made to invent."""
-    invents = request["mode"] in BY_GENERATOR and gates_at(gates, request["class_name"]) == 1
-    return {**request, "novelty": 1.0} if invents and request.get("novelty") is None else dict(request)
+    """The request, at novelty 1 where it names none and the generator was made to invent the class."""
+    open_to_it = request["mode"] in BY_GENERATOR and request.get("novelty") is None
+    return {**request, "novelty": 1.0} if open_to_it and invents(gates, request["class_name"]) else dict(request)
 
 
 def unasked(gates: Gates, *, generator: int, class_name: str, mode: str, novelty: float) -> str:

@@ -63,7 +63,6 @@ def run_finetune(
     judge = Judge(
         data.singles, data.select, data.judging, data.names, mirrored=mirrored, counts=data.counts, others=others, aim=state.recipe.aim
     )  # fmt: skip
-    novelties = {name: judge.novelty[label] for label, name in judge.names.items()}
     curves = learn(catalogue, registry, run, state, data, judge, checkpoint, report)
     upscaler, gains = sharpened(
         data.crops, data.held_crops, seconds=state.recipe.upscaler_s, seed=state.recipe.seed, clock=time.monotonic,
@@ -78,14 +77,14 @@ def run_finetune(
     uri, _ = catalogue.objects.write_addressed(prefix, data_bytes, suffix=".safetensors", content_type="application/octet-stream")
     registry.log_file(run, "generator/generator.safetensors", data_bytes)
     title = f"{view.dataset}: a generator of {', '.join(classes)}"
-    page, twin = file_evidence(registry, run, data, state, judge, judged, curves, title=title, held_out=held_out, novelties=novelties)
+    page, twin = file_evidence(registry, run, data, state, judge, judged, curves, title=title, held_out=held_out)
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job), page)
     catalogue.objects.write(catalogue.settings.report_of(view.dataset, job, kind="json"), twin)
     registry.finish_run(run)
     return {
         "uri": uri,
         "run": run,
-        "gates": [g.to_json() | {"novelty": novelties[g.class_name]} for g in judged.gates],
+        "gates": judged.told(),
         "held_out": held_out,
         "watchdogs": state.events,
         "augmentation": {"strength": state.strength, "steered": data.val is not None},
@@ -115,7 +114,7 @@ def learn(
 
 def file_evidence(
     registry: Registry, run: str, data: TrainingData, state: TrainState, judge: Judge, judged: Judged, curves: Curves, *, title: str,
-    held_out: Mapping[str, int], novelties: Mapping[str, float],
+    held_out: Mapping[str, int],
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """Puts what speaks for and against the generator into its run: watchdogs, pictures, gates, and the report, whose page and twin are returned."""
     registry.log_file(run, "watchdogs.json", json.dumps(state.events, indent=1).encode())
@@ -128,14 +127,13 @@ def file_evidence(
         registry.log_file(run, f"nearest/{label}-{class_key(name)}.png", to_png(nearest[name]))
     latent = interpolations(state.ema.module, data.singles, data.names)
     page, twin = training_report(
-        title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, nearest=nearest, held_out=held_out,
-        novelties=novelties,
+        title, judged, curves, recipe=state.recipe, watchdogs=state.events, grid=final, latent=latent, nearest=nearest, held_out=held_out
     )
     registry.log_file(run, "report.html", page.encode())
     registry.log_file(run, "report.json", twin.encode())
     measured = {f"gate/{g.name}/{class_key(g.class_name)}": g.figure for g in judged.gates if np.isfinite(g.figure)}
     measured |= {f"fid/{class_key(f.class_name)}": f.figure for f in judged.fids} | {f"fid_of_real/{class_key(f.class_name)}": f.real for f in judged.fids}
-    measured |= {f"gate/novelty/{class_key(name)}": novelty for name, novelty in novelties.items()}
+    measured |= {f"gate/novelty/{class_key(name)}": novelty for name, novelty in judged.novelties.items()}
     registry.log_figures(run, measured, step=state.step)
     return page.encode(), twin.encode()
 

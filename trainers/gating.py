@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,11 +121,16 @@ def first_of(windows: Windows, label: int, *, most: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Judged:
-    """The gates of every class, the pictures that they name, and FID where its features are installed."""
+    """The gates of every class, the pictures that they name, FID where its features are installed, and the novelty that each class's gates looked at."""
 
     gates: list[Gate]
     pictures: dict[str, NDArray[np.uint8]]
     fids: list[Fid] = field(default_factory=list)
+    novelties: dict[str, float] = field(default_factory=dict)
+
+    def told(self) -> list[dict[str, Any]]:
+        """The gates as JSON, each with its novelty."""
+        return [g.to_json() | {"novelty": self.novelties[g.class_name]} for g in self.gates]
 
 
 class Judge:
@@ -187,7 +193,7 @@ class Judge:
         classes = int(labels.max()) + 1
         fitted = cross_fit(vectors, labels, classes=classes) if classes > 1 else None
         agreed = np.zeros(0) if fitted is None else cross_fitted_agreement(fitted, vectors, labels)
-        judged = Judged([], {})
+        judged = Judged([], {}, novelties={name: self.novelty[c] for c, name in self.names.items()})
         for i, (c, name) in enumerate(self.names.items()):
             made = self.served(generator, self.val, c, novelty=self.novelty[c], seed=11)
             invented = self.invented(generator, c)

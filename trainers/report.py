@@ -35,7 +35,6 @@ SHOWN = {
     "label_consistency": "samples least taken for their class, over the nearest held-out object",
     "overlap": "samples whose change fits their box least, over what was there before",
 }
-GATED_AT = "The gates of {0} looked at samples of novelty {1:g}; of other novelties copying alone was asked, at 0.8, of classes large enough to be invented."
 HELD_OUT = "{1} training objects of {0} were held out, to choose and to judge by, since val shows nothing of a class."
 NEAREST = f"{{}}: made, nothing chosen; below the nearest of its training objects ({MOST} at most are looked at)"
 MOST_POINTS = 2000
@@ -72,10 +71,9 @@ def interpolations(generator: Generator, train: Windows, names: dict[int, str], 
 
 def training_report(
     title: str, judged: Judged, curves: Curves, *, recipe: Recipe, watchdogs: list[dict[str, Any]], grid: NDArray[np.uint8], latent: NDArray[np.uint8],
-    nearest: Mapping[str, NDArray[np.uint8]] | None = None, held_out: Mapping[str, int] | None = None, novelties: Mapping[str, float] | None = None,
+    nearest: Mapping[str, NDArray[np.uint8]] | None = None, held_out: Mapping[str, int] | None = None,
 ) -> tuple[str, str]:  # fmt: skip
-    """(HTML, JSON) of a run. `nearest` are pictures by class; `held_out` says how many objects of each class were taken from training to judge by,
-    `novelties` at which the gates of each looked."""
+    """(HTML, JSON) of a run. `nearest` are pictures by class; `held_out` says how many objects of each class were taken from training to judge by."""
     ordered = sorted(judged.gates, key=lambda g: ORDER.index(g.verdict))
     page = document(
         title,
@@ -88,10 +86,10 @@ def training_report(
         ),
         "<h2>Gates, against held-out real objects that chose nothing</h2>",
         table(
-            ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "note"],
-            [[g.name, g.class_name, shown(g.figure), " to ".join(map(shown, g.interval)), g.threshold, g.verdict, g.count, g.note] for g in ordered],
+            ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "novelty", "note"],
+            [[g.name, g.class_name, shown(g.figure), " to ".join(map(shown, g.interval)), g.threshold, g.verdict, g.count, judged.novelties[g.class_name],
+              g.note] for g in ordered],
         ),
-        *(f"<p class=note>{text(GATED_AT.format(c, n))}</p>" for c, n in (novelties or {}).items()),
         *(f"<p class=note>{text(HELD_OUT.format(c, n))}</p>" for c, n in (held_out or {}).items()),
         *fid_table(judged.fids),
         *(figure(to_png(judged.pictures[g.pictures]), f"{g.class_name}, {g.name}, {g.verdict}: {SHOWN[g.name]}") for g in ordered if g.pictures),
@@ -107,8 +105,7 @@ def training_report(
         f"<pre>{text(json.dumps(recipe.to_json(), indent=1))}</pre>",
     )  # fmt: skip
     twin = {
-        "title": title, "gates": [g.to_json() | {"novelty": (novelties or {}).get(g.class_name)} for g in judged.gates],
-        "fid": [f.to_json() for f in judged.fids],
+        "title": title, "gates": judged.told(), "fid": [f.to_json() for f in judged.fids],
         "watchdogs": watchdogs, "recipe": recipe.to_json(), "curves": curves.points, "held_out": dict(held_out or {}),
     }  # fmt: skip
     return page, json.dumps(twin, indent=1)

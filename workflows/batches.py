@@ -139,8 +139,8 @@ def keep(
         if told:
             result["advice"] = told
             break
-    record = made[0]["record"]
     if by_generator:
+        record = made[0]["record"]
         asked = {k: record[k] for k in ("class_name", "mode", "novelty")}
         beyond = unasked(gates_of(stack, record["model"], record["model_version"]), generator=record["model_version"], **asked)
         result |= {"unasked": beyond} if beyond else {}

@@ -14,7 +14,7 @@ from infra.evaluation_page import page
 from longtail.errors import Conflict, InvalidRequest, NotReady, StorageUnavailable
 from longtail.expansion import OBJECTS
 from longtail.filtering import shortfall
-from longtail.gated import Gates, with_default
+from longtail.gated import Gates, invents
 from longtail.gates import MIN_INSTANCES_TO_INVENT, check_novelty, class_key, usual_novelty
 from longtail.policies import BY_TASK, resolve
 from longtail.seeds import derive_id
@@ -146,10 +146,9 @@ def asked_of(stack: Stack, job: str, request: dict[str, Any], task: str) -> dict
 
 
 def novelty_for(name: str, instances: int, asked: float | None, mode: str, gates: Gates) -> float:
-    """The novelty asked for, else the one that its gates looked at where that is 1, else the usual one, checked."""
-    if asked is None and instances >= MIN_INSTANCES_TO_INVENT:
-        asked = with_default({"class_name": name, "mode": mode}, gates).get("novelty")
-    return check_novelty(class_name=name, instances=instances, novelty=usual_novelty(instances) if asked is None else asked, mode=mode)
+    """The novelty asked for, else 1 of what was made to invent the class, else the usual one, checked."""
+    usual = 1.0 if instances >= MIN_INSTANCES_TO_INVENT and invents(gates, name) else usual_novelty(instances)
+    return check_novelty(class_name=name, instances=instances, novelty=usual if asked is None else asked, mode=mode)
 
 
 def publish_part(stack: Stack, job: str, request: dict[str, Any], measured: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any] | None:

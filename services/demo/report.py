@@ -96,8 +96,8 @@ def gates(found: dict[str, Any]) -> str:
     for g in sorted(found["trained"]["gates"], key=lambda g: ("failed", "unknown", "passed").index(g["verdict"])):
         figure, low, high = ("not measured" if v is None else f"{v:.3f}" for v in (g["figure"], *g["interval"]))
         interval = f"{low} to {high}"
-        rows.append([g["name"], g["class_name"], figure, interval, g["threshold"], g["verdict"], g["count"], g["note"]])
-    titles = ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "note"]
+        rows.append([g["name"], g["class_name"], figure, interval, g["threshold"], g["verdict"], g["count"], g.get("novelty", ""), g["note"]])
+    titles = ["gate", "class", "figure", "95 %", "threshold", "verdict", "samples", "novelty", "note"]
     return "<h2>Gates of the generator, against held-out real objects</h2>" + table(titles, rows)
 
 

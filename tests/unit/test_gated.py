@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtail.gated import gates_at, unasked, with_default
+from workflows.evaluate import novelty_for
 
 GATES = [
     {"name": "kid", "class_name": "cell", "novelty": 0.5},
@@ -61,3 +62,12 @@ def test_the_novelty_of_gates_is_the_most_that_they_may_have_had():
 def test_one_that_was_made_to_invent_is_asked_to(asked, novelty):
     told = with_default(asked, GATES)
     assert told.get("novelty") == novelty and {k: told[k] for k in ("class_name", "mode")} == {k: asked[k] for k in ("class_name", "mode")}
+
+
+@pytest.mark.parametrize(
+    ("name", "instances", "asked", "novelty"),
+    [("star", 12, None, 1.0), ("star", 9, None, 0.25), ("star", 12, 0.3, 0.3), ("cell", 12, None, 0.5), ("unknown", 12, None, 0.5)],
+)
+def test_an_evaluation_makes_what_a_batch_would(name, instances, asked, novelty):
+    """And of fewer than ten instances no more than a request may have."""
+    assert novelty_for(name, instances, asked, "inpaint", GATES) == novelty

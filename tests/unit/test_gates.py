@@ -347,7 +347,7 @@ def test_without_a_split_every_tenth_image_judges_the_upsampler():
 def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generator):
     train, val = squares(24, seed=0), squares(48, seed=2)
     names = {0: "dark", 1: "<b>light</b>"}
-    judged = Judge(train, val, val, names).gates(generator)
+    judged = Judge(train, val, val, names, counts={0: MIN_INSTANCES_TO_INVENT - 1, 1: MIN_INSTANCES_TO_INVENT}, aim="invent").gates(generator)
     curves = Curves()
     for images in (8, 16):
         curves.add(Progress("warm", 1, images, 1.0, 0.5, {"l1": 1.0 / images, "broken": float("nan")}, score=2.0))
@@ -356,11 +356,10 @@ def test_the_report_shows_what_failed_first_and_escapes_what_it_is_told(generato
     nearest = beside_nearest(generator, Judge(train, val, val, names))
     assert {name: picture.shape for name, picture in nearest.items()} == dict.fromkeys(names.values(), (2 * 32, 12 * 32, 3))
     page, twin = training_report(
-        "cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent, nearest=nearest, held_out={"<dark>": 20},
-        novelties={"dark": 0.25, "<b>light</b>": 1.0},
-    )  # fmt: skip
-    assert "The gates of dark looked at samples of novelty 0.25;" in page
-    assert {g["novelty"] for g in json.loads(twin)["gates"] if g["class_name"] == "<b>light</b>"} == {1.0}
+        "cells & more", judged, curves, recipe=Recipe(), watchdogs=[], grid=latent, latent=latent, nearest=nearest, held_out={"<dark>": 20}
+    )
+    assert {g["class_name"]: g["novelty"] for g in json.loads(twin)["gates"]} == {"dark": 0.25, "<b>light</b>": 1.0}
+    assert "<th>novelty" in page
     assert "20 training objects of &lt;dark&gt; were held out" in page and json.loads(twin)["held_out"] == {"<dark>": 20}
     body = json.loads(twin)
     assert "<b>light" not in page and "&lt;b&gt;light" in page and "<title>cells &amp; more</title>" in page
