@@ -1,7 +1,7 @@
-"""Quality against the number of real objects of a class: fine-tuned, from scratch, the plain DCGAN, and copy-paste, on three packs.
+"""Quality against the number of real objects of a class: fine-tuned, from scratch, the plain DCGAN, the cut filled alone, and copy-paste, on three packs.
 
     python -m benchmarks.few --data DATA [--packs bccd,magnetic_tile,nuclei] [--counts 5,10,20,50,100] [--budget 240]
-    python -m benchmarks.few --data DATA --counts 5 --novelties 0.25 --arms finetuned,scratch
+    python -m benchmarks.few --data DATA --counts 5 --novelties 0.25 --arms filled,finetuned,scratch
 
 Every generator has the same seconds of a core. Figures are means over the classes that have eight held-out objects. Each setting lands in
 out/few as it is measured, and is not measured again by the same code: interrupted, the command goes on. Asked as either command has it, it writes
@@ -18,7 +18,7 @@ from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, once, save, write_between
 from benchmarks.tuning import asked_for, parser_of, todays, tuned
-from benchmarks.yardstick import Yardstick, few
+from benchmarks.yardstick import Yardstick, few, silent
 from longtail.recipes import Preset, Start
 from trainers import device
 from trainers.windows import cut_windows
@@ -30,15 +30,16 @@ NOVELTIES = "0.5,0.8"
 """The default, and where little of an exemplar is left; under 0.25 nothing is the generator's to paint."""
 ARMS: dict[str, tuple[Preset, Start] | None] = {
     "copy_paste": None,
+    "filled": None,
     "finetuned": ("tiny", "foundation"),
     "scratch": ("tiny", "random"),
     "baseline": ("baseline", "random"),
 }
 AT = {"copy_paste": (0.0,), "baseline": (1.0,)}
 """Those that know one novelty."""
-SECTIONS = {"few": (COUNTS, NOVELTIES, ",".join(ARMS)), "few-5-at-0.25": ("5", "0.25", "finetuned,scratch")}
+SECTIONS = {"few": (COUNTS, NOVELTIES, ",".join(ARMS)), "few-5-at-0.25": ("5", "0.25", "filled,finetuned,scratch")}
 """The tables of the page, and which counts, novelties and arms each is asked with."""
-SPOKEN = {"copy_paste": "copy-paste", "finetuned": "fine-tuned", "scratch": "from scratch", "baseline": "plain DCGAN"}
+SPOKEN = {"copy_paste": "copy-paste", "filled": "filled alone", "finetuned": "fine-tuned", "scratch": "from scratch", "baseline": "plain DCGAN"}
 MORE_OF = {"nuclei": ("fluorescence", 500)}
 """A class that has many, and how many are asked of it beyond the usual counts."""
 
@@ -56,9 +57,10 @@ def measure(pack: Pack, count: int, arm: str, *, budget_s: float, novelties: tup
         reduced = few(pack, count)
         yard = Yardstick(pack, cut_windows(reduced.train, resolution=64, per_instance=1, seed=0, fixed=True))
         settings = ARMS[arm]
-        preset, start = settings or ("tiny", "random")
-        name = f"few-{pack.name}-{count}-{arm}-{budget_s:.0f}s"
-        return yard.means(tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=name) if settings else None, asked)
+        if not settings:
+            return yard.means(silent(len(pack.classes)) if arm == "filled" else None, asked)
+        preset, start = settings
+        return yard.means(tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=f"few-{pack.name}-{count}-{arm}-{budget_s:.0f}s"), asked)
 
     measured_by = hashlib.sha256(Path(yardstick.__file__).read_bytes()).hexdigest()[:8]
     kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-at-{'-'.join(f'{n:g}' for n in asked)}-{todays(pack.name)}-{measured_by}.json"

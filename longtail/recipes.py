@@ -67,6 +67,7 @@ class Recipe:
     is what reconstruction weighs, beside an adversary, where nothing of an exemplar is left, `diversity_weight` what it weighs that latents
     differ in one and the same place. `size_shares` are the shares of the run's time at each size, the full one last; none means all of it at
     the full one. `upscaler_s` come after it all, for the upsampler of windows that are larger than the network's resolution, if the data has any.
+    A `fresh_critic` begins from random weights where the generator begins from a foundation's (docs/decisions/036).
     On a GPU, `captured` steps are recorded and launched whole, and `compiled` ones start minutes later and run faster; `half` is bfloat16
     where the device is fast at it.
     """
@@ -96,6 +97,7 @@ class Recipe:
     projection_weight: float = 1.0
     projection_fade_steps: int = 300
     ema_half_life_images: float = 2000.0
+    fresh_critic: bool = False
     freeze_high_resolution: bool = False
     whole_image_share: float = 0.15
     ground_share: float = 0.5
@@ -115,6 +117,8 @@ class Recipe:
             raise InvalidRequest(f"unknown aim {self.aim!r}; there are {', '.join(get_args(Aim))}")
         if self.batch < 4 or self.batch % 2:
             raise InvalidRequest(f"recipe: batch must be even and at least 4, not {self.batch}")
+        if self.fresh_critic and self.freeze_high_resolution:
+            raise InvalidRequest("recipe: freeze_high_resolution keeps what the foundation's critic knows; ask for fresh_critic false beside it")
         for name in ("warm_s", "catch_up_s", "adversarial_s", "upscaler_s"):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"recipe: {name} must not be negative, found {getattr(self, name)}")
@@ -197,7 +201,7 @@ def tiny_finetune(*, budget_s: float, seed: int = 0) -> Recipe:
         adversarial_s=budget_s * 0.6,
         upscaler_s=budget_s * 0.07,
         rate_warm=5e-4,
-        freeze_high_resolution=True,
+        fresh_critic=True,
         evaluate_every_s=max(10.0, budget_s / 5),
         seed=seed,
     )
@@ -221,7 +225,6 @@ def plain_finetune(*, budget_s: float, seed: int = 0) -> Recipe:
         penalty_weight=0.0,
         reconstruction_weight=0.0,
         ring_weight=0.0,
-        freeze_high_resolution=False,
     )
 
 
@@ -231,7 +234,7 @@ def preset_recipe(preset: Preset, start: Start, *, budget_s: float, seed: int = 
         raise InvalidRequest(f"preset {preset!r} has no foundation to start from; ask for start 'random', or for preset {FOUNDATION_PRESET!r}")
     if preset == "baseline":
         return plain_finetune(budget_s=budget_s, seed=seed)
-    return replace(tiny_finetune(budget_s=budget_s, seed=seed), network=NETWORKS[preset], freeze_high_resolution=start == "foundation")
+    return replace(tiny_finetune(budget_s=budget_s, seed=seed), network=NETWORKS[preset])
 
 
 def inventing(recipe: Recipe) -> Recipe:
@@ -252,7 +255,7 @@ def inventing(recipe: Recipe) -> Recipe:
         rate_generator=2.5e-4,
         rate_discriminator=1e-3,
         penalty_every=2,
-        freeze_high_resolution=False,
+        fresh_critic=False,
         ema_half_life_images=min(10_000.0, 7.0 * seconds),
     )
 
@@ -267,7 +270,7 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     Raises InvalidRequest for a start or an aim that the preset does not have, and for options that no recipe has.
     """
     recipe = preset_recipe(preset, start, budget_s=budget_s, seed=seed)
-    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"} | {*NETWORK_OPTIONS}
+    known = {f.name for f in fields(Recipe)} - {"network", "seed", "warm_s", "catch_up_s", "adversarial_s"} | set(NETWORK_OPTIONS)
     unknown = sorted(set(options) - known)
     if unknown:
         raise InvalidRequest(f"unknown recipe option {unknown[0]!r}; there are {sorted(known)}")
@@ -277,8 +280,7 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     if start == "foundation" and len(options.get("size_shares") or ()) > 1:
         raise InvalidRequest("size_shares: growing begins with ways in and out that are empty, which would forget the foundation's; ask for start 'random'")
     network = replace(recipe.network, **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
-    recipe = replace(recipe, network=network, freeze_high_resolution=recipe.freeze_high_resolution and not network.spectral_norm)
-    return replace(recipe, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
+    return replace(recipe, network=network, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
 
 
 def aimed(recipe: Recipe, aim: Aim) -> Recipe:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from longtail.recipes import Symmetries
-from trainers.windows import GRAY, chroma
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,3 @@ def erase(image_B3HW: Tensor, on_B: Tensor, corner_2B: Tensor) -> Tensor:
     inside_x = (x[None] >= corner[1, :, None]) & (x[None] < corner[1, :, None] + 1 / 3)
     hole = (inside_y[:, :, None] & inside_x[:, None, :] & on_B[:, None, None])[:, None]
     return image_B3HW.masked_fill(hole, 0.0)
-
-
-def recolor(image_B3HW: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
-    """Brightness, contrast, per-channel tint and a slight blur, as between two fields of one dataset; clamped to [-1, 1].
-
-    What is gray stays gray.
-    """
-    count = image_B3HW.shape[0]
-    colored = (chroma(image_B3HW) > GRAY)[:, None, None, None]
-    u = torch.rand(6, count, 1, 1, 1, generator=generator)
-    tint = (torch.rand(count, 3, 1, 1, generator=generator) - 0.5) * colored
-    mean = image_B3HW.mean((2, 3), keepdim=True)
-    image = mean + (image_B3HW - mean) * (1 + (u[0] - 0.5) * 0.6 * strength)
-    image = image + ((u[1] - 0.5) * 0.4 + tint * 0.4) * strength
-    soft = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="reflect"), 3, 1)
-    return torch.lerp(image, soft, (u[2] * strength).clamp(0, 1)).clamp(-1, 1)

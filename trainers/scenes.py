@@ -1,6 +1,6 @@
 """The training mixture: what the generator is shown, drawn from a set of windows; and what it is shown when it serves.
 
-Half of a batch reconstructs: the exemplar is the object itself, recoloured and faded; the truth is known. A share of that half is
+Half of a batch reconstructs: the exemplar is the object itself, faded; the truth is known. A share of that half is
 bare ground with no object asked for, so that what is not the object is learned to be ground. The other half transplants: the exemplar
 is another instance of the class, laid over the object that is there or, as it is served, on bare ground; only the discriminator
 judges. In a share of both the mask is the whole window, which is class-conditional synthesis.
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from longtail.recipes import Recipe
-from trainers.augment import recolor
 from trainers.compose import (
     Warp,
     bend_at,
@@ -119,16 +118,17 @@ class Laid:
 
 
 def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> tuple[Scene, Tensor]:
-    """(scene, truth [B,3,R,R]): the exemplar is the object itself in another light, on another instance's ground."""
+    """(scene, truth [B,3,R,R]): the exemplar is the object itself, half of the time on another instance's ground.
+
+    It is in its own light: what is left of it stays as it is, so that only in that light is what is missing the truth (docs/decisions/036).
+    """
     count, size = len(draw.target), windows.images.shape[-1]
     truth, box = windows.floats(draw.target), windows.boxes[draw.target]
     own, known = used_outlines(windows, draw.target, generator)
-    itself = recolor(truth, generator)
-    itself = matched(itself, itself, box, truth, box, generator)
     other = lay(windows, draw.exemplar, truth, box, mixture, generator)
     keep = torch.where(known > 0, own, inner_map(box, size))
     swap = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
-    exemplar = torch.lerp(itself, other.image, swap * (1 - keep))
+    exemplar = torch.lerp(truth, other.image, swap * (1 - keep))
     label = where_labelled(own, known, box)
     mask, soft = hole(windows, own, known, box)
 
@@ -147,7 +147,7 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
 
 
 def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: torch.Generator) -> tuple[Scene, Seen]:
-    """The exemplar is another instance of the class, or parts of two, turned, bent, scaled and recoloured a little.
+    """The exemplar is another instance of the class, or parts of two, turned, bent, scaled and in the light of its place.
 
     On bare ground its hole is its own; where an object lies already the hole takes that in too.
     """
@@ -205,20 +205,15 @@ def hole(windows: Windows, outline: Tensor, known: Tensor, box: Tensor) -> tuple
 
 
 def lay(windows: Windows, chosen: Tensor, image: Tensor, box: Tensor, mixture: Mixture, generator: torch.Generator) -> Laid:
-    """Instances laid into boxes of other windows, their ground brought near what is there."""
-    source, source_box = recolor(windows.floats(chosen), generator, strength=0.4), windows.boxes[chosen]
+    """Instances laid into boxes of other windows, their ground brought to what is there."""
+    source, source_box = windows.floats(chosen), windows.boxes[chosen]
     outline, known = used_outlines(windows, chosen, generator)
     warp, size = Warp.draw(len(box), generator, mirrored=mixture.mirrored), image.shape[-1]
     laid = warp_exemplar(source, source_box, box, warp, size, size)
     if windows.has_outlines:
         outline = warp_outline(outline, source_box, box, warp, size, size)
-    return Laid(matched(laid, source, source_box, image, box, generator), outline, known)
-
-
-def matched(exemplar: Tensor, source: Tensor, source_box: Tensor, image: Tensor, box: Tensor, generator: torch.Generator) -> Tensor:
     fill = fill_color(image, box, torch.zeros(len(box), 1, 1, 1))
-    strength = 0.5 + 0.5 * torch.rand(len(box), generator=generator)
-    return match_context(exemplar, source, source_box, fill, strength)
+    return Laid(match_context(laid, source, source_box, fill, torch.ones(len(box))), outline, known)
 
 
 def faded_scene(

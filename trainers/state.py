@@ -82,18 +82,18 @@ class TrainState:
             dial.fill_(value)
 
     def adopt(self, weights: dict[str, Tensor], *, same_classes: bool = False) -> None:
-        """Start from a foundation's weights; class embeddings begin at their mean, unless the classes are the same.
+        """Start from a foundation's weights; class embeddings begin about their mean, as far apart as they are, unless the classes are the same.
 
-        A critic that is made otherwise than the foundation's keeps its random weights where it differs.
+        A critic that is made otherwise than the foundation's keeps its random weights where it differs, a fresh one all of them.
         """
         for name, module in self.modules().items():
             own, source = module.state_dict(), "ema" if name == "generator" else name
-            if name == "discriminator" and any(f"{source}.{key}" not in weights for key in own):
+            if name == "discriminator" and (self.recipe.fresh_critic or any(f"{source}.{key}" not in weights for key in own)):
                 continue
             for key, value in own.items():
                 found = weights[f"{source}.{key}"].float()
                 if key == "embed.weight" and not same_classes:
-                    found = found.mean(0, keepdim=True).expand_as(value) + 0.1 * found.std() * value.sign()
+                    found = found.mean(0, keepdim=True).expand_as(value) + found.std(0).mean() * value.sign()
                 if name != "discriminator" or found.shape == value.shape:
                     value.copy_(found)
 

@@ -17,17 +17,16 @@ from longtail.recipes import NetworkConfig, Recipe
 from longtail.samples import Annotation, Provenance, Sample
 from trainers import weights
 from trainers.architectures import build_generator
-from trainers.augment import recolor
-from trainers.compose import OUTLINE_REACH, Warp, extents, fitted, kept_place, mask_map, outlined_mask, solid, warp_outline
+from trainers.compose import OUTLINE_REACH, Warp, extents, fitted, ground_color, kept_place, mask_map, outlined_mask, solid, warp_outline
 from trainers.dataset import ObjectRef
 from trainers.device import random_stream
 from trainers.planning import Model, plan
 from trainers.render import Order, Painter, render
-from trainers.scenes import Mixture, draw_indices, reconstruction_scene, served_scene, transplant_scene
+from trainers.scenes import Draw, Mixture, draw_indices, inner_map, reconstruction_scene, served_scene, transplant_scene
 from trainers.state import TrainState
 from trainers.steps import step
 from trainers.studio import covered, gone, labels_of
-from trainers.windows import Instance, box_pixels, chroma, cut_outline, cut_windows, gray_labels, join, on_grounds
+from trainers.windows import Instance, box_pixels, cut_outline, cut_windows, gray_labels, join, on_grounds
 
 NETWORK = NetworkConfig(resolution_px=32, smallest_px=16, widths=(8, 12, 16), latent=8, style=16)
 BOX = torch.tensor([[0.25, 0.3, 0.75, 0.7]])
@@ -146,6 +145,29 @@ def test_where_nothing_is_asked_for_the_truth_is_bare_ground(windows):
     assert torch.equal(truth, windows.floats(draw.target))
 
 
+def test_what_is_left_of_an_object_that_is_restored_is_the_truth_itself(windows):
+    """What is valid stays as it is: in another light than the truth's, what is missing would be learned in a light that does not fit it."""
+    plain = cut_windows([replace(bar(seed=k), outline=None, ground=None) for k in range(3)], resolution=32, per_instance=1, seed=0)
+    random, mixture = random_stream(2), Mixture(0.0, erased_share=0.0, novelty_range=(0.25, 0.6), full_novelty_share=0.0)
+    for found in (windows, plain):
+        draw = draw_indices(found, 16, random)
+        scene, truth = reconstruction_scene(found, draw, mixture, random)
+        itself = inner_map(found.boxes[draw.target], 32) == 1
+        itself = (itself & (found.outlined(draw.target)[0] == 1) if found.has_outlines else itself).expand_as(truth)
+        assert itself.any() and torch.equal(scene.exemplar_B3RR[itself], truth[itself])
+        assert not torch.equal(scene.exemplar_B3RR, truth), "half lie on another's ground"
+
+
+def test_what_is_transplanted_is_in_the_light_in_which_it_would_be_served(windows):
+    """The critic sees no light that no batch has: the ground about what is laid has the colour of the ground that it is laid on."""
+    dark = replace(bar(), image=(bar().image * 0.4).astype(np.uint8), outline=None, ground=None)
+    found = cut_windows([replace(bar(seed=1), outline=None, ground=None), dark], resolution=64, per_instance=1, seed=0)
+    draw = Draw(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([1, 0]))
+    scene, _ = transplant_scene(found, draw, Mixture(0.0, ground_share=0.0, novelty_range=(0.0, 0.0), full_novelty_share=0.0), random_stream(0))
+    around = ground_color(scene.exemplar_B3RR, found.boxes[draw.target], inner=1.0, outer=1.2)
+    assert torch.allclose(around, scene.fill_B311, atol=0.06)
+
+
 def test_sets_with_and_without_outlines_go_together(windows):
     plain = cut_windows([replace(bar(), outline=None, ground=None) for _ in range(3)], resolution=32, per_instance=1, seed=0)
     both = join(windows, plain)
@@ -235,8 +257,6 @@ def test_what_is_gray_is_painted_gray(architecture):
     with torch.no_grad():
         made = again(torch.zeros(2, 9, 32, 32), torch.randn(2, 8), torch.tensor([0, 1]))
     assert float((made[0].amax(0) - made[0].amin(0)).max()) == 0 < float((made[1].amax(0) - made[1].amin(0)).max())
-    assert float(chroma(recolor(windows.floats(torch.tensor([0, 1])), random_stream(0))).max()) < 0.01
-    assert float(chroma(recolor(windows.floats(torch.tensor([2])), random_stream(0))).max()) > 0.1
 
 
 def outlined_view(tmp_path):

@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from longtail.errors import InvalidRequest
 from longtail.recipes import NetworkConfig, Preset, Recipe, finetune_recipe, options_for
-from trainers import checkpoints, steps
+from trainers import checkpoints, steps, weights
 from trainers.augment import Plan, augment
 from trainers.compose import Warp
+from trainers.finetune import begun
 from trainers.loop import train
 from trainers.losses import LIVELY, alike
 from trainers.sampling import complete, draw_latent, interpolate
@@ -113,6 +114,32 @@ def test_every_preset_trains_from_random_weights(preset):
 def test_the_plain_baseline_refuses_what_it_would_ignore(option):
     with pytest.raises(InvalidRequest, match=option):
         finetune_recipe(preset="baseline", start="random", budget_s=60, seed=0, options={option: True})
+
+
+def test_a_fine_tune_begins_with_the_foundations_generator_and_a_critic_that_knows_nothing():
+    asked = {"preset": "tiny", "start": "foundation", "budget_s": 60, "seed": 0}
+    fresh, kept = (finetune_recipe(**asked, options=o) for o in ({}, {"fresh_critic": False, "freeze_high_resolution": True}))
+    assert fresh.fresh_critic and not fresh.freeze_high_resolution and kept.freeze_high_resolution
+    assert not finetune_recipe(**asked, options={"aim": "invent"}).fresh_critic, "measured with the foundation's (docs/decisions/035)"
+    foundation, _ = weights.foundation()
+    for recipe, shared in ((fresh, {"generator", "ema", "encoder"}), (kept, {"generator", "ema", "encoder", "discriminator"})):
+        state, untaught = begun(recipe, "foundation", num_classes=2), TrainState.fresh(replace(recipe, network=recipe_of_foundation()), num_classes=2)
+        for name, module in state.modules().items():
+            source, own, random = "ema" if name == "generator" else name, module.state_dict(), untaught.modules()[name].state_dict()
+            layers = [k for k in own if k != "embed.weight"]
+            if "embed.weight" in own and name in shared:
+                before, after = (torch.pdist(e.float()).mean() for e in (foundation[f"{source}.embed.weight"], own["embed.weight"]))
+                assert 0.7 < after / before < 1.4, "classes that begin alike are told apart too late"
+            assert all(torch.equal(own[k], (foundation[f"{source}.{k}"].float() if name in shared else random[k])) for k in layers), name
+
+
+def recipe_of_foundation():
+    return checkpoints.recipe_of(weights.foundation()[1]).network
+
+
+def test_what_is_frozen_of_a_critic_has_to_be_the_foundations():
+    with pytest.raises(InvalidRequest, match="fresh_critic"):
+        finetune_recipe(preset="tiny", start="foundation", budget_s=60, seed=0, options={"freeze_high_resolution": True})
 
 
 def test_to_invent_is_an_aim_that_options_may_vary(windows):
