@@ -117,8 +117,6 @@ class Recipe:
             raise InvalidRequest(f"unknown aim {self.aim!r}; there are {', '.join(get_args(Aim))}")
         if self.batch < 4 or self.batch % 2:
             raise InvalidRequest(f"recipe: batch must be even and at least 4, not {self.batch}")
-        if self.fresh_critic and self.freeze_high_resolution:
-            raise InvalidRequest("recipe: freeze_high_resolution keeps what the foundation's critic knows; ask for fresh_critic false beside it")
         for name in ("warm_s", "catch_up_s", "adversarial_s", "upscaler_s"):
             if getattr(self, name) < 0:
                 raise InvalidRequest(f"recipe: {name} must not be negative, found {getattr(self, name)}")
@@ -201,7 +199,6 @@ def tiny_finetune(*, budget_s: float, seed: int = 0) -> Recipe:
         adversarial_s=budget_s * 0.6,
         upscaler_s=budget_s * 0.07,
         rate_warm=5e-4,
-        fresh_critic=True,
         evaluate_every_s=max(10.0, budget_s / 5),
         seed=seed,
     )
@@ -234,7 +231,7 @@ def preset_recipe(preset: Preset, start: Start, *, budget_s: float, seed: int = 
         raise InvalidRequest(f"preset {preset!r} has no foundation to start from; ask for start 'random', or for preset {FOUNDATION_PRESET!r}")
     if preset == "baseline":
         return plain_finetune(budget_s=budget_s, seed=seed)
-    return replace(tiny_finetune(budget_s=budget_s, seed=seed), network=NETWORKS[preset])
+    return replace(tiny_finetune(budget_s=budget_s, seed=seed), network=NETWORKS[preset], fresh_critic=start == "foundation")
 
 
 def inventing(recipe: Recipe) -> Recipe:
@@ -280,7 +277,24 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     if start == "foundation" and len(options.get("size_shares") or ()) > 1:
         raise InvalidRequest("size_shares: growing begins with ways in and out that are empty, which would forget the foundation's; ask for start 'random'")
     network = replace(recipe.network, **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
+    if reason := unkept_critic(recipe, start, network, options):
+        raise InvalidRequest(reason)
     return replace(recipe, network=network, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
+
+
+def unkept_critic(recipe: Recipe, start: Start, network: NetworkConfig, options: Mapping[str, Any]) -> str:
+    """Why there is no foundation's critic of which options could ask what is kept; nothing where there is one, or where none do."""
+    asked = [name for name in ("fresh_critic", "freeze_high_resolution") if options.get(name) is not None]
+    if not asked:
+        return ""
+    if start != "foundation":
+        return f"{asked[0]}: there is no foundation's critic with start 'random'; leave it out"
+    kept = not options.get("fresh_critic", recipe.fresh_critic)
+    if network.spectral_norm and (kept or options.get("freeze_high_resolution")):
+        return f"{asked[0]}: the foundation's critic has no spectral_norm, so that nothing of it could be kept; leave one of them out"
+    if options.get("freeze_high_resolution") and not kept:
+        return "freeze_high_resolution: it keeps the first block of the foundation's critic; ask for fresh_critic false beside it"
+    return ""
 
 
 def aimed(recipe: Recipe, aim: Aim) -> Recipe:

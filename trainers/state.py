@@ -82,9 +82,10 @@ class TrainState:
             dial.fill_(value)
 
     def adopt(self, weights: dict[str, Tensor], *, same_classes: bool = False) -> None:
-        """Start from a foundation's weights; class embeddings begin about their mean, as far apart as they are, unless the classes are the same.
+        """Start from a foundation's weights; class embeddings begin about their mean, unless the classes are the same.
 
-        A critic that is made otherwise than the foundation's keeps its random weights where it differs, a fresh one all of them.
+        The generator's begin as far apart as those are, a critic's a tenth as far: it has yet to be taught which class looks how. A critic that is
+        made otherwise than the foundation's keeps its random weights where it differs, a fresh one all of them.
         """
         for name, module in self.modules().items():
             own, source = module.state_dict(), "ema" if name == "generator" else name
@@ -93,7 +94,7 @@ class TrainState:
             for key, value in own.items():
                 found = weights[f"{source}.{key}"].float()
                 if key == "embed.weight" and not same_classes:
-                    found = found.mean(0, keepdim=True).expand_as(value) + found.std(0).mean() * value.sign()
+                    found = found.mean(0, keepdim=True).expand_as(value) + found.std(0).mean() * value.sign() * (0.1 if name == "discriminator" else 1.0)
                 if name != "discriminator" or found.shape == value.shape:
                     value.copy_(found)
 
