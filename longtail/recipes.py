@@ -277,24 +277,20 @@ def finetune_recipe(*, preset: Preset, start: Start, budget_s: float, seed: int,
     if start == "foundation" and len(options.get("size_shares") or ()) > 1:
         raise InvalidRequest("size_shares: growing begins with ways in and out that are empty, which would forget the foundation's; ask for start 'random'")
     network = replace(recipe.network, **{k: v for k, v in options.items() if k in NETWORK_OPTIONS})
-    if reason := unkept_critic(recipe, start, network, options):
-        raise InvalidRequest(reason)
-    return replace(recipe, network=network, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
+    recipe = replace(recipe, network=network, **retupled({k: v for k, v in options.items() if k not in NETWORK_OPTIONS}))
+    if asked := [name for name in ("fresh_critic", "freeze_high_resolution") if name in options]:
+        check_kept(recipe, start, asked[0])
+    return recipe
 
 
-def unkept_critic(recipe: Recipe, start: Start, network: NetworkConfig, options: Mapping[str, Any]) -> str:
-    """Why there is no foundation's critic of which options could ask what is kept; nothing where there is one, or where none do."""
-    asked = [name for name in ("fresh_critic", "freeze_high_resolution") if options.get(name) is not None]
-    if not asked:
-        return ""
+def check_kept(recipe: Recipe, start: Start, option: str) -> None:
+    """Raises InvalidRequest where there is no foundation's critic, or none that is kept, of which the option could say what becomes of it."""
     if start != "foundation":
-        return f"{asked[0]}: there is no foundation's critic with start 'random'; leave it out"
-    kept = not options.get("fresh_critic", recipe.fresh_critic)
-    if network.spectral_norm and (kept or options.get("freeze_high_resolution")):
-        return f"{asked[0]}: the foundation's critic has no spectral_norm, so that nothing of it could be kept; leave one of them out"
-    if options.get("freeze_high_resolution") and not kept:
-        return "freeze_high_resolution: it keeps the first block of the foundation's critic; ask for fresh_critic false beside it"
-    return ""
+        raise InvalidRequest(f"{option}: there is no foundation's critic with start 'random'; leave it out")
+    if recipe.network.spectral_norm and (recipe.freeze_high_resolution or not recipe.fresh_critic):
+        raise InvalidRequest(f"{option}: the foundation's critic has no spectral_norm, so that nothing of it could be kept; leave one of them out")
+    if recipe.freeze_high_resolution and recipe.fresh_critic:
+        raise InvalidRequest(f"{option}: the first block of the foundation's critic is kept with fresh_critic false; ask for that beside it")
 
 
 def aimed(recipe: Recipe, aim: Aim) -> Recipe:

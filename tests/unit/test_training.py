@@ -141,8 +141,8 @@ def recipe_of_foundation():
 @pytest.mark.parametrize(
     ("preset", "start", "options", "why"),
     [
-        ("tiny", "foundation", {"freeze_high_resolution": True}, "fresh_critic false beside it"),
-        ("tiny", "foundation", {"freeze_high_resolution": True, "fresh_critic": True}, "fresh_critic false beside it"),
+        ("tiny", "foundation", {"freeze_high_resolution": True}, "with fresh_critic false"),
+        ("tiny", "foundation", {"freeze_high_resolution": True, "fresh_critic": True}, "with fresh_critic false"),
         ("tiny", "foundation", {"fresh_critic": False, "spectral_norm": True}, "no spectral_norm"),
         ("tiny", "foundation", {"aim": "invent", "freeze_high_resolution": True, "spectral_norm": True}, "no spectral_norm"),
         ("tiny", "random", {"fresh_critic": False}, "start 'random'"),
