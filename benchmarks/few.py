@@ -18,9 +18,10 @@ from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, once, save, write_between
 from benchmarks.tuning import asked_for, parser_of, todays, tuned
-from benchmarks.yardstick import Yardstick, few, silent
-from longtail.recipes import Preset, Start
+from benchmarks.yardstick import Yardstick, few
+from longtail.recipes import NETWORKS, Preset, Start
 from trainers import device
+from trainers.architectures import Silent
 from trainers.windows import cut_windows
 
 OUT = Path("out") / "few"
@@ -58,7 +59,7 @@ def measure(pack: Pack, count: int, arm: str, *, budget_s: float, novelties: tup
         yard = Yardstick(pack, cut_windows(reduced.train, resolution=64, per_instance=1, seed=0, fixed=True))
         settings = ARMS[arm]
         if not settings:
-            return yard.means(silent(len(pack.classes)) if arm == "filled" else None, asked)
+            return yard.means(Silent(NETWORKS["tiny"]) if arm == "filled" else None, asked)
         preset, start = settings
         return yard.means(tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=f"few-{pack.name}-{count}-{arm}-{budget_s:.0f}s"), asked)
 

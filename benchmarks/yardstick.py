@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.packs import Pack
 from longtail.gates import DERIVED_BELOW
-from longtail.recipes import NETWORKS
 from trainers import device
-from trainers.architectures import build_generator
 from trainers.gating import object_crops, window_features
 from trainers.grids import to_uint8
 from trainers.losses import ring_loss
@@ -196,14 +194,6 @@ def classifier_of(windows: Windows, classes: list[int]) -> Classifier:
 
 def mean_distance(vectors: Floats) -> float:
     return float(np.linalg.norm(vectors[:, None] - vectors[None], axis=2)[np.triu_indices(len(vectors), 1)].mean())
-
-
-def silent(num_classes: int) -> Generator:
-    """A generator that adds nothing: what is cut away stays filled with the colours about it, which is what any generator has to be better than."""
-    generator = build_generator(NETWORKS["tiny"], num_classes=num_classes)
-    for p in generator.parameters():
-        nn.init.zeros_(p)
-    return generator.eval()
 
 
 def few(pack: Pack, count: int, *, seed: int = 0) -> Pack:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from longtail.gates import DERIVED_BELOW, MIN_INSTANCES_TO_INVENT, Gate, class_key, usual_novelty
 from longtail.recipes import Aim
+from trainers.architectures import Silent
 from trainers.device import random_stream
 from trainers.grids import tile, to_uint8
 from trainers.networks import Generator
@@ -54,6 +55,17 @@ class Made:
     mixed: Tensor
 
 
+@dataclass(frozen=True)
+class OnGround:
+    """Samples on bare ground, the IoU of each change's box with what was to be painted [N], the same of training objects laid there as they are [N],
+    and on how many held-out places."""
+
+    made: Made
+    overlaps: Floats
+    pasted: Floats
+    places: int
+
+
 @torch.no_grad()
 def samples_of(
     generator: Generator, train: Windows, contexts: Windows, label: int, *, count: int, novelty: float, seed: int, bare: bool = False,
@@ -91,6 +103,14 @@ def extents(map_B1RR: Tensor) -> Tensor:
         ends = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [torch.zeros(())] * 4
         found.append(torch.stack([e.float() for e in ends]) / size)
     return torch.stack(found)
+
+
+def overlaps_of(made: Made) -> Floats:
+    """[N]: of each sample the IoU of the box about what changed with the box of what was to be painted."""
+    found = []
+    for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
+        found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])
+    return np.array(found, dtype=np.float32)
 
 
 def object_crops(images: torch.Tensor, boxes: torch.Tensor) -> Crops:
@@ -197,14 +217,17 @@ class Judge:
         for i, (c, name) in enumerate(self.names.items()):
             made = self.served(generator, self.val, c, novelty=self.novelty[c], seed=11)
             invented = self.invented(generator, c)
-            seen = self.evidence(c, name, made, invented)
+            unpainted = self.served(Silent(generator.config), self.val, c, novelty=self.novelty[c], seed=11)
+            seen = replace(self.evidence(c, name, made, invented), filled=features(object_crops(unpainted.images, unpainted.boxes)))
             if fitted is not None:
                 first = int(np.flatnonzero(labels == i)[0])  # rows of a class are in the order of `self.real`
                 began = zip(seen.own, self.rows(c, made.mixed), strict=True)
                 owners = [[first + row for row in rows if row is not None] for rows in began]
                 seen = replace(seen, agreed=fitted.probabilities(seen.fake, owners)[:, i], real_agreed=agreed[labels == i])
-            on_ground, overlaps, grounds = self.on_ground(generator, c)
-            self._add(judged, replace(seen, overlaps=overlaps, grounds=grounds), c, made, on_ground, invented)
+            ground = self.on_ground(generator, c)
+            if ground is not None:
+                seen = replace(seen, overlaps=ground.overlaps, pasted=ground.pasted, grounds=ground.places)
+            self._add(judged, seen, c, made, ground, invented)
             fid = fid_of(name, made=object_crops(made.images, made.boxes), train=window_crops(self.train, c), held=window_crops(self.val, c))
             judged.fids.extend([fid] if fid else [])
         return judged
@@ -254,35 +277,35 @@ class Judge:
             return None
         return self.served(generator, self.val, label, novelty=INVENTED, seed=13)
 
-    def on_ground(self, generator: Generator, label: int) -> tuple[Made | None, Floats | None, int]:
-        """(samples on bare ground, the IoU of each change's box with the label's, on how many held-out places).
+    def on_ground(self, generator: Generator, label: int) -> OnGround | None:
+        """Samples on bare ground, and training objects laid there as they are, for where each changes it; None where no ground of the class is known.
 
-        None where no ground of the class is known; where none is held out they lie on the training images', which counts for no place.
+        Where none is held out they lie on the training images', which counts for no place.
         """
         held = self.val.emptied()
         grounds = [w for w in (held, self.train.emptied()) if label in w.by_class()]
         if not grounds:
-            return None, None, 0
-        made = self.served(generator, grounds[0], label, count=ON_GROUND, novelty=self.novelty[label], seed=12, bare=True)
-        found = []
-        for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
-            found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])
-        return made, np.array(found, dtype=np.float32), len(held.by_class().get(label, ()))
+            return None
+        made, pasted = (
+            self.served(painter, grounds[0], label, count=ON_GROUND, novelty=novelty, seed=12, bare=True)
+            for painter, novelty in ((generator, self.novelty[label]), (Silent(generator.config), 0.0))
+        )
+        return OnGround(made, overlaps_of(made), overlaps_of(pasted), len(held.by_class().get(label, ())))
 
-    def _add(self, judged: Judged, seen: Evidence, label: int, made: Made, on_ground: Made | None, invented: Made | None) -> None:
+    def _add(self, judged: Judged, seen: Evidence, label: int, made: Made, ground: OnGround | None, invented: Made | None) -> None:
         for gate in gates_of(seen):
             path = f"gates/{label}-{class_key(seen.name)}/{gate.name}.png"
             shown = invented if invented is not None and gate.name == "copying" and copies_of(seen).invented else made
-            rows = self._rows(seen, gate.name, label, shown, on_ground)
+            rows = self._rows(seen, gate.name, label, shown, ground)
             if rows:
                 judged.pictures[path] = tile(rows)
             judged.gates.append(replace(gate, pictures=path if rows else ""))
 
-    def _rows(self, seen: Evidence, gate: str, label: int, made: Made, on_ground: Made | None) -> list[Tensor]:
+    def _rows(self, seen: Evidence, gate: str, label: int, made: Made, ground: OnGround | None) -> list[Tensor]:
         """What a gate's picture shows, worst first: samples over what they are compared with; of overlap, samples over their ground."""
-        if gate == "overlap" and on_ground is not None and seen.overlaps is not None:
-            order = torch.from_numpy(seen.overlaps.argsort()[:COLUMNS].copy())
-            return [framed(on_ground.images[order], on_ground.boxes[order]), on_ground.before[order]]
+        if gate == "overlap" and ground is not None:
+            order = torch.from_numpy(ground.overlaps.argsort()[:COLUMNS].copy())
+            return [framed(ground.made.images[order], ground.made.boxes[order]), ground.made.before[order]]
         beside = self.train if gate == "copying" else self.val
         if label not in beside.by_class():
             return []

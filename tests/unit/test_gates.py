@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.gates import CASES, PARTLY, REAL, drawn, gather
 from infra.pages import without_pictures
-from longtail.gates import MIN_INSTANCES_TO_INVENT, Gate, class_key, usual_novelty
+from longtail.gates import MIN_INSTANCES_TO_INVENT, OVERLAP_IOU, OVERLAP_SHARE, Gate, class_key, usual_novelty
 from longtail.recipes import NetworkConfig, Recipe
 from trainers import checkpoints, gating, planning
-from trainers.architectures import build_generator
+from trainers.architectures import Silent, build_generator
 from trainers.gating import COLUMNS, INVENTED, ON_GROUND, SAMPLES, Judge, samples_of
 from trainers.loop import Progress
 from trainers.neighbours import beside_nearest
@@ -200,9 +200,10 @@ def test_what_is_to_invent_is_scored_by_inventions(generator, monkeypatch):
     """At every size, and of classes that the product invents of."""
     parts, seen = (squares(24, seed=0), squares(24, seed=1), squares(24, seed=2)), []
 
-    def spied(*arguments, novelty, **rest):
-        seen.append(novelty)
-        return samples_of(*arguments, novelty=novelty, **rest)
+    def spied(generator, *arguments, novelty, **rest):
+        if not isinstance(generator, Silent):  # what gates hold it against
+            seen.append(novelty)
+        return samples_of(generator, *arguments, novelty=novelty, **rest)
 
     monkeypatch.setattr(gating, "samples_of", spied)
     many, few = MIN_INSTANCES_TO_INVENT, MIN_INSTANCES_TO_INVENT - 1
@@ -214,6 +215,50 @@ def test_what_is_to_invent_is_scored_by_inventions(generator, monkeypatch):
             seen.clear()
     judge.gates(generator)
     assert set(seen) == {1.0, INVENTED, usual_novelty(few)}, "and the gates of one that is to invent look where its checkpoint is chosen"
+
+
+def faint(count, *, seed, wide):
+    """Squares whose borders are a little soft, with bare ground about them, in boxes that lie so many pixels outside."""
+    rng = np.random.default_rng(seed)
+    near = np.clip(2.5 - np.abs(np.arange(16) - 7.5) / 6, 0, 1)
+    found = []
+    for _ in range(count):
+        image = np.full((80, 80, 3), rng.integers(90, 160), dtype=np.uint8)
+        image[16:32, 16:32] += (60 * np.outer(near, near))[..., None].astype(np.uint8)
+        found.append(Instance(image, (16.0 - wide, 16.0 - wide, 32.0 + wide, 32.0 + wide), 0))
+    found = on_grounds(found, [f.image for f in found], [[f.box_xyxy] for f in found], rng)
+    return cut_windows(found, resolution=32, per_instance=1, seed=0, fixed=True)
+
+
+@pytest.mark.parametrize(("wide", "attained"), [(0, 1.0), (6, 0.0)])
+def test_a_change_is_asked_to_fill_its_box_as_often_as_pasted_objects_do(generator, wide, attained):
+    parts = [faint(count, seed=seed, wide=wide) for seed, count in enumerate((24, 8, 48))]
+    judge = Judge(*parts, {0: "faint"})
+    ground = judge.on_ground(generator, 0)
+    assert (ground.pasted >= OVERLAP_IOU).mean() == attained and (ground.places, len(ground.overlaps)) == (48, ON_GROUND)
+    gate = next(g for g in judge.gates(generator).gates if g.name == "overlap")
+    if attained:
+        assert f">= {OVERLAP_SHARE:.2f} with" in gate.threshold
+    else:
+        assert (gate.verdict, gate.note) == ("unknown", "could not be measured")
+
+
+@pytest.mark.parametrize(("there", "verdict"), [(40, "passed"), (30, "unknown"), (12, "failed")])
+def test_the_share_that_lies_in_its_label_is_held_against_pasted_objects(cases, there, verdict):
+    overlaps = np.repeat([0.9, 0.3], [there, 40 - there])
+    half = replace(cases[REAL], overlaps=overlaps, pasted=np.repeat([0.6, 0.4], [32, 8]))
+    gate = next(g for g in gates_of(half) if g.name == "overlap")
+    assert gate.threshold.startswith(">= 0.64 with IoU >= 0.5") and gate.verdict == verdict
+
+
+def test_the_distance_is_told_beside_what_the_filled_cut_alone_has(generator):
+    train, val = squares(24, seed=0), squares(48, seed=2)
+    judge = Judge(train, squares(8, seed=1), val, {0: "dark", 1: "light"})
+    told = [g for g in judge.gates(generator).gates if g.name == "kid"]
+    unpainted = [g for g in judge.gates(Silent(generator.config)).gates if g.name == "kid"]
+    assert len(told) == 2
+    for mine, its in zip(told, unpainted, strict=True):
+        assert f"{its.figure:.3f} with nothing painted" in mine.note and mine.figure != its.figure
 
 
 def test_one_class_alone_is_held_against_bare_ground(generator):

@@ -39,9 +39,10 @@ class Evidence:
     is no copy while they are `derived`, or None; `agreed` [F] the probability of the label by a classifier of real objects,
     `real_agreed` [N] what it gives real ones that it never saw, both None where there is no class to mistake this one for;
     `overlaps` [F'] the IoU of each changed region's box with the label, None where the class is the whole image, on so many different
-    held-out `grounds`;
+    held-out `grounds`, `pasted` [F'] the same of training objects that are laid there as they are, None where that was not made;
     `invented` [F''] samples of a novelty at which a copy of any training object is a copy, None where the class is too small to be invented;
-    `repeated` what the pixels of all of them repeat of the training objects, None where features alone were taken.
+    `repeated` what the pixels of all of them repeat of the training objects, None where features alone were taken;
+    `filled` [F] what the samples would be if nothing were painted, what is cut away filled with the colours about it, None where that was not made.
     """
 
     name: str
@@ -53,9 +54,11 @@ class Evidence:
     agreed: Floats | None = None
     real_agreed: Floats | None = None
     overlaps: Floats | None = None
+    pasted: Floats | None = None
     grounds: int = 0
     invented: Floats | None = None
     repeated: Repeated | None = None
+    filled: Floats | None = None
     derived: bool = True
 
     @property
@@ -92,6 +95,8 @@ def kid_gate(seen: Evidence) -> Gate:
     limit = max(KID_FLOOR, KID_RATIO * reach)
     interval = kid_interval(seen.held, seen.fake) if min(len(seen.held), len(seen.fake)) >= 2 else (0.0, float("nan"))
     said, why = judge(interval, limit, at_most=True, real=seen.to_learn_by)
+    if seen.filled is not None and np.isfinite(unpainted := kid(seen.held, seen.filled)):
+        why = "; ".join(filter(None, [why, f"{unpainted:.3f} with nothing painted, the cut filled alone"]))
     return Gate(
         name="kid", class_name=seen.name, figure=kid(seen.held, seen.fake), interval=interval, verdict=said, count=len(seen.fake),
         threshold=f"<= {limit:.3f} ({KID_RATIO:g} x what train attains)", note=why,
@@ -221,16 +226,19 @@ def consistency_gate(seen: Evidence) -> Gate | None:
 
 
 def overlap_gate(seen: Evidence) -> Gate | None:
-    """Share of samples whose change lies where their label does, on held-out grounds; None where the class is the whole image."""
+    """Share of samples whose change lies where their label does, on held-out grounds, at least `OVERLAP_SHARE` of what pasted training objects attain,
+    whose boxes may be wide about what is faint; None where the class is the whole image."""
     overlaps = seen.overlaps
     if overlaps is None:
         return None
     there = int((overlaps >= OVERLAP_IOU).sum())
+    attained = 1.0 if seen.pasted is None else float((seen.pasted >= OVERLAP_IOU).mean())
+    limit = OVERLAP_SHARE * attained if attained else float("nan")
     interval = share_interval(there, len(overlaps))
-    said, why = judge(interval, OVERLAP_SHARE, at_most=False, real=seen.grounds)
+    said, why = judge(interval, limit, at_most=False, real=seen.grounds)
     return Gate(
         name="overlap", class_name=seen.name, figure=there / max(1, len(overlaps)), interval=interval, verdict=said, count=len(overlaps),
-        threshold=f">= {OVERLAP_SHARE:g} with IoU >= {OVERLAP_IOU:g}", note=why,
+        threshold=f">= {limit:.2f} with IoU >= {OVERLAP_IOU:g} ({OVERLAP_SHARE:g} x what pasted objects attain)", note=why,
     )  # fmt: skip
 
 
