@@ -18,10 +18,9 @@ from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, once, save, write_between
 from benchmarks.tuning import asked_for, parser_of, todays, tuned
-from benchmarks.yardstick import Yardstick, few
+from benchmarks.yardstick import Silent, Yardstick, few
 from longtail.recipes import NETWORKS, Preset, Start
 from trainers import device
-from trainers.architectures import Silent
 from trainers.windows import cut_windows
 
 OUT = Path("out") / "few"

@@ -24,7 +24,7 @@ from benchmarks.packs import Part, objects
 from benchmarks.report import Figure, save, write_between
 from services.demo.packs import PACKS
 from trainers import device
-from trainers.gating import ON_GROUND, SAMPLES, object_crops
+from trainers.gating import SAMPLES, object_crops
 from trainers.quality.consistency import cross_fit, cross_fitted_agreement
 from trainers.quality.copying import looks
 from trainers.quality.features import features
@@ -209,7 +209,7 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
         own=[None] * len(rest), real_agreed=cross_fitted_agreement(fitted, vectors, labels)[labels == 0],
     )  # fmt: skip
     seen = train[rng.integers(count, size=SAMPLES)]
-    placed = held[rng.integers(count, size=ON_GROUND)]  # samples lie on held-out places, more than once where those are few
+    placed = held[rng.integers(count, size=SAMPLES)]  # samples lie on held-out places, more than once where those are few
     other = next(iter(material.others.values()))
     returned = {REAL: real.fake, **{what: found[seen] for what, found in material.copies.items()}}
     returned |= {what: found[rest] for what, found in material.plain.items()}
@@ -218,9 +218,10 @@ def drawn(material: Material, count: int, rng: np.random.Generator) -> dict[str,
     repeats = {REAL: Repeats.of(material.likeness[np.ix_(rest, train)])}
     repeats |= {what: Repeats.of(found[np.ix_(seen, train)]) for what, found in material.repeats.items()}
     unseen = Repeats.of(material.likeness[np.ix_(held, train)])
+    pasted = material.overlaps[train[rng.integers(count, size=SAMPLES)]]
     cases = {
         what: replace(
-            real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], grounds=count,
+            real, fake=fake, agreed=fitted.probabilities(fake, [[]] * len(fake))[:, 0], overlaps=material.overlaps[placed], pasted=pasted, grounds=count,
             repeated=Repeated(repeats[what], unseen) if what in repeats else None,
         )
         for what, fake in returned.items()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.packs import Pack
 from longtail.gates import DERIVED_BELOW
+from longtail.recipes import NetworkConfig
 from trainers import device
 from trainers.gating import object_crops, window_features
 from trainers.grids import to_uint8
@@ -194,6 +195,17 @@ def classifier_of(windows: Windows, classes: list[int]) -> Classifier:
 
 def mean_distance(vectors: Floats) -> float:
     return float(np.linalg.norm(vectors[:, None] - vectors[None], axis=2)[np.triu_indices(len(vectors), 1)].mean())
+
+
+class Silent(Generator):
+    """A generator that paints nothing: what is cut away stays filled with the colours about it, which is what any generator has to be better than."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, inputs_BNHW: Tensor, latent_BZ: Tensor, label_B: Tensor) -> Tensor:
+        return torch.zeros_like(inputs_BNHW[:, :3])
 
 
 def few(pack: Pack, count: int, *, seed: int = 0) -> Pack:

@@ -71,6 +71,12 @@ def measured(database: Database, evaluation: Row, number: int) -> dict[str, Any]
     }  # fmt: skip
 
 
+def reason(gate: dict[str, Any]) -> str:
+    """What a gate measured and what was wanted, where it measured anything, and its note."""
+    figure = "" if gate["figure"] is None else f"{gate['figure']:.3f}, wanted {gate['threshold']}"
+    return "; ".join(filter(None, [figure, gate["note"]]))
+
+
 def failures(report: dict[str, Any]) -> list[str]:
     lines = []
     if report["synthetic"] and report["proof"] != "positive":
@@ -84,7 +90,7 @@ def failures(report: dict[str, Any]) -> list[str]:
             lines.append(f"on val {'none' if e['kept_on_val'] == 'real' else 'a part'} of the addition does best, says evaluation {e['id']}")
     for verdict, says in (("failed", "failed"), ("unknown", "cannot be told")):
         lines += [
-            f"gate {g['name']} of {g['class_name']} {says} (generator {g['generator']})" + (f": {g['note']}" if g["note"] else "")
+            f"gate {g['name']} of {g['class_name']} {says} (generator {g['generator']})" + (f": {why}" if (why := reason(g)) else "")
             for g in report["gates"] if g["verdict"] == verdict
         ]  # fmt: skip
     foundations = {int(m) for m, generator in report["generators"].items() if generator["source"] == "foundation"}

@@ -26,7 +26,7 @@ COPY_EXCESS = 0.10
 CONSISTENCY_SHARE = 0.8
 OVERLAP_IOU = 0.5
 OVERLAP_SHARE = 0.8
-"""Of the samples, how many must have changed where their label says."""
+"""How many of the samples must have changed where their label says, as a share of what pasted training objects attain."""
 MIN_CHANGE = 4.0
 """Mean absolute change inside the box, of 255, below which nothing visible was added."""
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from longtail.gates import DERIVED_BELOW, MIN_INSTANCES_TO_INVENT, Gate, class_key, usual_novelty
 from longtail.recipes import Aim
-from trainers.architectures import Silent
+from longtail.samples import INVENTS_FROM
+from trainers.compose import composite
 from trainers.device import random_stream
 from trainers.grids import tile, to_uint8
 from trainers.networks import Generator
@@ -31,8 +32,8 @@ from trainers.windows import Windows
 
 Floats = NDArray[np.float32]
 Crops = list[NDArray[np.uint8]]
-SAMPLES, ON_GROUND = 100, 40
-"""Samples a gate looks at, and those on bare ground by which it sees where the change lies."""
+SAMPLES = 100
+"""Those that a gate looks at."""
 INVENTED = 0.8
 """The novelty at which copying of any training object counts: by then next to nothing of an exemplar is left."""
 MOST = 150
@@ -45,7 +46,8 @@ SERVED_MIXED_FROM, SERVED_MIXED_SHARE = 0.3, 0.5
 class Made:
     """Samples of one class: images [N,3,R,R] in [-1, 1], their boxes [N,4], the training instance each began from [N], what was there before;
     the boxes of what was to be painted [N,4], which may be less than a box that was drawn wide about its object; the instance that parts of
-    each were taken from [N], where none were the same that it began from."""
+    each were taken from [N], where none were the same that it began from. What would be there if the generator painted nothing, what is cut away
+    `filled` with the colours about it, and if nothing were cut away, the exemplar `pasted` in the same place and shape [N,3,R,R]."""
 
     images: Tensor
     boxes: Tensor
@@ -53,17 +55,8 @@ class Made:
     before: Tensor
     painted: Tensor
     mixed: Tensor
-
-
-@dataclass(frozen=True)
-class OnGround:
-    """Samples on bare ground, the IoU of each change's box with what was to be painted [N], the same of training objects laid there as they are [N],
-    and on how many held-out places."""
-
-    made: Made
-    overlaps: Floats
-    pasted: Floats
-    places: int
+    filled: Tensor
+    pasted: Tensor
 
 
 @torch.no_grad()
@@ -85,7 +78,11 @@ def samples_of(
     scene = served_scene(train, chosen, source, at, novelty, random, occupied=not bare, mirrored=mirrored, second=second)
     latent = torch.randn(count, generator.config.latent, generator=random)
     beside = train.instances[chosen if second is None else second]
-    return Made(complete_in_parts(generator, scene, latent), source.boxes[at], train.instances[chosen], scene.image_B3RR, extents(scene.box_B1RR), beside)
+    image, soft = scene.image_B3RR, scene.soft_B1RR
+    return Made(
+        complete_in_parts(generator, scene, latent), source.boxes[at], train.instances[chosen], image, extents(scene.box_B1RR), beside,
+        filled=composite(image, scene.base(), torch.zeros(()), soft), pasted=composite(image, scene.exemplar_B3RR, torch.zeros(()), soft),
+    )  # fmt: skip
 
 
 def second_of(first: Tensor, known: int, novelty: float, seed: int) -> Tensor:
@@ -105,10 +102,10 @@ def extents(map_B1RR: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-def overlaps_of(made: Made) -> Floats:
-    """[N]: of each sample the IoU of the box about what changed with the box of what was to be painted."""
+def overlaps_of(made: Made, images: Tensor) -> Floats:
+    """[N]: the IoU of the box about what changed with the box of what was to be painted, were these what was made."""
     found = []
-    for before, after, box in zip(made.before, made.images, (made.painted * made.images.shape[-1]).tolist(), strict=True):
+    for before, after, box in zip(made.before, images, (made.painted * images.shape[-1]).tolist(), strict=True):
         found.append(visibility(to_uint8(before), to_uint8(after), (box[0], box[1], box[2], box[3]))[1])
     return np.array(found, dtype=np.float32)
 
@@ -217,17 +214,17 @@ class Judge:
         for i, (c, name) in enumerate(self.names.items()):
             made = self.served(generator, self.val, c, novelty=self.novelty[c], seed=11)
             invented = self.invented(generator, c)
-            unpainted = self.served(Silent(generator.config), self.val, c, novelty=self.novelty[c], seed=11)
-            seen = replace(self.evidence(c, name, made, invented), filled=features(object_crops(unpainted.images, unpainted.boxes)))
+            seen = self.evidence(c, name, made, invented)
             if fitted is not None:
                 first = int(np.flatnonzero(labels == i)[0])  # rows of a class are in the order of `self.real`
                 began = zip(seen.own, self.rows(c, made.mixed), strict=True)
                 owners = [[first + row for row in rows if row is not None] for rows in began]
                 seen = replace(seen, agreed=fitted.probabilities(seen.fake, owners)[:, i], real_agreed=agreed[labels == i])
-            ground = self.on_ground(generator, c)
-            if ground is not None:
-                seen = replace(seen, overlaps=ground.overlaps, pasted=ground.pasted, grounds=ground.places)
-            self._add(judged, seen, c, made, ground, invented)
+            on_ground, places = self.on_ground(generator, c)
+            if on_ground is not None:
+                overlaps, pasted = (overlaps_of(on_ground, images) for images in (on_ground.images, on_ground.pasted))
+                seen = replace(seen, overlaps=overlaps, pasted=pasted, grounds=places)
+            self._add(judged, seen, c, made, on_ground, invented)
             fid = fid_of(name, made=object_crops(made.images, made.boxes), train=window_crops(self.train, c), held=window_crops(self.val, c))
             judged.fids.extend([fid] if fid else [])
         return judged
@@ -258,6 +255,7 @@ class Judge:
         return Evidence(
             name=name, train=real, views=[features(crops) for crops in looks(learned)], held=features(held), fake=features(fake), own=own,
             invented=features(novel) if novel else None, repeated=repeated, derived=derived,
+            filled=features(object_crops(made.filled, made.boxes)) if self.novelty[label] > INVENTS_FROM else None,
         )  # fmt: skip
 
     def served(self, generator: Generator, contexts: Windows, label: int, *, novelty: float, seed: int, count: int = SAMPLES, bare: bool = False) -> Made:
@@ -277,35 +275,32 @@ class Judge:
             return None
         return self.served(generator, self.val, label, novelty=INVENTED, seed=13)
 
-    def on_ground(self, generator: Generator, label: int) -> OnGround | None:
-        """Samples on bare ground, and training objects laid there as they are, for where each changes it; None where no ground of the class is known.
+    def on_ground(self, generator: Generator, label: int) -> tuple[Made | None, int]:
+        """(samples on bare ground, by which is seen where a change lies, on how many held-out places); None where no ground of the class is known.
 
         Where none is held out they lie on the training images', which counts for no place.
         """
         held = self.val.emptied()
         grounds = [w for w in (held, self.train.emptied()) if label in w.by_class()]
         if not grounds:
-            return None
-        made, pasted = (
-            self.served(painter, grounds[0], label, count=ON_GROUND, novelty=novelty, seed=12, bare=True)
-            for painter, novelty in ((generator, self.novelty[label]), (Silent(generator.config), 0.0))
-        )
-        return OnGround(made, overlaps_of(made), overlaps_of(pasted), len(held.by_class().get(label, ())))
+            return None, 0
+        made = self.served(generator, grounds[0], label, novelty=self.novelty[label], seed=12, bare=True)
+        return made, len(held.by_class().get(label, ()))
 
-    def _add(self, judged: Judged, seen: Evidence, label: int, made: Made, ground: OnGround | None, invented: Made | None) -> None:
+    def _add(self, judged: Judged, seen: Evidence, label: int, made: Made, on_ground: Made | None, invented: Made | None) -> None:
         for gate in gates_of(seen):
             path = f"gates/{label}-{class_key(seen.name)}/{gate.name}.png"
             shown = invented if invented is not None and gate.name == "copying" and copies_of(seen).invented else made
-            rows = self._rows(seen, gate.name, label, shown, ground)
+            rows = self._rows(seen, gate.name, label, shown, on_ground)
             if rows:
                 judged.pictures[path] = tile(rows)
             judged.gates.append(replace(gate, pictures=path if rows else ""))
 
-    def _rows(self, seen: Evidence, gate: str, label: int, made: Made, ground: OnGround | None) -> list[Tensor]:
+    def _rows(self, seen: Evidence, gate: str, label: int, made: Made, on_ground: Made | None) -> list[Tensor]:
         """What a gate's picture shows, worst first: samples over what they are compared with; of overlap, samples over their ground."""
-        if gate == "overlap" and ground is not None:
-            order = torch.from_numpy(ground.overlaps.argsort()[:COLUMNS].copy())
-            return [framed(ground.made.images[order], ground.made.boxes[order]), ground.made.before[order]]
+        if gate == "overlap" and on_ground is not None and seen.overlaps is not None:
+            order = torch.from_numpy(seen.overlaps.argsort()[:COLUMNS].copy())
+            return [framed(on_ground.images[order], on_ground.boxes[order]), on_ground.before[order]]
         beside = self.train if gate == "copying" else self.val
         if label not in beside.by_class():
             return []

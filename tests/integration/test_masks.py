@@ -152,6 +152,8 @@ def test_a_batch_tells_what_the_gates_of_its_generator_were_not_asked(stack, dia
     report = published(beyond["batch"])
     assert f"batch {beyond['batch']}: {beyond['unasked']}" in report["failures"]
     assert {g["novelty"] for g in report["gates"] if g["name"] != "utility"} == {0.5}
+    fell = [g for g in report["gates"] if g["verdict"] != "passed" and g["figure"] is not None]
+    assert fell and all(any(f"{g['figure']:.3f}, wanted {g['threshold']}" in line for line in report["failures"]) for g in fell)
     serve("invent")
     usual = made(None)
     assert "unasked" not in usual and novelty_of(usual["batch"]) == 1.0, "what was made to invent is asked to, where nobody says otherwise"

@@ -12,9 +12,8 @@ from torch import nn
 
 from benchmarks.few import tables
 from benchmarks.packs import Pack
-from benchmarks.yardstick import Yardstick, few
+from benchmarks.yardstick import Silent, Yardstick, few
 from longtail.recipes import NETWORKS
-from trainers.architectures import Silent
 from trainers.compose import composite
 from trainers.sampling import complete
 from trainers.windows import Instance, cut_windows

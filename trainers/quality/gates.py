@@ -27,6 +27,8 @@ N = TypeVar("N", bound=np.generic)
 LEAST_LEARNED = 10
 """With fewer training objects what they attain says little: of twenty-five held-out objects and samples of another kind KID then passes one time in three."""
 DENSITY_SHARE = 0.5
+LEAST_PASTED = 0.5
+"""With fewer pasted training objects that change their own box than this share of them, what is made says nothing of where it lies."""
 LEAST_APART = 0.1
 """The 2 % of held-out objects that are nearest to training ones lie at least at so large a share of the median, or some of them are copies."""
 
@@ -39,10 +41,10 @@ class Evidence:
     is no copy while they are `derived`, or None; `agreed` [F] the probability of the label by a classifier of real objects,
     `real_agreed` [N] what it gives real ones that it never saw, both None where there is no class to mistake this one for;
     `overlaps` [F'] the IoU of each changed region's box with the label, None where the class is the whole image, on so many different
-    held-out `grounds`, `pasted` [F'] the same of training objects that are laid there as they are, None where that was not made;
+    held-out `grounds`, `pasted` [F'] the same if the exemplars themselves lay there, None where that was not made;
     `invented` [F''] samples of a novelty at which a copy of any training object is a copy, None where the class is too small to be invented;
     `repeated` what the pixels of all of them repeat of the training objects, None where features alone were taken;
-    `filled` [F] what the samples would be if nothing were painted, what is cut away filled with the colours about it, None where that was not made.
+    `filled` [F] what the samples would be if nothing were painted, what is cut away filled with the colours about it, None where nothing is cut away.
     """
 
     name: str
@@ -96,7 +98,7 @@ def kid_gate(seen: Evidence) -> Gate:
     interval = kid_interval(seen.held, seen.fake) if min(len(seen.held), len(seen.fake)) >= 2 else (0.0, float("nan"))
     said, why = judge(interval, limit, at_most=True, real=seen.to_learn_by)
     if seen.filled is not None and np.isfinite(unpainted := kid(seen.held, seen.filled)):
-        why = "; ".join(filter(None, [why, f"{unpainted:.3f} with nothing painted, the cut filled alone"]))
+        why = "; ".join(filter(None, [why, f"it would be {unpainted:.3f} if nothing were painted"]))
     return Gate(
         name="kid", class_name=seen.name, figure=kid(seen.held, seen.fake), interval=interval, verdict=said, count=len(seen.fake),
         threshold=f"<= {limit:.3f} ({KID_RATIO:g} x what train attains)", note=why,
@@ -226,19 +228,24 @@ def consistency_gate(seen: Evidence) -> Gate | None:
 
 
 def overlap_gate(seen: Evidence) -> Gate | None:
-    """Share of samples whose change lies where their label does, on held-out grounds, at least `OVERLAP_SHARE` of what pasted training objects attain,
-    whose boxes may be wide about what is faint; None where the class is the whole image."""
+    """Share of samples whose change lies where their label does, on held-out grounds; None where the class is the whole image.
+
+    At least `OVERLAP_SHARE` of what the exemplars would attain if they lay there themselves: of what is faint, or drawn wide, not each would. Of fewer
+    training objects than `LEAST_LEARNED` nothing is forgiven, and where few exemplars attain it labels are to be looked at first.
+    """
     overlaps = seen.overlaps
     if overlaps is None:
         return None
     there = int((overlaps >= OVERLAP_IOU).sum())
-    attained = 1.0 if seen.pasted is None else float((seen.pasted >= OVERLAP_IOU).mean())
-    limit = OVERLAP_SHARE * attained if attained else float("nan")
+    attained = float((seen.pasted >= OVERLAP_IOU).mean()) if seen.pasted is not None and len(seen.train) >= LEAST_LEARNED else 1.0
+    limit = OVERLAP_SHARE * attained
     interval = share_interval(there, len(overlaps))
     said, why = judge(interval, limit, at_most=False, real=seen.grounds)
+    if attained < LEAST_PASTED:
+        said, why = "unknown", f"of pasted training objects {attained:.2f} attain it alone: do boxes fit their objects?"
     return Gate(
         name="overlap", class_name=seen.name, figure=there / max(1, len(overlaps)), interval=interval, verdict=said, count=len(overlaps),
-        threshold=f">= {limit:.2f} with IoU >= {OVERLAP_IOU:g} ({OVERLAP_SHARE:g} x what pasted objects attain)", note=why,
+        threshold=f">= {limit:.2f} at IoU {OVERLAP_IOU:g} ({OVERLAP_SHARE:g} x pasted)", note=why,
     )  # fmt: skip
 
 
