@@ -56,12 +56,12 @@ evidence: .venv/ready
 gpu-check: .venv/ready
 	$(RUN) benchmarks.gpu_check $(if $(COMPILED),--compiled)
 
-# NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/). The shipped file took three
-# runs on a plainer diet, each with START= the one before; see docs/lab, 3, 7, 14 and 18. PRESET=base: at 128 px, for a GPU; no fine-tune begins from it yet.
+# NUCLEI: a folder with the 2018 Data Science Bowl train split as COCO (coco_train.json, images/), from which the shipped file was made so, on two cores
+# (docs/lab, 33). PRESET=base: at 128 px, for a GPU; no fine-tune begins from it yet.
 foundation: FOUNDATION = $(or $(OUT),$(if $(EXCLUDE),out/foundation/$(if $(PRESET),$(PRESET)_)without_$(EXCLUDE).safetensors,trainers/checkpoints/$(or $(PRESET),tiny).safetensors))
 foundation: .venv/ready
 	mkdir -p $(dir $(FOUNDATION))
-	$(RUN) trainers.foundation $(if $(PRESET),--preset $(PRESET)) $(if $(NUCLEI),--nuclei $(NUCLEI)) --minutes $(or $(MINUTES),60) $(if $(START),--start $(START)) \
+	$(RUN) trainers.foundation $(if $(PRESET),--preset $(PRESET)) $(if $(NUCLEI),--nuclei $(NUCLEI)) --minutes $(or $(MINUTES),100) $(if $(START),--start $(START)) \
 	  $(if $(EXCLUDE),--exclude-$(EXCLUDE)) $(if $(BATCH),--batch $(BATCH)) $(if $(SIZES),--sizes $(SIZES)) $(if $(COMPILED),--compiled) \
 	  --out $(FOUNDATION)
 

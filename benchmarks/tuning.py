@@ -67,7 +67,7 @@ def foundation_for(pack: str) -> Path:
     if pack != "nuclei":
         return weights.FOUNDATION
     if not WITHOUT_NUCLEI.exists():
-        raise SystemExit("nuclei: the shipped foundation has seen them; make one that has not, in an hour: make foundation EXCLUDE=nuclei (or leave them out)")
+        raise SystemExit("nuclei: the shipped foundation has seen them; leave them out, or make one that has not (100 minutes): make foundation EXCLUDE=nuclei")
     return WITHOUT_NUCLEI
 
 

@@ -72,8 +72,8 @@ def measured(database: Database, evaluation: Row, number: int) -> dict[str, Any]
 
 
 def reason(gate: dict[str, Any]) -> str:
-    """What a gate measured and what was wanted, where it measured anything, and its note."""
-    figure = "" if gate["figure"] is None else f"{gate['figure']:.3f}, wanted {gate['threshold']}"
+    """What a gate measured, its interval and what was wanted, where it measured anything, and its note."""
+    figure = "" if gate["figure"] is None else f"{gate['figure']:.3f} ({shown_interval(gate['interval'])}), wanted {gate['threshold']}"
     return "; ".join(filter(None, [figure, gate["note"]]))
 
 

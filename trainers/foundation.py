@@ -1,6 +1,6 @@
 """Makes foundations, the shipped one among them: nuclei of three modalities, and procedurally drawn shapes.
 
-    python -m trainers.foundation --nuclei DIR --minutes 60 --out trainers/checkpoints/tiny.safetensors
+    python -m trainers.foundation --nuclei DIR --minutes 100 --out trainers/checkpoints/tiny.safetensors
     python -m trainers.foundation --preset base --batch 64 --minutes 20 --nuclei DIR --out base.safetensors      for a GPU
 
 `DIR` holds the 2018 Data Science Bowl train split (CC0) as COCO: `coco_train.json` and `images/`. It never sees the data
@@ -142,7 +142,7 @@ def run() -> None:
     parser.add_argument("--nuclei", type=Path, help="folder of the nuclei pack; needed unless they are excluded")
     parser.add_argument("--exclude-nuclei", action="store_true")
     parser.add_argument("--start", type=Path, help="weights of an earlier foundation on the same diet to go on from")
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, help="folder for a picture grid at each evaluation")
     parser.add_argument("--batch", type=int, default=16)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from infra.formats.segmentation import mask_of
+from infra.pages import shown_interval
 from longtail.client import ApiProblem, JobFailed
 
 WIDTH, HEIGHT = 160, 120
@@ -153,7 +154,8 @@ def test_a_batch_tells_what_the_gates_of_its_generator_were_not_asked(stack, dia
     assert f"batch {beyond['batch']}: {beyond['unasked']}" in report["failures"]
     assert {g["novelty"] for g in report["gates"] if g["name"] != "utility"} == {0.5}
     fell = [g for g in report["gates"] if g["verdict"] != "passed" and g["figure"] is not None]
-    assert fell and all(any(f"{g['figure']:.3f}, wanted {g['threshold']}" in line for line in report["failures"]) for g in fell)
+    said = [f"{g['figure']:.3f} ({shown_interval(g['interval'])}), wanted {g['threshold']}" for g in fell]
+    assert said and all(any(words in line for line in report["failures"]) for words in said)
     serve("invent")
     usual = made(None)
     assert "unasked" not in usual and novelty_of(usual["batch"]) == 1.0, "what was made to invent is asked to, where nobody says otherwise"

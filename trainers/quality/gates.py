@@ -14,7 +14,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from longtail.gates import CONSISTENCY_SHARE, COPY_EXCESS, COVERAGE_SHARE, KID_FLOOR, KID_RATIO, OVERLAP_IOU, OVERLAP_SHARE, Gate, judge
+from longtail.gates import (
+    CONSISTENCY_SHARE,
+    COPY_EXCESS,
+    COVERAGE_SHARE,
+    KID_FLOOR,
+    KID_RATIO,
+    MIN_TO_JUDGE,
+    OVERLAP_IOU,
+    OVERLAP_SHARE,
+    Gate,
+    judge,
+)
 from trainers.quality.copying import QUANTILE, copy_threshold, nearest
 from trainers.quality.coverage import density_and_coverage, distances
 from trainers.quality.density import densities, density_interval
@@ -44,7 +55,7 @@ class Evidence:
     held-out `grounds`, `pasted` [F'] the same if the exemplars themselves lay there, None where that was not made;
     `invented` [F''] samples of a novelty at which a copy of any training object is a copy, None where the class is too small to be invented;
     `repeated` what the pixels of all of them repeat of the training objects, None where features alone were taken;
-    `filled` [F] what the samples would be if nothing were painted, what is cut away filled with the colours about it, None where nothing is cut away.
+    `filled` [F] what the samples would be if nothing were painted, what is cut away filled with the colours about it, None where it is not asked.
     """
 
     name: str
@@ -98,7 +109,7 @@ def kid_gate(seen: Evidence) -> Gate:
     interval = kid_interval(seen.held, seen.fake) if min(len(seen.held), len(seen.fake)) >= 2 else (0.0, float("nan"))
     said, why = judge(interval, limit, at_most=True, real=seen.to_learn_by)
     if seen.filled is not None and np.isfinite(unpainted := kid(seen.held, seen.filled)):
-        why = "; ".join(filter(None, [why, f"it would be {unpainted:.3f} if nothing were painted"]))
+        why = "; ".join(filter(None, [why, f"KID would be {unpainted:.3f} if nothing were painted"]))
     return Gate(
         name="kid", class_name=seen.name, figure=kid(seen.held, seen.fake), interval=interval, verdict=said, count=len(seen.fake),
         threshold=f"<= {limit:.3f} ({KID_RATIO:g} x what train attains)", note=why,
@@ -231,21 +242,23 @@ def overlap_gate(seen: Evidence) -> Gate | None:
     """Share of samples whose change lies where their label does, on held-out grounds; None where the class is the whole image.
 
     At least `OVERLAP_SHARE` of what the exemplars would attain if they lay there themselves: of what is faint, or drawn wide, not each would. Of fewer
-    training objects than `LEAST_LEARNED` nothing is forgiven, and where few exemplars attain it labels are to be looked at first.
+    training objects than `LEAST_LEARNED` nothing is forgiven, and where fewer exemplars than `LEAST_PASTED` attain it nothing is told.
     """
     overlaps = seen.overlaps
     if overlaps is None:
         return None
     there = int((overlaps >= OVERLAP_IOU).sum())
-    attained = float((seen.pasted >= OVERLAP_IOU).mean()) if seen.pasted is not None and len(seen.train) >= LEAST_LEARNED else 1.0
+    pasted = seen.pasted if len(seen.train) >= LEAST_LEARNED else None
+    attained = 1.0 if pasted is None else float((pasted >= OVERLAP_IOU).mean())
     limit = OVERLAP_SHARE * attained
     interval = share_interval(there, len(overlaps))
     said, why = judge(interval, limit, at_most=False, real=seen.grounds)
     if attained < LEAST_PASTED:
-        said, why = "unknown", f"of pasted training objects {attained:.2f} attain it alone: do boxes fit their objects?"
+        doubt = f"only {attained:.2f} of pasted training objects lie in their own boxes: are these wider than their objects, or the objects faint?"
+        said, why = "unknown", doubt if seen.grounds >= MIN_TO_JUDGE else f"{why}; {doubt}"
     return Gate(
         name="overlap", class_name=seen.name, figure=there / max(1, len(overlaps)), interval=interval, verdict=said, count=len(overlaps),
-        threshold=f">= {limit:.2f} at IoU {OVERLAP_IOU:g} ({OVERLAP_SHARE:g} x pasted)", note=why,
+        threshold=f">= {limit:.2f} at IoU {OVERLAP_IOU:g}" + ("" if pasted is None else f" ({OVERLAP_SHARE:g} x pasted)"), note=why,
     )  # fmt: skip
 
 
