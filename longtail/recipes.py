@@ -252,7 +252,6 @@ def inventing(recipe: Recipe) -> Recipe:
         rate_generator=2.5e-4,
         rate_discriminator=1e-3,
         penalty_every=2,
-        fresh_critic=False,
         ema_half_life_images=min(10_000.0, 7.0 * seconds),
     )
 

@@ -116,7 +116,7 @@ class RecipeOptions(Body):
         description="with start 'random': shares of the time at ever larger sizes, the full one last; (0.4, 0.6) begins at half of it",
     )
     ema_half_life_images: float | None = Field(default=None, gt=0)
-    fresh_critic: bool | None = Field(default=None, description="with start 'foundation': a critic of random weights; so unless to `invent`")
+    fresh_critic: bool | None = Field(default=None, description="with start 'foundation': a critic of random weights; so unless told")
     freeze_high_resolution: bool | None = Field(default=None, description="with fresh_critic false: the foundation's critic keeps its first block")
     upscaler_s: float | None = Field(default=None, ge=0, le=86_400, description="seconds for the upsampler, in place of 7 % of the budget")
     compiled: bool | None = Field(default=None, description="compile the networks' passes, which takes minutes, instead of capturing steps: for a GPU")

@@ -120,7 +120,7 @@ def test_a_fine_tune_begins_with_the_foundations_generator_and_a_critic_that_kno
     asked = {"preset": "tiny", "start": "foundation", "budget_s": 60, "seed": 0}
     fresh, kept = (finetune_recipe(**asked, options=o) for o in ({}, {"fresh_critic": False, "freeze_high_resolution": True}))
     assert fresh.fresh_critic and not fresh.freeze_high_resolution and kept.freeze_high_resolution
-    assert not finetune_recipe(**asked, options={"aim": "invent"}).fresh_critic, "measured with the foundation's (docs/decisions/035)"
+    assert finetune_recipe(**asked, options={"aim": "invent"}).fresh_critic
     foundation, _ = weights.foundation()
     for recipe, shared in ((fresh, {"generator", "ema", "encoder"}), (kept, {"generator", "ema", "encoder", "discriminator"})):
         state, untaught = begun(recipe, "foundation", num_classes=2), TrainState.fresh(replace(recipe, network=recipe_of_foundation()), num_classes=2)
@@ -157,7 +157,7 @@ def test_what_is_kept_of_a_critic_has_to_be_the_foundations(preset, start, optio
 
 def test_what_a_recipe_says_of_its_critic_is_so():
     asked = {"preset": "tiny", "budget_s": 60, "seed": 0}
-    assert finetune_recipe(**asked, start="foundation", options={"aim": "invent", "freeze_high_resolution": True}).freeze_high_resolution
+    assert finetune_recipe(**asked, start="foundation", options={"fresh_critic": False, "freeze_high_resolution": True}).freeze_high_resolution
     assert finetune_recipe(**asked, start="foundation", options={"spectral_norm": True}).fresh_critic
     assert not finetune_recipe(**asked, start="random", options={}).fresh_critic
 
