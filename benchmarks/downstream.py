@@ -27,7 +27,7 @@ from PIL import Image
 
 from benchmarks.packs import PACKS, Pack, Shown, read_pack, shown
 from benchmarks.report import RESULTS, Figure, once, save, write_between
-from benchmarks.tuning import asked_for, parser_of, todays, tuned
+from benchmarks.tuning import asked_for, foundation_for, parser_of, todays, tuned
 from longtail.boxes import BoxXyxy
 from longtail.contrast import LEAST_KEPT, kept_contrast
 from longtail.placement import place
@@ -57,7 +57,7 @@ Added = tuple[Shown, Instance, BoxXyxy, int]
 
 def measured(name: str, data: Path, *, images: int, budget_s: float, seeds: int, aim: Aim) -> list[Figure]:
     """The figures of a pack, read back where they were measured before."""
-    rests, code = f"{name}-{images}images-{budget_s:.0f}s{suffix(aim)}", todays(name)
+    rests, code = f"{name}-{images}images-{budget_s:.0f}s{suffix(aim)}", todays(foundation_for(name))
     runs = OUT / "runs" / f"{rests}-{code}"
     of = functools.partial(measure, name, data, images=images, budget_s=budget_s, seeds=seeds, aim=aim, runs=runs)
     found = once(OUT / f"{rests}-{seeds}seeds-{code}.json", lambda: [asdict(f) for f in of()])

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import yardstick
 from benchmarks.packs import PACKS, Pack, read_pack
 from benchmarks.report import Figure, once, save, write_between
-from benchmarks.tuning import asked_for, parser_of, todays, tuned
+from benchmarks.tuning import asked_for, foundation_for, parser_of, todays, tuned
 from benchmarks.yardstick import Silent, Yardstick, few
 from longtail.recipes import NETWORKS, Preset, Start
 from trainers import device
@@ -63,7 +63,7 @@ def measure(pack: Pack, count: int, arm: str, *, budget_s: float, novelties: tup
         return yard.means(tuned(reduced, preset=preset, start=start, budget_s=budget_s, name=f"few-{pack.name}-{count}-{arm}-{budget_s:.0f}s"), asked)
 
     measured_by = hashlib.sha256(Path(yardstick.__file__).read_bytes()).hexdigest()[:8]
-    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-at-{'-'.join(f'{n:g}' for n in asked)}-{todays(pack.name)}-{measured_by}.json"
+    kept = OUT / f"{pack.name}-{count}-{arm}-{budget_s:.0f}s-at-{'-'.join(f'{n:g}' for n in asked)}-{todays(foundation_for(pack.name))}-{measured_by}.json"
     measured: dict[str, dict[str, float]] = once(kept, found)
     return measured
 

@@ -20,7 +20,7 @@ from benchmarks import yardstick
 from benchmarks.dial import picture
 from benchmarks.packs import Pack, read_pack
 from benchmarks.report import Figure, once, save
-from benchmarks.tuning import asked_for, parser_of, todays, tuned
+from benchmarks.tuning import asked_for, foundation_for, parser_of, todays, tuned
 from benchmarks.yardstick import Yardstick, some
 from longtail.recipes import Start
 from trainers import device
@@ -66,7 +66,7 @@ def measure(pack: Pack, arm: str, *, budget_s: float) -> Measured:
         }
 
     measured_by = hashlib.sha256(b"".join(Path(m).read_bytes() for m in (__file__, yardstick.__file__))).hexdigest()[:8]
-    measured: Measured = once(OUT / f"{name}-{todays(pack.name)}-{measured_by}.json", found)
+    measured: Measured = once(OUT / f"{name}-{todays(foundation_for(pack.name))}-{measured_by}.json", found)
     return measured
 
 

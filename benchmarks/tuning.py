@@ -30,20 +30,29 @@ WITHOUT_NUCLEI = FOUNDATIONS / "without_nuclei.safetensors"
 
 
 def tuned(
-    pack: Pack, *, preset: Preset = "tiny", start: Start = "foundation", budget_s: float, name: str, seed: int = 0, options: Mapping[str, Any] | None = None
+    pack: Pack,
+    *,
+    preset: Preset = "tiny",
+    start: Start = "foundation",
+    budget_s: float,
+    name: str,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    foundation: Path | None = None,
 ) -> Generator:
     """The pack's generator of that name, trained with the product's recipe and these of its options for so many seconds of a core.
 
-    Half of what is held out for choosing chooses; judges are not looked at.
+    Half of what is held out for choosing chooses; judges are not looked at. `foundation` is the pack's own unless another is given.
     """
-    kept = OUT / f"{name}-{todays(pack.name)}.safetensors"
+    foundation = foundation or foundation_for(pack.name)
+    kept = OUT / f"{name}-{todays(foundation)}.safetensors"
     if not kept.exists():
         learn, select = some(pack.train), some(pack.select, most=60)
         singles, chosen = (cut_windows(part, resolution=64, per_instance=1, seed=0, fixed=True) for part in (learn, select))
         windows = cut_windows(learn, resolution=64, per_instance=max(1, min(6, 4000 // len(learn))), seed=0)
         recipe = finetune_recipe(preset=preset, start=start, budget_s=budget_s, seed=seed, options=options or {})
         recipe = replace(recipe, network=replace(recipe.network, gray_labels=gray_labels(windows)))
-        state = begun(recipe, start, num_classes=len(pack.classes), foundation=foundation_for(pack.name))
+        state = begun(recipe, start, num_classes=len(pack.classes), foundation=foundation)
         scorer = Judge(singles, chosen, chosen, pack.classes, aim=recipe.aim)
         for at in train(state, windows, chosen, clock=time.process_time, score=scorer.score, report_every_s=20):
             print(f"{name} {at.phase} {at.fraction:.0%} {at.images} images" + ("" if at.score is None else f" KID {at.score:.2f}"), flush=True)
@@ -71,9 +80,9 @@ def foundation_for(pack: str) -> Path:
     return WITHOUT_NUCLEI
 
 
-def todays(pack: str) -> str:
+def todays(foundation: Path) -> str:
     """Which code and which foundation a generator of today rests on, in eight letters."""
-    return hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + foundation_for(pack).read_bytes()).hexdigest()[:8]
+    return hashlib.sha256(code((*LEARNING, *OUTLINES)).encode() + foundation.read_bytes()).hexdigest()[:8]
 
 
 def parser_of(doc: str | None, *, packs: str, budget_s: float, quick: str) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import detail, few, objectives, tuning
+from benchmarks import detail, few, foundations, objectives, tuning
 from benchmarks.packs import Pack
 from longtail.recipes import NETWORK_OPTIONS, finetune_recipe
 from trainers import weights
@@ -28,7 +28,38 @@ def test_nuclei_learn_from_a_foundation_that_has_not_seen_them(tmp_path, monkeyp
     monkeypatch.setattr(tuning, "WITHOUT_NUCLEI", tmp_path / "without.safetensors")
     tuning.WITHOUT_NUCLEI.write_bytes(b"another")
     assert tuning.foundation_for("nuclei") == tmp_path / "without.safetensors" != weights.FOUNDATION == tuning.foundation_for("bccd")
-    assert tuning.todays("nuclei") != tuning.todays("bccd")
+    assert tuning.todays(tuning.foundation_for("nuclei")) != tuning.todays(weights.FOUNDATION)
+
+
+def test_foundations_are_told_apart_by_their_files_and_a_generator_by_the_one_it_began_from(tmp_path):
+    first, second = tmp_path / "a" / "tiny.safetensors", tmp_path / "b" / "tiny.safetensors"
+    with pytest.raises(SystemExit, match=r"a/tiny.safetensors: there is no such file; make foundation OUT="):
+        foundations.titles([first])
+    for path in (first, second):
+        path.parent.mkdir()
+        path.write_bytes(path.parent.name.encode())
+    with pytest.raises(SystemExit, match="two foundations are called 'tiny'"):
+        foundations.titles([first, second])
+    assert foundations.titles([first, second.rename(second.with_name("other.safetensors"))]) == ["tiny", "other"]
+    assert tuning.todays(first) != tuning.todays(second.with_name("other.safetensors"))
+
+
+def test_a_foundation_as_it_comes_is_what_a_fine_tune_begins_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "OUT", tmp_path / "generators")
+    monkeypatch.setattr(foundations, "OUT", tmp_path)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (60, 60, 3)).astype(np.uint8)
+    cells = [Instance(np.roll(image, 5 * k, 0), (20.0, 20.0, 40.0, 40.0), k % 2) for k in range(24)]
+    pack = Pack("bccd", cells[:8], cells[8:], [], {0: "round", 1: "lobed"})
+    assert foundations.arms(240.0, 2) == [(0.0, 0), (240.0, 0), (240.0, 1)]
+    bare = foundations.measure(pack, None, budget_s=0.0)
+    found = foundations.measure(pack, weights.FOUNDATION, budget_s=0.0)
+    assert list(found) == list(bare) == ["0.25", "0.5", "0.8", "1"]
+    assert found["1"]["kid"] != bare["1"]["kid"]
+    begun = tuning.begun(finetune_recipe(preset="tiny", start="foundation", budget_s=0.0, seed=0, options={}), "foundation", num_classes=2)
+    kept = next((tmp_path / "generators").glob("*.safetensors"))
+    again = weights.from_bytes(kept.read_bytes()).generator.state_dict()
+    assert all(np.allclose(v.float(), again[k].float(), atol=2e-3) for k, v in begun.ema.module.state_dict().items())
 
 
 def test_detail_is_lost_by_reducing_and_nothing_else_is_touched():
