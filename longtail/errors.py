@@ -61,12 +61,6 @@ class StorageUnavailable(LongtailError):
     code = "storage-unavailable"
 
 
-class GateFailed(LongtailError):
-    """A generator's figures do not allow what was asked of it."""
-
-    code = "gate-failed"
-
-
 class NotReady(LongtailError):
     """A part of the stack is not up, or no generator is being served yet; trying again later may work."""
 

@@ -86,17 +86,19 @@ def nuclei_instances(root: Path, rng: np.random.Generator, *, min_side_px: int) 
 
 
 def recolored(windows: Windows, rng: np.random.Generator) -> Windows:
-    """Half of the windows with channels permuted, inverted and scaled at random, so that no stain or lamp is taken for granted."""
-    images = windows.images.clone()
+    """Half of the windows with channels permuted, inverted and scaled at random, so that no stain or lamp is taken for granted.
+
+    Their grounds with them: what is laid there would else show the critic by its colours that nobody painted it.
+    """
+    images, grounds = windows.images.clone(), windows.grounds.clone()
     for i in range(0, len(images), 2):
-        image = images[i].float()
-        if rng.random() < 0.5:
-            image = image[as_tensor(rng.permutation(3))]
-        if rng.random() < 0.25:
-            image = 255 - image
-        gain, offset = rng.uniform(0.6, 1.15, (3, 1, 1)), rng.uniform(-20, 60, (3, 1, 1))
-        images[i] = (image * as_tensor(gain) + as_tensor(offset)).clamp(0, 255).byte()
-    return replace(windows, images=images)
+        order = as_tensor(rng.permutation(3)) if rng.random() < 0.5 else torch.arange(3)
+        inverted = rng.random() < 0.25
+        gain, offset = as_tensor(rng.uniform(0.6, 1.15, (3, 1, 1))), as_tensor(rng.uniform(-20, 60, (3, 1, 1)))
+        for seen in (images, grounds):
+            image = seen[i].float()[order]
+            seen[i] = ((255 - image if inverted else image) * gain + offset).clamp(0, 255).byte()
+    return replace(windows, images=images, grounds=grounds)
 
 
 def drawn(count: int, seed: int, *, size_px: int) -> list[Instance]:
@@ -162,7 +164,9 @@ def run() -> None:
     windows, images, num_classes = foundation_windows(
         None if arguments.exclude_nuclei else arguments.nuclei, resolution=recipe.network.resolution_px, seed=recipe.seed
     )
-    working = arguments.out.with_suffix(".training.safetensors")
+    working, best = (arguments.out.with_suffix(f".{what}.safetensors") for what in ("training", "best"))
+    if not working.exists():
+        best.unlink(missing_ok=True)  # of a run that was given up
     state = open_state(working, recipe, num_classes, arguments.start)
     held = images % 20 == 0  # of an image all of its windows
     if not pretrained():
@@ -178,19 +182,32 @@ def run() -> None:
         if at.findings and arguments.pictures:
             arguments.pictures.mkdir(parents=True, exist_ok=True)
             Image.fromarray(grid(state, windows.subset(held).reduced(state.size_px))).save(arguments.pictures / f"{at.images:08d}.png")
+        if at.score is not None and at.score == state.best_score and state.size_px == recipe.network.resolution_px:
+            save_foundation(state, best)  # encoder and critic as they are beside that generator, not as they end
         if at.elapsed_s - saved > recipe.checkpoint_every_s:
             saved = at.elapsed_s
-            working.write_bytes(to_bytes(state))
-    save_foundation(state, arguments.out)
+            replaced(working, to_bytes(state))
+    if not best.exists():
+        save_foundation(state, best)
+    best.replace(arguments.out)
     working.unlink(missing_ok=True)
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+
+
+def replaced(path: Path, content: bytes) -> None:
+    """Writes a file at once: whoever is ended meanwhile leaves the former one whole."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def scorer(held: Windows) -> Callable[[Generator, int], float]:
-    """KID of objects invented for held-out windows to those that are there, at the size that is trained: it picks the checkpoint that is kept.
+    """KID of objects invented for held-out windows, as many of each class, to those that are there, at the size that is trained: it picks the checkpoint.
 
     What is left of an exemplar is of another held-out object than the one that the result is held against, where its class has one.
     """
-    index = torch.arange(0, len(held), max(1, len(held) // JUDGED))[:JUDGED]
+    classes = held.by_class().values()
+    index = torch.cat([own[:: max(1, len(own) * len(classes) // JUDGED)][: JUDGED // len(classes)] for own in classes])
     exemplars = another_of_its_class(held, index)
 
     @functools.cache
@@ -252,7 +269,6 @@ def save_foundation(state: TrainState, out: Path) -> None:
     weights = {f"{name}.{k}": v.half().contiguous() for name, m in modules.items() for k, v in m.state_dict().items()}
     meta = {"recipe": json.dumps(state.recipe.to_json()), "num_classes": str(state.num_classes), "images": str(state.images)}
     save_file(weights, out, metadata=meta)
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from trainers.windows import Windows
 
 MIXED_SHARE = 0.3
 OUTLINED_SHARE = 0.75
-"""Share of the windows with a known outline in which it is used."""
+"""Share of the scenes in which outlines are used, of those that show any."""
 WHOLE = 0.98
 """A box of at least this share of its window's sides is the whole image."""
 
@@ -124,8 +124,9 @@ def reconstruction_scene(windows: Windows, draw: Draw, mixture: Mixture, generat
     """
     count, size = len(draw.target), windows.images.shape[-1]
     truth, box = windows.floats(draw.target), windows.boxes[draw.target]
-    own, known = used_outlines(windows, draw.target, generator)
-    other = lay(windows, draw.exemplar, truth, box, mixture, generator)
+    used = share_of(count, OUTLINED_SHARE, generator)
+    own, known = outlines_of(windows, draw.target, used)
+    other = lay(windows, draw.exemplar, truth, box, mixture, used, generator)
     keep = torch.where(known > 0, own, inner_map(box, size))
     swap = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
     exemplar = torch.lerp(truth, other.image, swap * (1 - keep))
@@ -153,12 +154,13 @@ def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: 
     """
     count = len(draw.target)
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
-    own, own_known = used_outlines(windows, draw.target, generator)
+    used = share_of(count, OUTLINED_SHARE, generator)
+    own, own_known = outlines_of(windows, draw.target, used)
     ground, ground_box, there = windows.bare(draw.exemplar)
     bare = there * share_of(count, mixture.ground_share, generator)
     context, place = torch.where(bare > 0, ground, image), torch.where(bare[:, 0, 0] > 0, ground_box, box)
 
-    laid, second = (lay(windows, chosen, context, place, mixture, generator) for chosen in (draw.exemplar, draw.second))
+    laid, second = (lay(windows, chosen, context, place, mixture, used, generator) for chosen in (draw.exemplar, draw.second))
     join, mixing = torch.rand(count, 1, 3, 3, generator=generator), share_of(count, MIXED_SHARE, generator) > 0
     laid = mixed(laid, second, mixing, join, place)
 
@@ -188,11 +190,10 @@ def share_of(count: int, share: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, 1, 1, 1, generator=generator) < share).float()
 
 
-def used_outlines(windows: Windows, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(outlines, whether known) of windows, most of those that there are."""
+def outlines_of(windows: Windows, index: Tensor, used_B111: Tensor) -> tuple[Tensor, Tensor]:
+    """(outlines, whether known) of windows, where they are used: of all that a scene shows or of nothing, so that its maps tell no critic which is which."""
     outline, known = windows.outlined(index)
-    known = known * share_of(len(index), OUTLINED_SHARE, generator)
-    return outline * known, known
+    return outline * (known * used_B111), known * used_B111
 
 
 def hole(windows: Windows, outline: Tensor, known: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,10 +205,10 @@ def hole(windows: Windows, outline: Tensor, known: Tensor, box: Tensor) -> tuple
     return torch.where(known > 0, tight, mask), torch.where(known > 0, tight_soft, soft)
 
 
-def lay(windows: Windows, chosen: Tensor, image: Tensor, box: Tensor, mixture: Mixture, generator: torch.Generator) -> Laid:
+def lay(windows: Windows, chosen: Tensor, image: Tensor, box: Tensor, mixture: Mixture, used_B111: Tensor, generator: torch.Generator) -> Laid:
     """Instances laid into boxes of other windows, their ground brought to what is there."""
     source, source_box = windows.floats(chosen), windows.boxes[chosen]
-    outline, known = used_outlines(windows, chosen, generator)
+    outline, known = outlines_of(windows, chosen, used_B111)
     warp, size = Warp.draw(len(box), generator, mirrored=mixture.mirrored), image.shape[-1]
     laid = warp_exemplar(source, source_box, box, warp, size, size)
     if windows.has_outlines:

@@ -23,7 +23,6 @@ STATUS = {
     "broken-image": 422,
     "source-changed": 409,
     "storage-unavailable": 503,
-    "gate-failed": 409,
     "not-ready": 503,
     "cancelled": 409,
     "unauthorized": 401,

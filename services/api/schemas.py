@@ -133,7 +133,7 @@ class RecipeOptions(Body):
 
 
 class Finetune(Body):
-    """Fine-tunes a generator; on the rare classes if none is named. Presets but `tiny` start from random weights and want a GPU."""
+    """Fine-tunes a generator; on the rare classes if none is named. Presets but `tiny` start from random weights; `base` and `large` want a GPU."""
 
     dataset: Name
     classes: list[str] | None = Field(default=None, min_length=1, max_length=100)

@@ -16,10 +16,11 @@ from starlette.exceptions import HTTPException
 from infra.asking import Asking
 from infra.catalogue import Catalogue
 from infra.cluster import Cluster
-from infra.database import ANSWERS, Row
+from infra.database import ANSWERS, DATASETS, Row
 from infra.durable import Queue
 from infra.settings import Settings
 from longtail.errors import Conflict, InvalidRequest
+from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.seeds import derive_id, fingerprint
 
@@ -150,3 +151,14 @@ def check_trainer(name: str | None, served: Service) -> None:
     known = sorted(served.settings.trainer_commands)
     if name is not None and name not in known:
         raise InvalidRequest(f"trainer: unknown {name!r}; the server was set up with {known} (LONGTAIL_TRAINERS)")
+
+
+def check_made(served: Service, version: Row, *, dataset: str, class_name: str, mode: str, novelty: float | None) -> None:
+    """Refuses a class that the version has not, a mode that the dataset's task has not, and a novelty that the class has too few instances for."""
+    counts = {c["name"]: c for c in version["health"]["classes"]}
+    if class_name not in counts:
+        raise InvalidRequest(f"unknown class {class_name!r}; {dataset!r} has {sorted(counts)}")
+    if served.catalogue.database.get(DATASETS, dataset)["task"] == "classification" and mode not in ("synthesis", "enlarge"):
+        raise InvalidRequest(f"{dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis' or 'enlarge'")
+    found = counts[class_name]
+    check_novelty(class_name=class_name, instances=max(0, found["own"] - found["synthetic"]), novelty=novelty, mode=mode)

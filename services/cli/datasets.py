@@ -36,9 +36,11 @@ def upload(folder: Path, uri: str, state: StateDir = DEFAULT_STATE) -> None:
 
 @datasets.command()
 def register(
-    name: str, uri: str, format: str = "auto", skip_problems: SkipProblems = False,
-    val: Annotated[float | None, typer.Option(help="deal splits: this share for val (the source has none)")] = None,
-    test: Annotated[float | None, typer.Option(help="deal splits: this share for test")] = None,
+    name: str, uri: str,
+    format: Annotated[str, typer.Option(help="auto, coco, yolo, voc, masks (image + mask pairs) or imagefolder")] = "auto",
+    skip_problems: SkipProblems = False,
+    val: Annotated[float | None, typer.Option(help="deal splits, for a source that has none: this share for val, 0 unless named")] = None,
+    test: Annotated[float | None, typer.Option(help="deal splits: this share for test, 0 unless named")] = None,
     split_seed: int = 0, state: StateDir = DEFAULT_STATE, no_wait: NoWait = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Registers what lies at s3://bucket/prefix; no image is copied."""

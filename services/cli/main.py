@@ -149,7 +149,9 @@ def generators_promote(
 
 @batches.command("create")
 def batches_create(
-    dataset: str, class_name: str, count: int = 16, mode: str = "inpaint", novelty: float | None = None, objects: int = 1,
+    dataset: str, class_name: str, count: int = 16,
+    mode: Annotated[str, typer.Option(help="inpaint, copy_paste, synthesis (whole images, what a classification dataset takes) or enlarge")] = "inpaint",
+    novelty: float | None = None, objects: int = 1,
     state: StateDir = DEFAULT_STATE, no_wait: NoWait = False, as_json: AsJson = False,
 ) -> None:
     """Makes samples of a class; publish them with `longtail batches publish`."""

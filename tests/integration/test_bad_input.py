@@ -191,6 +191,12 @@ def test_too_few_instances_for_the_default_novelty(stack):
     with pytest.raises(ApiProblem, match="needs at least 10") as error:
         stack.client.post("/v1/previews", {"dataset": name, "class_name": "crack"})
     assert (error.value.status, error.value.code) == (422, "too-few-instances")
+    with pytest.raises(ApiProblem, match="needs at least 10") as error:
+        stack.client.post("/v1/expansions", {"dataset": name, "targets": {"crack": 9}, "cron": "0 3 * * *"})
+    assert (error.value.status, error.value.code) == (422, "too-few-instances")
+    assert not [e for e in stack.client.get("/v1/expansions", limit=1000)["items"] if e["dataset"] == name]
+    for fits in ({"targets": {"crack": 4}}, {"targets": {"crack": 9}, "novelty": 0.2}):  # nothing is lacking; little is asked
+        assert stack.client.post("/v1/expansions", {"dataset": name, **fits})["id"]
     assert stack.client.post("/v1/previews", {"dataset": name, "class_name": "crack", "count": 1, "novelty": 0.2})["items"]
     assert stack.client.post("/v1/previews", {"dataset": name, "class_name": "crack", "count": 1, "mode": "copy_paste"})["items"]
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from longtail.recipes import NETWORKS, NetworkConfig
+from longtail.recipes import NETWORKS, NetworkConfig, Recipe
 from trainers import foundation
 from trainers.checkpoints import to_bytes
+from trainers.loop import train
 from trainers.quality import likeness
 from trainers.shapes import draw_instance
 from trainers.state import TrainState
 from trainers.weights import foundation as foundation_file
-from trainers.windows import Windows
+from trainers.windows import Windows, cut_windows
 
 SMALL = {
     "tiny": NetworkConfig(resolution_px=16, smallest_px=16, widths=(8, 8), latent=4, style=8, tail=(4, 4)),
@@ -67,10 +70,49 @@ def test_the_best_checkpoint_is_kept_where_no_pretrained_network_is_installed(as
     """A machine with a GPU may have torch, numpy and pillow alone."""
     saved, save = [], foundation.save_foundation
     monkeypatch.setattr(foundation, "save_foundation", lambda state, out: (saved.append(state), save(state, out)))
-    asked("--sizes", "1")
-    (state,) = saved
+    kept, _ = foundation_file(asked("--sizes", "1"))
+    state = saved[-1]
     assert np.isfinite(state.best_score) and "never taught" in capsys.readouterr().err
-    assert all(torch.equal(v, state.best[k]) for k, v in state.ema.module.state_dict().items())
+    assert all(torch.equal(v.half(), kept[f"ema.{k}"]) for k, v in state.best.items())
+
+
+def test_a_foundation_is_of_one_moment(asked, monkeypatch, tmp_path):
+    """Encoder and critic of the file stood beside its generator when that was best, however they end; at a smaller size nothing is kept."""
+    moments, scores = [], {16: itertools.repeat(0.0), 32: itertools.chain([0.3, 0.1], itertools.repeat(0.2))}
+    monkeypatch.setattr(foundation, "scorer", lambda held: lambda generator, size_px: next(scores[size_px]))
+    monkeypatch.setattr(foundation, "tiny_foundation", lambda minutes: Recipe(warm_s=0.2, catch_up_s=0.0, adversarial_s=2.8, evaluate_every_s=0.4))
+
+    def watched(state, *arguments, **options):
+        for at in train(state, *arguments, **options):
+            if at.score is not None:
+                moments.append((state.size_px, {k: v.detach().half().clone() for k, v in state.discriminator.state_dict().items()}))
+            yield at
+
+    monkeypatch.setattr(foundation, "train", watched)
+    monkeypatch.setattr(foundation, "time", SimpleNamespace(monotonic=itertools.count(step=0.1).__next__))
+    kept, _ = foundation_file(asked("--preset", "base", "--sizes", "0.3,0.7"))
+    full = [critic for size_px, critic in moments if size_px == 32]
+    assert moments[0][0] == 16 and len(full) > 2
+    same = [all(torch.equal(v, kept[f"discriminator.{k}"]) for k, v in critic.items()) for critic in full]
+    assert same == [k == 1 for k in range(len(full))]
+    assert [p.name for p in tmp_path.iterdir()] == ["foundation.safetensors"], "nothing of the run is left beside it"
+
+
+def test_what_is_recoloured_is_so_with_its_ground():
+    """Half of what is laid on bare ground would otherwise come from another light than its ground: a critic sees by that what was painted."""
+    rng = np.random.default_rng(0)
+    windows = cut_windows([draw_instance(rng, size=48, first_label=0) for _ in range(60)], resolution=32, per_instance=1, seed=0)
+    shown = foundation.recolored(windows, np.random.default_rng(1))
+    changed = torch.arange(0, 60, 2)
+    assert not any(torch.equal(shown.images[k], windows.images[k]) for k in changed)
+    assert all(torch.equal(shown.images[k], windows.images[k]) and torch.equal(shown.grounds[k], windows.grounds[k]) for k in changed + 1)
+
+    def apart(seen):
+        """How far the corners of windows are in colour from those of their grounds, of 255."""
+        edge, ground = (torch.cat([i[changed, :, :4, :4], i[changed, :, -4:, -4:]], 3).float().mean((2, 3)) for i in (seen.images, seen.grounds))
+        return float((edge - ground).abs().mean())
+
+    assert apart(shown) < 1.3 * apart(windows) < 0.5 * apart(replace(shown, grounds=windows.grounds))
 
 
 def test_what_was_chosen_by_other_features_is_scored_anew(asked, monkeypatch, tmp_path):
@@ -82,7 +124,7 @@ def test_what_was_chosen_by_other_features_is_scored_anew(asked, monkeypatch, tm
     saved, save = [], foundation.save_foundation
     monkeypatch.setattr(foundation, "save_foundation", lambda state, out: (saved.append(state), save(state, out)))
     asked("--sizes", "1")
-    assert -1e6 < saved[0].best_score < 1e6
+    assert -1e6 < saved[-1].best_score < 1e6
 
 
 @pytest.mark.parametrize(("found", "kept"), [(0.5, 0.5), (np.nan, np.inf)])

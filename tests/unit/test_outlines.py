@@ -134,6 +134,22 @@ def test_transplants_go_to_bare_ground_and_are_compared_with_real_objects(window
     assert bool((scene.mask_B1RR[own > 0.5] == 1).all()), "an object that lies in the way must lie in the hole"
 
 
+def test_no_critic_sees_by_its_maps_which_side_was_painted(windows):
+    """Outlines are used of both sides of a pair or of neither; used by chance of each, one side's label would be a box where the other's is not."""
+    used = []
+    for seed in range(12):
+        random = random_stream(seed)
+        draw = draw_indices(windows, 16, random)
+        scene, real = transplant_scene(windows, draw, Mixture(whole_share=0.0), random)
+        sides = []
+        for label in (scene.box_B1RR, real.box_B1RR):
+            boxed = (label.amax(2).sum(-1) * label.amax(3).sum(-1))[:, 0]  # a box is all of the rectangle about it
+            sides.append(label.sum((1, 2, 3)) < 0.9 * boxed)
+        assert torch.equal(*sides)
+        used += sides[0].tolist()
+    assert 0.6 < np.mean(used) < 0.9
+
+
 def test_where_nothing_is_asked_for_the_truth_is_bare_ground(windows):
     random = random_stream(1)
     draw = draw_indices(windows, 8, random)

@@ -8,39 +8,30 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from infra.database import BATCHES, DATASETS, JOBS, SAMPLES
+from infra.database import BATCHES, JOBS, SAMPLES
 from infra.version_report import pictures_of
 from longtail.errors import Conflict, InvalidRequest
 from longtail.gated import with_default
-from longtail.gates import check_novelty
 from longtail.jobs import TENANT
 from longtail.samples import Provenance
 from longtail.seeds import derive_id
 from services.api.schemas import Batch, Decide, Generate, Preview, Publish
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, job_id, page_of
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, Service, accepted, check_made, job_id, page_of
 
 router = APIRouter(prefix="/v1", tags=["samples"])
 
 
-def checked(body: Generate, served: Service) -> tuple[int, dict[str, Any]]:
-    """(version, the class's health). Refuses an unknown class, and a novelty the class has too few instances for."""
+def checked(body: Generate, served: Service) -> int:
+    """The number of the version to draw from, once the request can be answered from it."""
     version = served.catalogue.database.version(body.dataset, body.version)
-    counts = {c["name"]: c for c in version["health"]["classes"]}
-    if body.class_name not in counts:
-        raise InvalidRequest(f"unknown class {body.class_name!r}; {body.dataset!r} has {sorted(counts)}")
-    task = served.catalogue.database.get(DATASETS, body.dataset)["task"]
-    if task == "classification" and body.mode not in ("synthesis", "enlarge"):
-        raise InvalidRequest(f"{body.dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis' or 'enlarge'")
-    found = counts[body.class_name]
-    real = max(0, found["own"] - found["synthetic"])
-    check_novelty(class_name=body.class_name, instances=real, novelty=body.novelty, mode=body.mode)
-    return int(version["number"]), found
+    check_made(served, version, dataset=body.dataset, class_name=body.class_name, mode=body.mode, novelty=body.novelty)
+    return int(version["number"])
 
 
 @router.post("/previews")
 def preview(body: Preview, served: Served) -> dict[str, Any]:
     """A handful of samples at once, stored nowhere."""
-    version, _ = checked(body, served)
+    version = checked(body, served)
     request = body.model_dump(mode="json")
     model: dict[str, Any] = {"name": None, "version": None, "uri": None}
     if body.mode != "copy_paste":
@@ -54,7 +45,7 @@ def preview(body: Preview, served: Served) -> dict[str, Any]:
 @router.post("/batches", status_code=202)
 def batch(body: Batch, served: Served, key: IdempotencyKey = None) -> JSONResponse:
     """Starts a batch: generated, filtered, then `ready` for a look, publication or discarding."""
-    version, _ = checked(body, served)
+    version = checked(body, served)
     job = job_id("batch", key, "batches", body.model_dump(mode="json"), served) or derive_id("job", TENANT, "batch", uuid.uuid4())
     name = derive_id("batch", TENANT, job)
     request = {**body.model_dump(mode="json"), "version": version, "batch": name}
