@@ -16,7 +16,7 @@ RARE_SHARE = 0.34
 TINY_PX = 8
 """A box whose longer side is smaller than this has too few pixels to learn from."""
 TRAINABLE = 5
-"""With fewer training instances than this, a class can only be copied, not learned."""
+"""With fewer training instances than this there is little to learn of a class: it is laid in new places as it is."""
 THIN_PX = 2
 """A box whose shorter side is smaller, or that reaches further than SLACK_PX out of its image, is degenerate."""
 SLACK_PX = 1
