@@ -41,7 +41,7 @@ def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None, o
     lines = []
     for c in classes:
         if not c["trainable"]:
-            lines.append(f"{c['name']}: {c['own']} training instances; of fewer than {TRAINABLE} little is learned: ask for novelty up to 0.25, or mode copy_paste")
+            lines.append(f"{c['name']}: {c['own']} training instances; of fewer than {TRAINABLE} little is learned: novelty up to 0.25, or copy_paste")
         for split in ("val", "test"):
             if c["own"] and not c["instances"][split] and any(other["instances"][split] for other in classes):
                 lines.append(f"{c['name']}: none in {split}, so nothing measured there speaks of it")
