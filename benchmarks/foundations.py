@@ -21,7 +21,7 @@ from benchmarks.report import Figure, markdown, once, save
 from benchmarks.tuning import asked_for, parser_of, todays, tuned
 from benchmarks.yardstick import Silent, Yardstick, some
 from longtail.recipes import NETWORKS, Aim
-from trainers import device
+from trainers import device, weights
 from trainers.windows import cut_windows
 
 OUT = Path("out") / "foundations"
@@ -43,7 +43,8 @@ def measure(pack: Pack, foundation: Path | None, *, budget_s: float, aim: Aim = 
         return yard.means(tuned(pack, budget_s=budget_s, name=name, seed=seed, options={"aim": aim}, foundation=foundation), NOVELTIES)
 
     measured_by = hashlib.sha256(b"".join(Path(m).read_bytes() for m in (__file__, yardstick.__file__))).hexdigest()[:8]
-    measured: Measured = once(OUT / f"{name}-{todays(foundation) if foundation else FILLED}-{measured_by}.json", found)
+    rests = todays(foundation or weights.FOUNDATION)
+    measured: Measured = once(OUT / f"{name if foundation else FILLED + '-' + pack.name}-{rests}-{measured_by}.json", found)
     return measured
 
 
@@ -64,7 +65,10 @@ def main() -> None:
     parser.add_argument("--aim", choices=get_args(Aim), default="restore")
     arguments = parser.parse_args()
     budget_s, seeds = (20.0, 1) if arguments.quick else (arguments.budget, arguments.seeds)
-    names, packs = titles(arguments.foundations), asked_for(arguments.packs)
+    names, packs = titles(arguments.foundations), arguments.packs.split(",")
+    asked_for(",".join(pack for pack in packs if pack != "nuclei") or "bccd")
+    if "nuclei" in packs and any(f.read_bytes() == weights.FOUNDATION.read_bytes() for f in arguments.foundations):
+        raise SystemExit("nuclei: the shipped foundation has seen them; ask for other packs, or for foundations that have not (make foundation EXCLUDE=nuclei)")
     settings = [(name, path, budget, seed) for name, path in zip(names, arguments.foundations, strict=True) for budget, seed in arms(budget_s, seeds)]
     found: dict[str, Measured] = {}
     with device.best_device():

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save as to_file
 from torch import Tensor
 
 from infra.formats.segmentation import mask_of
@@ -168,6 +168,8 @@ def run() -> None:
     if not working.exists():
         best.unlink(missing_ok=True)  # of a run that was given up
     state = open_state(working, recipe, num_classes, arguments.start)
+    if not best.exists():
+        state.best, state.best_score = {}, math.inf  # what was best has to be there with its encoder and critic
     held = images % 20 == 0  # of an image all of its windows
     if not pretrained():
         print("EfficientNet-lite0 is not installed: checkpoints are chosen by a network that was never taught", file=sys.stderr)
@@ -184,6 +186,7 @@ def run() -> None:
             Image.fromarray(grid(state, windows.subset(held).reduced(state.size_px))).save(arguments.pictures / f"{at.images:08d}.png")
         if at.score is not None and at.score == state.best_score and state.size_px == recipe.network.resolution_px:
             save_foundation(state, best)  # encoder and critic as they are beside that generator, not as they end
+            saved = -math.inf  # whoever goes on has to know what is to be beaten
         if at.elapsed_s - saved > recipe.checkpoint_every_s:
             saved = at.elapsed_s
             replaced(working, to_bytes(state))
@@ -268,7 +271,7 @@ def save_foundation(state: TrainState, out: Path) -> None:
     modules = {name: m for name, m in state.modules().items() if name != "generator"}  # its average stands for it
     weights = {f"{name}.{k}": v.half().contiguous() for name, m in modules.items() for k, v in m.state_dict().items()}
     meta = {"recipe": json.dumps(state.recipe.to_json()), "num_classes": str(state.num_classes), "images": str(state.images)}
-    save_file(weights, out, metadata=meta)
+    replaced(out, to_file(weights, metadata=meta))
 
 
 if __name__ == "__main__":

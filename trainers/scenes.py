@@ -154,14 +154,15 @@ def transplant_scene(windows: Windows, draw: Draw, mixture: Mixture, generator: 
     """
     count = len(draw.target)
     image, box = windows.floats(draw.target), windows.boxes[draw.target]
-    used = share_of(count, OUTLINED_SHARE, generator)
+    mixing = share_of(count, MIXED_SHARE, generator) > 0
+    used = share_of(count, OUTLINED_SHARE, generator) * all_outlined(windows, draw, mixing)
     own, own_known = outlines_of(windows, draw.target, used)
     ground, ground_box, there = windows.bare(draw.exemplar)
     bare = there * share_of(count, mixture.ground_share, generator)
     context, place = torch.where(bare > 0, ground, image), torch.where(bare[:, 0, 0] > 0, ground_box, box)
 
     laid, second = (lay(windows, chosen, context, place, mixture, used, generator) for chosen in (draw.exemplar, draw.second))
-    join, mixing = torch.rand(count, 1, 3, 3, generator=generator), share_of(count, MIXED_SHARE, generator) > 0
+    join = torch.rand(count, 1, 3, 3, generator=generator)
     laid = mixed(laid, second, mixing, join, place)
 
     label = where_labelled(laid.outline, laid.known, place)
@@ -190,8 +191,14 @@ def share_of(count: int, share: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, 1, 1, 1, generator=generator) < share).float()
 
 
+def all_outlined(windows: Windows, draw: Draw, mixing_B111: Tensor) -> Tensor:
+    """1 where the outlines of all that a scene shows are known, [B, 1, 1, 1]: used of one side alone they tell a critic which is painted."""
+    target, exemplar, second = (windows.outlined(index)[1] for index in (draw.target, draw.exemplar, draw.second))
+    return target * exemplar * torch.where(mixing_B111, second, torch.ones(()))
+
+
 def outlines_of(windows: Windows, index: Tensor, used_B111: Tensor) -> tuple[Tensor, Tensor]:
-    """(outlines, whether known) of windows, where they are used: of all that a scene shows or of nothing, so that its maps tell no critic which is which."""
+    """(outlines, whether known) of windows, where they are used."""
     outline, known = windows.outlined(index)
     return outline * (known * used_B111), known * used_B111
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infra.pages import crop, document, text
-from longtail.datasets import RARE_SHARE, TINY_PX, TRAINABLE
+from longtail.datasets import RARE_SHARE, TINY_PX
+from longtail.gates import MAX_NOVELTY_WHEN_FEW, MIN_INSTANCES_TO_INVENT
 from longtail.samples import SPLITS
 
 COLOURS = {"train": "#3b6fd4", "val": "#e0a526", "test": "#7a8699"}
@@ -40,8 +41,11 @@ def findings(classes: Sequence[dict[str, Any]], copies: dict[str, Any] | None, o
     """What is wrong, first."""
     lines = []
     for c in classes:
-        if not c["trainable"]:
-            lines.append(f"{c['name']}: {c['own']} training instances; of fewer than {TRAINABLE} little is learned: novelty up to 0.25, or copy_paste")
+        if not c["own"]:
+            lines.append(f"{c['name']}: no training instance, so that nothing can be made of it")
+        elif c["own"] < MIN_INSTANCES_TO_INVENT:
+            allowed = f"novelty up to {MAX_NOVELTY_WHEN_FEW}, or copy_paste"
+            lines.append(f"{c['name']}: {c['own']} training instances; with fewer than {MIN_INSTANCES_TO_INVENT} ask for {allowed}")
         for split in ("val", "test"):
             if c["own"] and not c["instances"][split] and any(other["instances"][split] for other in classes):
                 lines.append(f"{c['name']}: none in {split}, so nothing measured there speaks of it")

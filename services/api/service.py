@@ -158,7 +158,12 @@ def check_made(served: Service, version: Row, *, dataset: str, class_name: str, 
     counts = {c["name"]: c for c in version["health"]["classes"]}
     if class_name not in counts:
         raise InvalidRequest(f"unknown class {class_name!r}; {dataset!r} has {sorted(counts)}")
-    if served.catalogue.database.get(DATASETS, dataset)["task"] == "classification" and mode not in ("synthesis", "enlarge"):
-        raise InvalidRequest(f"{dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis' or 'enlarge'")
+    check_mode(served, dataset, mode)
     found = counts[class_name]
     check_novelty(class_name=class_name, instances=max(0, found["own"] - found["synthetic"]), novelty=novelty, mode=mode)
+
+
+def check_mode(served: Service, dataset: str, mode: str) -> None:
+    """Refuses to paint into the images of a classification dataset."""
+    if served.catalogue.database.get(DATASETS, dataset)["task"] == "classification" and mode not in ("synthesis", "enlarge"):
+        raise InvalidRequest(f"{dataset!r} is a classification dataset: its images are wholes; use mode 'synthesis' (of a batch 'enlarge', too)")

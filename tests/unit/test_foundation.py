@@ -121,10 +121,22 @@ def test_what_was_chosen_by_other_features_is_scored_anew(asked, monkeypatch, tm
     begun = TrainState.fresh(recipe, num_classes=3 + len(foundation.KINDS))
     begun.best, begun.best_score = dict(begun.ema.module.state_dict()), -1e6
     (tmp_path / "foundation.training.safetensors").write_bytes(to_bytes(begun))
-    saved, save = [], foundation.save_foundation
-    monkeypatch.setattr(foundation, "save_foundation", lambda state, out: (saved.append(state), save(state, out)))
+    (tmp_path / "foundation.best.safetensors").write_bytes(b"chosen before")
+    scored, score = [], foundation.score_anew
+    monkeypatch.setattr(foundation, "score_anew", lambda state, by: (score(state, by), scored.append(state.best_score)))
     asked("--sizes", "1")
-    assert -1e6 < saved[-1].best_score < 1e6
+    assert -1e6 < scored[0] < 1e6
+
+
+def test_what_is_gone_on_with_without_its_best_file_looks_for_a_best_anew(asked, monkeypatch, tmp_path):
+    """A file of the generator that was best beside the critic of another moment would be none of the run's."""
+    recipe = replace(foundation.tiny_foundation(minutes=0.02), network=SMALL["tiny"], batch=4, size_shares=(1.0,))
+    begun = TrainState.fresh(recipe, num_classes=3 + len(foundation.KINDS))
+    begun.best, begun.best_score = {k: v + 1 for k, v in begun.ema.module.state_dict().items()}, -1e6
+    (tmp_path / "foundation.training.safetensors").write_bytes(to_bytes(begun))
+    monkeypatch.setattr(foundation, "score_anew", lambda state, by: None)
+    kept, _ = foundation_file(asked("--sizes", "1"))
+    assert not any(torch.equal(v.half(), kept[f"ema.{k}"]) for k, v in begun.best.items())
 
 
 @pytest.mark.parametrize(("found", "kept"), [(0.5, 0.5), (np.nan, np.inf)])

@@ -135,8 +135,8 @@ def test_transplants_go_to_bare_ground_and_are_compared_with_real_objects(window
 
 
 def test_no_critic_sees_by_its_maps_which_side_was_painted(windows):
-    """Outlines are used of both sides of a pair or of neither; used by chance of each, one side's label would be a box where the other's is not."""
-    used = []
+    """Outlines are used of both sides of a pair or of neither, of which some are not known: of one alone its label would be a box, and not the other's."""
+    used, windows = [], replace(windows, outlines=windows.outlines * (torch.arange(len(windows)) > 3)[:, None, None, None])
     for seed in range(12):
         random = random_stream(seed)
         draw = draw_indices(windows, 16, random)
@@ -147,7 +147,7 @@ def test_no_critic_sees_by_its_maps_which_side_was_painted(windows):
             sides.append(label.sum((1, 2, 3)) < 0.9 * boxed)
         assert torch.equal(*sides)
         used += sides[0].tolist()
-    assert 0.6 < np.mean(used) < 0.9
+    assert 0.3 < np.mean(used) < 0.8
 
 
 def test_where_nothing_is_asked_for_the_truth_is_bare_ground(windows):

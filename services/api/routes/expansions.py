@@ -15,7 +15,7 @@ from longtail.jobs import TENANT
 from longtail.seeds import derive_id
 from longtail.uplift import arms_asked
 from services.api.schemas import Expansion
-from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_made, check_trainer, job_id, page_of
+from services.api.service import Cursor, IdempotencyKey, Limit, Served, accepted, check_made, check_mode, check_trainer, job_id, page_of
 
 router = APIRouter(prefix="/v1", tags=["expansions"])
 TICK = "longtail.tick"
@@ -25,6 +25,7 @@ TICK = "longtail.tick"
 def create(body: Expansion, served: Served) -> JSONResponse:
     """Keeps targets for a dataset; with a cron line the clock runs them, whatever is restarted."""
     version = served.catalogue.database.version(body.dataset)
+    check_mode(served, body.dataset, body.mode)
     own = {c["name"]: c["own"] for c in version["health"]["classes"]}
     for name, target in body.targets.items():
         if own.get(name, 0) < target or name not in own:
