@@ -28,7 +28,7 @@ def create(body: Expansion, served: Served) -> JSONResponse:
     check_mode(served, body.dataset, body.mode)
     own = {c["name"]: c["own"] for c in version["health"]["classes"]}
     for name, target in body.targets.items():
-        if own.get(name, 0) < target or name not in own:
+        if own.get(name, -1) < target:  # a class that is not there lacks even none
             check_made(served, version, dataset=body.dataset, class_name=name, mode=body.mode, novelty=body.novelty)
     if body.evaluate is not None:
         check_trainer(body.evaluate.trainer, served)
